@@ -1,0 +1,144 @@
+"""The two calls: what each sends, what may be repeated, and how its answer is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from airflow_provider_mps.errors import (
+    INVALID_RESPONSE,
+    InvalidRequestError,
+    api_error,
+    may_query_again,
+    may_submit_again,
+)
+from airflow_provider_mps.text_to_speech import TextToSpeechTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_mps.errors import (
+        ErrorClass,
+    )
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ApiCall(Generic[T]):
+    """One call of the API, whichever client makes it."""
+
+    action: str
+    params: dict[str, Any]
+    may_repeat: Callable[[ErrorClass], bool]
+    """Tells by the class of an error whether this call may be made again."""
+    read: Callable[[Mapping[str, Any]], T]
+    """Reads the ``Response`` object of the answer."""
+    subject: str
+    """What the call is about, for logs and errors."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The answer to a submit: MPS will do the work, and bill it."""
+
+    task_id: str
+    request_id: str
+
+
+def describe_call(mps_task_id: str | None) -> ApiCall[TextToSpeechTask]:
+    """Ask for one task. https://www.tencentcloud.com/document/product/1041/79696
+
+    :raises InvalidRequestError: when there is no task id
+    """
+    task_id = require_task_id(mps_task_id)
+    return ApiCall(
+        action="DescribeTextToSpeechAsyncTask",
+        params={"TaskId": task_id},
+        may_repeat=may_query_again,
+        read=lambda answer: TextToSpeechTask.from_answer(task_id, answer),
+        subject=f"task {task_id}",
+    )
+
+
+def submit_call(
+    text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
+) -> ApiCall[Accepted]:
+    """Submit a text. https://www.tencentcloud.com/document/product/1041/79693
+
+    :raises InvalidRequestError: when an argument cannot be sent
+    """
+    params = {"Text": _require_text("text", text), "VoiceId": _require_text("voice_id", voice_id)}
+    if text_lang:
+        params["TextLang"] = _require_text("text_lang", text_lang)
+    encoded = encode_ext_param(ext_param)
+    if encoded is not None:
+        params["ExtParam"] = encoded
+    return ApiCall(
+        action="TextToSpeechAsync",
+        params=params,
+        may_repeat=may_submit_again,
+        read=_read_accepted,
+        subject=f"a text of {len(text)} characters",
+    )
+
+
+def require_task_id(mps_task_id: str | None) -> str:
+    """Return the task id without surrounding white space.
+
+    :raises InvalidRequestError: when there is none
+    """
+    # A template over a missing XCom renders the text "None".
+    if not isinstance(mps_task_id, str) or mps_task_id.strip() in {"", "None"}:
+        raise InvalidRequestError(
+            f"mps_task_id is {mps_task_id!r}: there is no task to ask for. Check that the task which submits the text "
+            "has run, and that mps_task_id takes its return value."
+        )
+    return mps_task_id.strip()
+
+
+def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
+    """Return ``ExtParam`` as the API takes it, a JSON string; ``None`` where nothing is asked for.
+
+    :param ext_param: a mapping, or a JSON string of an object, which is sent as it is
+    :raises InvalidRequestError: when it is neither
+    """
+    if ext_param is None or ext_param in ("", {}):
+        return None
+    if isinstance(ext_param, str):
+        try:
+            parsed = json.loads(ext_param)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError(
+                f"ext_param is not JSON ({error}). Give a dict, or the JSON of an object."
+            ) from error
+        if not isinstance(parsed, dict):
+            raise InvalidRequestError(f"ext_param must be a JSON object, not {type(parsed).__name__}.")
+        return ext_param
+    if not isinstance(ext_param, Mapping):
+        raise InvalidRequestError(f"ext_param must be a dict or a JSON string, not {type(ext_param).__name__}.")
+    try:
+        return json.dumps(dict(ext_param), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"ext_param cannot be written as JSON: {error}.") from error
+
+
+def _require_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        problem = "is empty" if value is None or isinstance(value, str) else f"is no text but {type(value).__name__}"
+        raise InvalidRequestError(f"{name} {problem}: nothing was submitted.")
+    return value
+
+
+def _read_accepted(answer: Mapping[str, Any]) -> Accepted:
+    task_id, request_id = answer.get("TaskId"), str(answer.get("RequestId") or "")
+    if isinstance(task_id, str) and task_id:
+        # Whatever ErrorCode says: a task that has an id exists, and asking for it tells its state.
+        return Accepted(task_id, request_id)
+    raise api_error(
+        INVALID_RESPONSE,
+        f"the answer to the submit has no TaskId (ErrorCode {answer.get('ErrorCode')!r}, Msg {answer.get('Msg')!r})",
+        request_id,
+    )

@@ -1,0 +1,96 @@
+"""From a checked connection to the SDK's credentials, in the order a user would expect."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_mps.errors import InvalidMpsConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_mps.connection import MpsConnection
+
+ROLE_DURATION = 7200
+"""Seconds that the temporary keys of an assumed role live."""
+RENEW_BEFORE = 300
+"""Seconds before their end at which they are renewed: a request in flight must not outlive them."""
+
+Keys = tuple[str, str, str | None]
+
+
+class Credential(Protocol):
+    """What the SDK's clients ask of a credential for every request."""
+
+    def get_credential_info(self) -> Keys:
+        """Return SecretId, SecretKey and token; may block while it renews them."""
+
+
+def make_credential(
+    connection: MpsConnection, assume_role: Callable[[Credential, dict[str, Any]], dict[str, Any]]
+) -> Credential:
+    """Choose the credential: the connection's keys or, without a login, the SDK's default chain (environment,
+    profile file, CVM role, TKE identity); then, where the connection names a role, that role.
+
+    :param connection: the checked connection
+    :param assume_role: makes STS's ``AssumeRole`` call with a credential and parameters and returns its answer
+    :raises InvalidMpsConnectionError: when there is nothing to sign with
+    """
+    base = _keys(connection) if connection.secret_id else _default_chain(connection)
+    if connection.role_arn is None:
+        return base
+    parameters = {
+        "RoleArn": connection.role_arn,
+        "RoleSessionName": connection.role_session_name,
+        "DurationSeconds": ROLE_DURATION,
+    }
+    return AssumedRole(lambda: assume_role(base, parameters))
+
+
+class AssumedRole:
+    """Temporary keys of a role, renewed before they end.
+
+    The SDK's own class for this knows neither a proxy nor a time-out nor keys that carry a token.
+
+    :param assume: makes the ``AssumeRole`` call and returns its answer
+    """
+
+    def __init__(self, assume: Callable[[], dict[str, Any]]) -> None:
+        self._assume = assume
+        self._lock = threading.Lock()
+        self._keys: Keys | None = None
+        self._renew_at = 0.0
+
+    def get_credential_info(self) -> Keys:
+        """Return SecretId, SecretKey and token of the role; blocks while it renews them."""
+        with self._lock:
+            if self._keys is None or time.time() >= self._renew_at:
+                answer = self._assume()
+                keys = answer["Credentials"]
+                self._keys = keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"]
+                self._renew_at = answer["ExpiredTime"] - RENEW_BEFORE
+            return self._keys
+
+
+def _keys(connection: MpsConnection) -> Credential:
+    from tencentcloud.common.credential import Credential as StaticKeys
+
+    static: Credential = StaticKeys(connection.secret_id, connection.secret_key, connection.token)
+    return static
+
+
+def _default_chain(connection: MpsConnection) -> Credential:
+    from tencentcloud.common.credential import DefaultCredentialProvider
+    from tencentcloud.common.exception import TencentCloudSDKException
+
+    try:
+        found: Credential = DefaultCredentialProvider().get_credential()
+    except (TencentCloudSDKException, OSError) as error:
+        raise InvalidMpsConnectionError(
+            f"Connection '{connection.conn_id}' has no Login (SecretId), and the Tencent Cloud SDK's default chain "
+            f"found no credentials either ({error}). Set Login and Password in the connection, or "
+            "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY in the worker's environment."
+        ) from error
+    return found

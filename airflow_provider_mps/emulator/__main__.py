@@ -1,0 +1,97 @@
+"""Command line of the emulator: ``python -m airflow_provider_mps.emulator --help``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+
+import uvicorn
+
+from airflow_provider_mps.emulator.app import Options, make_app
+from airflow_provider_mps.emulator.server import bind, connection_uri
+from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
+
+DEFAULT_PORT = 8790
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    defaults = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_mps.emulator",
+        description="A local Tencent Cloud MPS for text to speech. It keeps its tasks in memory: they are gone when "
+        f"it stops. A text that begins with {FAIL_PREFIX} fails.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
+    add(
+        "--synthesis-time",
+        type=_not_negative,
+        default=defaults.synthesis_time,
+        metavar="SECONDS",
+        help="how long each task stays processing",
+    )
+    add(
+        "--rate-limit",
+        type=int,
+        default=defaults.rate_limit,
+        metavar="N",
+        help="requests a second that each call admits",
+    )
+    add(
+        "--link-lifetime",
+        type=_not_negative,
+        default=defaults.link_lifetime,
+        metavar="SECONDS",
+        help="how long an AudioUrl works",
+    )
+    add("--secret-id", default=defaults.secret_id, help="SecretId that may call")
+    add("--secret-key", default=defaults.secret_key, help="its SecretKey")
+    add("--token", default=defaults.token, help="session token that must come with the key")
+    add(
+        "--voice",
+        choices=["auto", "espeak-ng", "tone"],
+        default=defaults.voice,
+        help="who speaks; auto takes espeak-ng where it is installed, and a tone where not",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run until interrupted."""
+    given = parse_arguments(arguments)
+    options = Options(
+        synthesis_time=given.synthesis_time,
+        rate_limit=given.rate_limit,
+        link_lifetime=given.link_lifetime,
+        secret_id=given.secret_id,
+        secret_key=given.secret_key,
+        token=given.token,
+        voice=given.voice,
+    )
+    if options.voice == "espeak-ng" and shutil.which("espeak-ng") is None:
+        raise SystemExit("espeak-ng is not installed. Install Debian's espeak-ng, or use --voice tone.")
+    try:
+        listening = bind(given.host, given.port)
+    except OSError as error:
+        raise SystemExit(f"{given.host}:{given.port} cannot be used: {error}. Choose another --port.") from error
+    port = listening.getsockname()[1]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    print(f"MPS emulator on http://{given.host}:{port}; its tasks are kept in memory and gone when it stops.")
+    print("The connection to it, for Airflow's environment:")
+    print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
+    uvicorn.Server(uvicorn.Config(make_app(options), log_level="warning")).run(sockets=[listening])
+
+
+def _not_negative(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The emulator's HTTP: the API at ``POST /`` and the audio behind links that expire."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import secrets
+import time
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_mps.emulator.api import (
+    RefusalError,
+    authenticate,
+    find_action,
+    read_parameters,
+    read_style,
+)
+from airflow_provider_mps.emulator.keys import Key, KeyRing
+from airflow_provider_mps.emulator.rate_limit import RateLimit
+from airflow_provider_mps.emulator.tasks import Status, TaskBook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+
+    from airflow_provider_mps.emulator.speech import Voice
+    from airflow_provider_mps.emulator.tasks import Task
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ROLE_DURATION = 7200
+_ERROR_CODES = {Status.SUCCESS: 0, Status.PROCESSING: 100, Status.FAIL: 110}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the emulator behaves."""
+
+    synthesis_time: float = 3.0
+    """Seconds that each task stays ``processing``."""
+    rate_limit: int = 20
+    """Requests a second that each call admits."""
+    link_lifetime: float = 3600.0
+    """Seconds that an ``AudioUrl`` works."""
+    secret_id: str = "emulator-id"  # noqa: S105
+    secret_key: str = "emulator-key"  # noqa: S105 - a local server's, printed when it starts
+    token: str | None = None
+    voice: Voice = "auto"
+
+
+def make_app(options: Options | None = None) -> Starlette:
+    """Make the ASGI application; its tasks live and die with it."""
+    options = options or Options()
+    folder = TemporaryDirectory(prefix="mps-emulator-")
+    emulator = _Emulator(options, Path(folder.name))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        with folder:
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/", emulator.api, methods=["POST"]),
+            Route("/async_dubbing/{name}.wav", emulator.serve_audio, methods=["GET", "HEAD"]),
+        ],
+        lifespan=lifespan,
+    )
+
+
+class _Emulator:
+    def __init__(self, options: Options, folder: Path) -> None:
+        self.options = options
+        self.keys = KeyRing(Key(options.secret_id, options.secret_key, options.token))
+        self.limit = RateLimit(options.rate_limit)
+        self.tasks = TaskBook(folder, options.synthesis_time, options.voice)
+        self.link_secret = secrets.token_bytes(32)
+        self.calls: dict[str, Callable[[Request, dict[str, Any]], dict[str, Any]]] = {
+            "TextToSpeechAsync": self.submit,
+            "DescribeTextToSpeechAsyncTask": self.describe,
+            "AssumeRole": self.assume_role,
+        }
+
+    async def api(self, request: Request) -> Response:
+        request_id = str(uuid.uuid4())
+        try:
+            answer = await self.answer(request)
+        except RefusalError as refusal:
+            log.info("refused %s: %s", request.headers.get("x-tc-action"), refusal.code)
+            answer = {"Error": {"Code": refusal.code, "Message": refusal.message}}
+        return JSONResponse({"Response": {**answer, "RequestId": request_id}})
+
+    async def answer(self, request: Request) -> dict[str, Any]:
+        body = await request.body()
+        caller = authenticate(request.headers, body, self.keys, time.time())
+        name, action = find_action(request.headers, caller.service)
+        # Counted by action, region and account, before the parameters are read.
+        quota = f"{name} {request.headers.get('x-tc-region')} {caller.secret_id}"
+        if not self.limit.admits(quota, time.monotonic()):
+            raise RefusalError("RequestLimitExceeded", f"More than {self.limit.per_second} requests a second.")
+        parameters = read_parameters(action, request.headers, body)
+        return await run_in_threadpool(self.calls[name], request, parameters)
+
+    def submit(self, _: Request, parameters: dict[str, Any]) -> dict[str, Any]:
+        style = read_style(parameters.get("ExtParam"))
+        task = self.tasks.submit(parameters["Text"], parameters["VoiceId"], parameters.get("TextLang"), style)
+        log.info("accepted task %s, %s characters", task.task_id, len(task.text))
+        return {"ErrorCode": 0, "Msg": "success", "TaskId": task.task_id}
+
+    def describe(self, request: Request, parameters: dict[str, Any]) -> dict[str, Any]:
+        task = self.tasks.find(parameters["TaskId"])
+        if task is None:
+            raise RefusalError("ResourceNotFound", f"There is no task {parameters['TaskId']}.")
+        status = task.status(time.monotonic())
+        answer = {
+            "ErrorCode": _ERROR_CODES[status],
+            "Msg": {Status.FAIL: "the text asked to fail"}.get(status, status.value),
+            "Status": status.value,
+            "AudioUrl": "",
+            "VoiceId": "",
+            "ExtInfo": "",
+        }
+        if status is Status.SUCCESS:
+            answer["AudioUrl"] = f"{request.url.scheme}://{request.url.netloc}{self.link(task)}"
+            answer["VoiceId"] = task.voice_id
+            answer["ExtInfo"] = json.dumps({"duration": self.tasks.audio(task).duration})
+        return answer
+
+    def assume_role(self, _: Request, parameters: dict[str, Any]) -> dict[str, Any]:
+        if not parameters["RoleArn"].startswith("qcs::cam::uin/"):
+            raise RefusalError("InvalidParameter.RoleArn", "RoleArn must look like qcs::cam::uin/1:roleName/name.")
+        expires_at = int(time.time()) + parameters.get("DurationSeconds", DEFAULT_ROLE_DURATION)
+        key = self.keys.issue_temporary(expires_at)
+        return {
+            "Credentials": {"TmpSecretId": key.secret_id, "TmpSecretKey": key.secret_key, "Token": key.token},
+            "ExpiredTime": expires_at,
+        }
+
+    async def serve_audio(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        expires = request.query_params.get("expires", "")
+        if not hmac.compare_digest(request.query_params.get("sign", ""), self.link_signature(name, expires)):
+            return _refusal(403, "AccessDenied", "The link is not signed by this server.")
+        if float(expires) < time.time():
+            return _refusal(403, "AccessDenied", "Request has expired")
+        task = self.tasks.find(name)
+        if task is None:
+            return _refusal(404, "NoSuchKey", "The specified key does not exist.")
+        audio = await run_in_threadpool(self.tasks.audio, task)
+        # FileResponse adds Content-Length and Accept-Ranges, and answers Range and If-Range.
+        return FileResponse(
+            audio.path,
+            media_type="audio/wav",
+            headers={"ETag": f'"{audio.crc64:016x}"', "x-cos-hash-crc64ecma": str(audio.crc64)},
+        )
+
+    def link(self, task: Task) -> str:
+        expires = f"{time.time() + self.options.link_lifetime:.3f}"
+        return f"/async_dubbing/{task.name}.wav?expires={expires}&sign={self.link_signature(task.name, expires)}"
+
+    def link_signature(self, name: str, expires: str) -> str:
+        return hmac.digest(self.link_secret, f"{name} {expires}".encode(), "sha256").hex()
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    """Word a refusal as COS does, in XML."""
+    xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Response(xml, status, media_type="application/xml")

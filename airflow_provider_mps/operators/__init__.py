@@ -1,0 +1,1 @@
+"""Operators: work given to MPS, and its results stored."""

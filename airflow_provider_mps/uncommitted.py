@@ -1,0 +1,127 @@
+"""Files that nobody sees until they are committed, on every filesystem behind ``ObjectStoragePath``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_mps.destination import explaining, filesystem_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+class UncommittedFile(Protocol):
+    """A file that nobody sees until it is committed."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append bytes."""
+
+    def commit(self) -> None:
+        """Show the file at its path, whole, in place of what was there."""
+
+    def discard(self) -> None:
+        """Leave the path as it was."""
+
+
+def open_uncommitted(path: ObjectStoragePath) -> UncommittedFile:
+    """Open a file for writing that appears at ``path`` only when it is committed.
+
+    :raises DestinationError: when the path cannot be written until somebody mends it
+    """
+    fs = filesystem_of(path)
+    with explaining(path):
+        if path.protocol in {"", "file", "local"}:
+            return _LocalFile(Path(path.path))
+        file = fs.open(path.path, "wb", autocommit=False)
+        if _commits(file):
+            return _BufferedFile(file)
+        _abandon(file)
+        return _SpooledFile(fs, path.path)
+
+
+class _LocalFile:
+    """Written beside its path and renamed: fsspec's own would be moved, byte by byte, from another disk."""
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        descriptor, part = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        self._part = Path(part)
+        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
+
+    def write(self, data: bytes, /) -> object:
+        return self._file.write(data)
+
+    def commit(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.chmod(0o666 & ~_umask())
+        self._part.replace(self._path)
+
+    def discard(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class _BufferedFile:
+    """A filesystem's own uncommitted file, e.g. a multipart upload that is completed or aborted."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, data: bytes, /) -> object:
+        return self._file.write(data)
+
+    def commit(self) -> None:
+        self._file.close()
+        self._file.commit()
+
+    def discard(self) -> None:
+        _abandon(self._file)
+
+
+class _SpooledFile:
+    """For a filesystem without uncommitted files: kept on the worker's disk until it is whole."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._fs = fs
+        self._path = path
+        self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
+
+    def write(self, data: bytes, /) -> object:
+        return self._spool.write(data)
+
+    def commit(self) -> None:
+        self._spool.flush()
+        self._fs.put_file(self._spool.name, self._path)
+        self._spool.close()
+
+    def discard(self) -> None:
+        self._spool.close()
+
+
+def _commits(file: Any) -> bool:
+    """Tell whether a file's ``commit`` does anything: fsspec's base class has an empty one."""
+    from fsspec.spec import AbstractBufferedFile
+
+    return getattr(type(file), "commit", AbstractBufferedFile.commit) is not AbstractBufferedFile.commit
+
+
+def _abandon(file: Any) -> None:
+    file.discard()
+    # Or the garbage collector would close it, which uploads what is still in its buffer.
+    with suppress(AttributeError):
+        file.closed = True
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
