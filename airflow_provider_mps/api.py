@@ -49,7 +49,8 @@ class Accepted:
 
 
 def describe_call(mps_task_id: str | None) -> ApiCall[TextToSpeechTask]:
-    """Ask for one task. https://www.tencentcloud.com/document/product/1041/79696
+    """
+    Ask for one task. https://www.tencentcloud.com/document/product/1041/79696
 
     :raises InvalidRequestError: when there is no task id
     """
@@ -66,7 +67,8 @@ def describe_call(mps_task_id: str | None) -> ApiCall[TextToSpeechTask]:
 def submit_call(
     text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
 ) -> ApiCall[Accepted]:
-    """Submit a text. https://www.tencentcloud.com/document/product/1041/79693
+    """
+    Submit a text. https://www.tencentcloud.com/document/product/1041/79693
 
     :raises InvalidRequestError: when an argument cannot be sent
     """
@@ -86,7 +88,8 @@ def submit_call(
 
 
 def require_task_id(mps_task_id: str | None) -> str:
-    """Return the task id without surrounding white space.
+    """
+    Return the task id without surrounding white space.
 
     :raises InvalidRequestError: when there is none
     """
@@ -100,7 +103,8 @@ def require_task_id(mps_task_id: str | None) -> str:
 
 
 def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
-    """Return ``ExtParam`` as the API takes it, a JSON string; ``None`` where nothing is asked for.
+    """
+    Return ``ExtParam`` as the API takes it, a JSON string; ``None`` where nothing is asked for.
 
     :param ext_param: a mapping, or a JSON string of an object, which is sent as it is
     :raises InvalidRequestError: when it is neither

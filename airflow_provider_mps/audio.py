@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_mps.uncommitted import UncommittedFile
 
-log = logging.getLogger(__name__)
+# Below `airflow.task`, as operators and hooks log: what happens to a user's audio belongs in the task's log.
+log = logging.getLogger(f"airflow.task.{__name__}")
 
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""
@@ -45,7 +46,8 @@ class IfExists(StrEnum):
 
     @classmethod
     def parse(cls, value: str) -> IfExists:
-        """Return the member for an argument.
+        """
+        Return the member for an argument.
 
         :raises InvalidRequestError: when there is none
         """
@@ -63,7 +65,8 @@ def store_audio(
     subject: str,
     if_exists: IfExists = IfExists.OVERWRITE,
 ) -> None:
-    """Store what is at ``url`` at ``path``; nothing that is not verified ever appears there.
+    """
+    Store what is at ``url`` at ``path``; nothing that is not verified ever appears there.
 
     :param url: an ``http`` or ``https`` link to the audio
     :param path: the file to write

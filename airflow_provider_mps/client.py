@@ -10,8 +10,9 @@ from airflow_provider_mps.errors import (
     INVALID_RESPONSE,
     NOT_SENT,
     OUTCOME_UNKNOWN,
-    ErrorClass,
+    InvalidMpsConnectionError,
     MpsApiError,
+    MpsPermanentError,
     api_error,
 )
 
@@ -27,7 +28,8 @@ _QUOTED = 200  # characters of an unreadable answer that are quoted
 
 
 def make_client(connection: MpsConnection) -> Any:
-    """Make the SDK's ``CommonClient`` for MPS, meant to be kept.
+    """
+    Make the SDK's ``CommonClient`` for MPS, meant to be kept.
 
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
@@ -35,7 +37,8 @@ def make_client(connection: MpsConnection) -> Any:
 
 
 def make_async_client(connection: MpsConnection) -> Any:
-    """Make the SDK's asynchronous ``CommonClient`` for MPS. Blocks: it reads certificates and may look for credentials.
+    """
+    Make the SDK's asynchronous ``CommonClient`` for MPS. Blocks: it reads certificates and may look for credentials.
 
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
@@ -61,17 +64,18 @@ def credential_of(connection: MpsConnection) -> Credential:
             answer: dict[str, Any] = response_of(sts.call_json("AssumeRole", parameters))
         except Exception as error:
             failure = to_api_error(error, context)
-            if failure.error_class is ErrorClass.OUTCOME_UNKNOWN:
-                # Whatever became of this request, the one that needed the role was never sent.
-                failure = api_error(NOT_SENT, failure.message, failure.request_id, context)
-            raise failure from error
+            if isinstance(failure, MpsPermanentError):
+                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from error
+            # Whatever became of this request, the one that needed the role was never sent.
+            raise api_error(NOT_SENT, failure.message, failure.request_id, context) from error
         return answer
 
     return make_credential(connection, assume_role)
 
 
 def response_of(answer: Any) -> Any:
-    """Return the ``Response`` object of an answer's envelope.
+    """
+    Return the ``Response`` object of an answer's envelope.
 
     :raises MpsApiError: when there is none, or when it holds an error: the SDK looks for one only where the
         content type is spelled exactly as it expects
@@ -86,7 +90,8 @@ def response_of(answer: Any) -> Any:
 
 
 def to_api_error(error: Exception, context: str) -> MpsApiError:
-    """Turn whatever a call through the SDK raised into one error that tells what it means for another try.
+    """
+    Turn whatever a call through the SDK raised into one error that tells what it means for another try.
 
     :param error: raised by the SDK, or by the HTTP library below it
     :param context: which call failed, about which task, with which connection

@@ -34,7 +34,8 @@ class StoredConnection(Protocol):
 
 @dataclass(frozen=True)
 class MpsConnection:
-    """A checked connection to MPS.
+    """
+    A checked connection to MPS.
 
     :raises InvalidMpsConnectionError: from :meth:`parse`, naming the connection and the field to mend
     """
@@ -59,7 +60,8 @@ class MpsConnection:
 
     @classmethod
     def parse(cls, connection: StoredConnection, extra: Mapping[str, Any], region: str | None = None) -> MpsConnection:
-        """Check the fields of an Airflow connection.
+        """
+        Check the fields of an Airflow connection.
 
         :param connection: the connection
         :param extra: its Extra, parsed

@@ -31,7 +31,8 @@ class Credential(Protocol):
 def make_credential(
     connection: MpsConnection, assume_role: Callable[[Credential, dict[str, Any]], dict[str, Any]]
 ) -> Credential:
-    """Choose the credential: the connection's keys or, without a login, the SDK's default chain (environment,
+    """
+    Choose the credential: the connection's keys or, without a login, the SDK's default chain (environment,
     profile file, CVM role, TKE identity); then, where the connection names a role, that role.
 
     :param connection: the checked connection
@@ -50,7 +51,8 @@ def make_credential(
 
 
 class AssumedRole:
-    """Temporary keys of a role, renewed before they end.
+    """
+    Temporary keys of a role, renewed before they end.
 
     The SDK's own class for this knows neither a proxy nor a time-out nor keys that carry a token.
 

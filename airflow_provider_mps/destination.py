@@ -24,7 +24,8 @@ _PACKAGE_OF_SCHEME = {
 
 
 def require_destination(destination: object) -> str | ObjectStoragePath:
-    """Return the destination as given.
+    """
+    Return the destination as given.
 
     :raises InvalidRequestError: when it is empty or no path
     """
@@ -38,7 +39,8 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
 
 
 def resolve_destination(destination: str | ObjectStoragePath, audio_url: str) -> ObjectStoragePath:
-    """Return the path of the file to write, which in a folder takes the audio's own name.
+    """
+    Return the path of the file to write, which in a folder takes the audio's own name.
 
     :raises DestinationError: when no filesystem is known for it, or the audio's name would leave the folder
     """
@@ -50,7 +52,8 @@ def resolve_destination(destination: str | ObjectStoragePath, audio_url: str) ->
 
 
 def audio_name(audio_url: str) -> str:
-    """Return the name of the audio file in a link.
+    """
+    Return the name of the audio file in a link.
 
     :raises DestinationError: when the link ends in no name, or in one that would leave its folder
     """
@@ -100,7 +103,8 @@ def explaining(path: ObjectStoragePath) -> Iterator[None]:
 
 
 def filesystem_of(path: ObjectStoragePath) -> Any:
-    """Return the fsspec filesystem of a path.
+    """
+    Return the fsspec filesystem of a path.
 
     :raises DestinationError: when none is known for it, or its package is missing
     """

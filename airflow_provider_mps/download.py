@@ -65,7 +65,8 @@ class Verdict(StrEnum):
 
 
 def judge(status: int, headers: Mapping[str, str], received: int, source: Source) -> Verdict:
-    """Judge an answer by its status and headers.
+    """
+    Judge an answer by its status and headers.
 
     :param received: bytes of the audio that are there already
     :param source: what was told of the audio when those were sent

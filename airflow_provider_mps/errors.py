@@ -85,7 +85,7 @@ _ADVICE = {
     "UnsupportedRegion": "Check Region",
     "FailedOperation.UserArrears": "Settle the account's bill",
     "ResourceNotFound": "Check the TaskId, and that it was submitted with the same account",
-    NOT_SENT: "Check Host, Port, Schema and Proxy, and the network",
+    "ClientNetworkError": "Check Host, Port, Schema and Proxy, and the network",
     **dict.fromkeys(
         (INVALID_RESPONSE, "ServerNetworkError"),
         "Check Host if this goes on: what answers there is not the MPS API",
@@ -124,7 +124,8 @@ def may_submit_again(error_class: ErrorClass) -> bool:
 
 
 class MpsApiError(AirflowException):
-    """A call to MPS failed, after the hook's own retries. Airflow may retry the task.
+    """
+    A call to MPS failed, after the hook's own retries. Airflow may retry the task.
 
     :param code: the API's error code, e.g. ``RequestLimitExceeded``, or one of this module's for a request
         that got no usable answer
@@ -165,7 +166,8 @@ def api_error(code: str, message: str, request_id: str = "", context: str = "") 
 
 
 class TextToSpeechTaskFailed(AirflowFailException):
-    """MPS finished the task with ``Status`` ``fail``. Asking again cannot change that, so Airflow does not retry.
+    """
+    MPS finished the task with ``Status`` ``fail``. Asking again cannot change that, so Airflow does not retry.
 
     :param task_id: the MPS ``TaskId``
     :param error_code: the answer's ``ErrorCode``

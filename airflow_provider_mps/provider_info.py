@@ -1,4 +1,5 @@
-"""What Airflow registers when this package is installed.
+"""
+What Airflow registers when this package is installed.
 
 Every ``airflow`` command reads this while it starts, so it imports nothing of Airflow or of the SDK.
 """

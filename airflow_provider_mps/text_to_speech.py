@@ -24,7 +24,8 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True)
 class TextToSpeechTask:
-    """A text-to-speech task as the API described it at one moment.
+    """
+    A text-to-speech task as the API described it at one moment.
 
     https://www.tencentcloud.com/document/product/1041/79696
     """
@@ -45,7 +46,8 @@ class TextToSpeechTask:
 
     @classmethod
     def from_answer(cls, task_id: str, answer: Mapping[str, Any]) -> TextToSpeechTask:
-        """Parse the ``Response`` object of an answer about ``task_id``.
+        """
+        Parse the ``Response`` object of an answer about ``task_id``.
 
         :raises MpsPermanentError: when ``Status`` is none that the API documents
         """
@@ -82,7 +84,8 @@ class TextToSpeechTask:
         return seconds if seconds >= 0 else None
 
     def is_ready(self) -> bool:
-        """Tell whether the audio is ready: ``True`` after success, ``False`` while processing.
+        """
+        Tell whether the audio is ready: ``True`` after success, ``False`` while processing.
 
         :raises TextToSpeechTaskFailed: when the task has failed
         """

@@ -28,7 +28,8 @@ class UncommittedFile(Protocol):
 
 
 def open_uncommitted(path: ObjectStoragePath) -> UncommittedFile:
-    """Open a file for writing that appears at ``path`` only when it is committed.
+    """
+    Open a file for writing that appears at ``path`` only when it is committed.
 
     :raises DestinationError: when the path cannot be written until somebody mends it
     """

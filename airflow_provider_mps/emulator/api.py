@@ -74,7 +74,8 @@ ACTIONS = {
 
 
 def authenticate(headers: Mapping[str, str], body: bytes, keys: KeyRing, now: float) -> Authorization:
-    """Check who calls and that nobody changed the request.
+    """
+    Check who calls and that nobody changed the request.
 
     :param headers: values by lower-case name
     :param now: seconds since 1970

@@ -18,7 +18,8 @@ class Key:
 
 
 class KeyRing:
-    """Knows the keys by SecretId.
+    """
+    Knows the keys by SecretId.
 
     :param key: the one that the emulator starts with
     """

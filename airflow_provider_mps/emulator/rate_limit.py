@@ -6,7 +6,8 @@ from collections import defaultdict, deque
 
 
 class RateLimit:
-    """Counts requests by key in a sliding window of one second; refused ones do not count.
+    """
+    Counts requests by key in a sliding window of one second; refused ones do not count.
 
     :param per_second: requests that any window of one second may hold
     """

@@ -33,7 +33,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class RunningEmulator:
-    """The emulator in a thread of this program, on a free port, while the ``with`` block runs.
+    """
+    The emulator in a thread of this program, on a free port, while the ``with`` block runs.
 
     :param options: how it behaves
     :param app: an ASGI application to serve instead, e.g. the emulator wrapped in faults

@@ -35,8 +35,8 @@ class Authorization:
         match = _AUTHORIZATION.fullmatch(header.strip())
         if match is None:
             return None
-        parts = match.groupdict()
-        return cls(**{**parts, "signed_headers": tuple(parts["signed_headers"].lower().split(";"))})
+        signed_headers = tuple(match["signed_headers"].lower().split(";"))
+        return cls(match["secret_id"], match["date"], match["service"], signed_headers, match["signature"])
 
 
 def sign(
@@ -51,7 +51,8 @@ def sign(
     path: str = "/",
     query: str = "",
 ) -> str:
-    """Return the signature of a request, as 64 hexadecimal digits.
+    """
+    Return the signature of a request, as 64 hexadecimal digits.
 
     :param timestamp: seconds since 1970, as in ``X-TC-Timestamp``
     :param signed_headers: lower-case names, in the order of ``SignedHeaders``

@@ -34,7 +34,8 @@ class Style:
 
 
 def speak(text: str, language: str | None = None, style: Style | None = None, voice: Voice = "auto") -> bytes:
-    """Return a mono 16-bit WAV of the text.
+    """
+    Return a mono 16-bit WAV of the text.
 
     :param language: a language tag such as ``en``, where the speaker knows it
     :param voice: ``tone`` needs no program and is quick; ``auto`` speaks where it can
@@ -57,7 +58,7 @@ def speak(text: str, language: str | None = None, style: Style | None = None, vo
 def seconds(wav: bytes) -> float:
     """Return the length of a WAV in seconds."""
     with wave.open(io.BytesIO(wav)) as audio:
-        return audio.getnframes() / audio.getframerate()
+        return int(audio.getnframes()) / int(audio.getframerate())
 
 
 def _tone(characters: int, style: Style) -> array[int]:

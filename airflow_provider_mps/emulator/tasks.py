@@ -66,7 +66,8 @@ class Audio:
 
 
 class TaskBook:
-    """All tasks since the start; gone when the program ends.
+    """
+    All tasks since the start; gone when the program ends.
 
     :param folder: where audio is written
     :param synthesis_time: seconds that each task stays ``processing``

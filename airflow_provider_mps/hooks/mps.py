@@ -41,7 +41,8 @@ _NO_SUCH_TASK = "0-airflow-test-connection"
 
 
 class MpsHook(BaseHook):
-    """Speaks MPS with the credentials of an Airflow connection.
+    """
+    Speaks MPS with the credentials of an Airflow connection.
 
     The connection is looked up, and the SDK imported, at the first call. Errors that another try may mend are
     retried here for some seconds, with full jitter; what still fails is raised.
@@ -64,7 +65,8 @@ class MpsHook(BaseHook):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def get_conn(self) -> Any:
-        """Return the SDK's ``CommonClient``, which reaches every action of MPS: ``call_json(action, params)``.
+        """
+        Return the SDK's ``CommonClient``, which reaches every action of MPS: ``call_json(action, params)``.
 
         It is made once and kept, with its connection to the server. It neither retries nor translates errors.
 
@@ -98,7 +100,8 @@ class MpsHook(BaseHook):
             await client.close()
 
     def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
-        """Ask MPS for a task. https://www.tencentcloud.com/document/product/1041/79696
+        """
+        Ask MPS for a task. https://www.tencentcloud.com/document/product/1041/79696
 
         :param mps_task_id: the ``TaskId`` that submitting returned
         :return: the task as it is now
@@ -117,7 +120,8 @@ class MpsHook(BaseHook):
         text_lang: str | None = None,
         ext_param: Mapping[str, Any] | str | None = None,
     ) -> str:
-        """Submit a text, which MPS bills. https://www.tencentcloud.com/document/product/1041/79693
+        """
+        Submit a text, which MPS bills. https://www.tencentcloud.com/document/product/1041/79693
 
         It is sent again only where the server provably did not accept it, so that it is never paid twice.
 
@@ -146,7 +150,8 @@ class MpsHook(BaseHook):
         return accepted.task_id
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for a task that cannot exist: any answer about that task proves that the sensor may ask.
+        """
+        Ask for a task that cannot exist: any answer about that task proves that the sensor may ask.
 
         :return: whether it works, and a sentence for the person who pressed *Test*
         """
@@ -163,22 +168,30 @@ class MpsHook(BaseHook):
 
     def _call(self, call: ApiCall[T]) -> T:
         try:
-            return Retrying(**self._retries(call))(self._call_once, call)
+            return self._call_patiently(call)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
             self._renew_credentials(error)
-            return Retrying(**self._retries(call))(self._call_once, call)
+            return self._call_patiently(call)
+
+    def _call_patiently(self, call: ApiCall[T]) -> T:
+        result: T = Retrying(**self._retries(call))(self._call_once, call)
+        return result
 
     async def _acall(self, call: ApiCall[T]) -> T:
         try:
-            return await AsyncRetrying(**self._retries(call))(self._acall_once, call)
+            return await self._acall_patiently(call)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
             await self.aclose()
             self._renew_credentials(error)
-            return await AsyncRetrying(**self._retries(call))(self._acall_once, call)
+            return await self._acall_patiently(call)
+
+    async def _acall_patiently(self, call: ApiCall[T]) -> T:
+        result: T = await AsyncRetrying(**self._retries(call))(self._acall_once, call)
+        return result
 
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()

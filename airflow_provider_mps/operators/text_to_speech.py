@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class TextToSpeechOperator(BaseOperator):
-    """Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
+    """
+    Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
 
     MPS bills each accepted submit. A submit is therefore repeated only where MPS provably did not accept it; where
     that is unknown, the task fails without a retry and says so.
@@ -75,7 +76,8 @@ class TextToSpeechOperator(BaseOperator):
 
 
 class TextToSpeechToObjectStorageOperator(BaseOperator):
-    """Store the audio of a finished text-to-speech task in object storage.
+    """
+    Store the audio of a finished text-to-speech task in object storage.
 
     The task is asked for a fresh ``AudioUrl``. What was downloaded is committed only when its length and, where the
     server tells it, its CRC-64 are right: the destination never shows anything else. Returns the stored path and

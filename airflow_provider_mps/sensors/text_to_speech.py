@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class TextToSpeechTaskSensor(BaseSensorOperator):
-    """Wait until a text-to-speech task of MPS has finished.
+    """
+    Wait until a text-to-speech task of MPS has finished.
 
     While the task is ``processing`` the sensor waits: in ``reschedule`` mode, the default, without holding a
     worker slot. When it is done, it returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``

@@ -1,0 +1,56 @@
+# Needs Python 3.11 or newer, git and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV), this takes a minute or two"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## Run the main job once: a DAG on real Airflow against the emulator
+	$(BIN)/python -m dev.demo
+
+.PHONY: airflow
+airflow: $(INSTALLED) ## Start Airflow's UI with the emulator and the connection in place (PORT=8080)
+	$(BIN)/python -m dev.standalone
+
+.PHONY: emulator
+emulator: $(INSTALLED) ## Start the emulator alone
+	$(BIN)/python -m airflow_provider_mps.emulator
+
+.PHONY: test
+test: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+.PHONY: constraints
+constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate \
+		--no-header --extra dev pyproject.toml -o constraints.txt
+	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt
+
+.PHONY: clean
+clean: ## Remove what was made, the virtual environment included
+	rm -rf $(VENV) .airflow build dist

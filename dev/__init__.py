@@ -1,0 +1,1 @@
+"""What `make` runs: the demo, and a whole Airflow with the emulator beside it."""

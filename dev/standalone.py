@@ -1,0 +1,161 @@
+"""A whole Airflow with its UI, the MPS emulator beside it, and the connection between them in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dev.airflow_environment import REPOSITORY, airflow_environment, run_airflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START_TIMEOUT = 180
+STOP_TIMEOUT = 20
+HOME = REPOSITORY / ".airflow"
+
+
+class Standalone:
+    """
+    ``airflow standalone`` and the emulator, each in a process group of its own, while the ``with`` block runs.
+
+    :param home: folder for Airflow's database and logs; what is there already is used
+    :param port: of the UI; 0 takes any free one
+    """
+
+    def __init__(self, home: Path, port: int = 0) -> None:
+        self.home = home
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = home / "standalone.log"
+        self.environment = {
+            **airflow_environment(home),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        }
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Standalone:
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            connection = self._start_emulator()
+            run_airflow(self.environment, "db", "migrate")
+            run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
+            run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", connection)
+            with self.log.open("w") as log:
+                self._start("airflow", "standalone", output=log.fileno())
+            self._await_ui()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            _stop_group(process)
+        self._processes.clear()
+
+    def _start(self, module: str, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def _start_emulator(self) -> str:
+        emulator = self._start("airflow_provider_mps.emulator", "--port", "0")
+        for line in emulator.stdout or ():
+            if match := re.search(r"AIRFLOW_CONN_MPS_DEFAULT='(.+)'", line):
+                return match[1]
+        raise RuntimeError("the emulator did not start")
+
+    def _await_ui(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not _answers(f"{self.url}/api/v2/monitor/health"):
+            if time.monotonic() > deadline or self._processes[-1].poll() is not None:
+                raise RuntimeError(f"Airflow did not start; its log is {self.log}:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.5)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a local address of our own
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop_group(process: subprocess.Popen[str]) -> None:
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, signal_number)
+        except ProcessLookupError:
+            break
+        if signal_number == signal.SIGTERM and _group_ends(process):
+            break
+    process.wait()
+
+
+def _group_ends(process: subprocess.Popen[str]) -> bool:
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while time.monotonic() < deadline:
+        process.poll()  # reaps the leader, which else would count as alive
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nStopping")
+
+
+def main() -> None:
+    """Run until interrupted."""
+    port = int(os.environ.get("PORT", "8080"))
+    with _interruptible():
+        print("Starting Airflow and the MPS emulator; this takes about half a minute", flush=True)
+        with Standalone(HOME, port) as airflow:
+            print(f"Airflow is on {airflow.url}/dags/text_to_speech; its log is {airflow.log}")
+            print(
+                "Press Trigger there. The connection mps_default leads to the emulator. Ctrl-C ends both.", flush=True
+            )
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

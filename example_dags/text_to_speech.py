@@ -1,0 +1,92 @@
+"""
+### One clip: text in, audio in your object storage
+
+Press **Trigger**, type a text, choose a voice and a place. The DAG submits the text to Tencent Cloud MPS, waits
+without holding a worker, stores the verified audio, and logs where it is.
+
+It needs a connection **`mps_default`** of type *Tencent Cloud MPS*: your SecretId and SecretKey, or the one that the
+local emulator (`python -m airflow_provider_mps.emulator`) prints when it starts. A text that begins with `[fail]`
+makes the emulator fail, so that you can see how that looks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+from airflow.providers.common.compat.sdk import Param, dag, task
+
+from airflow_provider_mps.operators.text_to_speech import (
+    TextToSpeechOperator,
+    TextToSpeechToObjectStorageOperator,
+)
+from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
+
+LANGUAGES = {"": "let MPS decide", "zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
+
+
+@dag(
+    schedule=None,
+    doc_md=__doc__,
+    tags=["tencent cloud", "mps", "text to speech"],
+    params={
+        "text": Param(
+            "Hello from Airflow. This clip was spoken by Tencent Cloud, or by its emulator.",
+            type="string",
+            format="multiline",
+            minLength=1,
+            title="Text",
+            description="What to speak. MPS bills by its length.",
+        ),
+        "voice_id": Param(
+            "s1_+DSBRZuGbfKlwsN1lV5OsriSYvOB3aSqqCsHH0LJ5BWHsmfmn13my4ki/QL+g+7RaRUWLhwPcEI6gtCTkA==",
+            type="string",
+            minLength=1,
+            title="Voice",
+            description="VoiceId of one of your voices. The emulator takes any.",
+        ),
+        "text_lang": Param(
+            "",
+            type="string",
+            enum=list(LANGUAGES),
+            values_display=LANGUAGES,
+            title="Language of the text",
+        ),
+        "destination": Param(
+            f"file://{tempfile.gettempdir()}/text_to_speech/",
+            type="string",
+            minLength=1,
+            title="Destination",
+            description="Any object storage, e.g. s3://aws_default@bucket/clips/. It is a folder when it ends in /.",
+        ),
+    },
+)
+def text_to_speech() -> None:
+    """Submit, wait, store, tell."""
+    submit = TextToSpeechOperator(
+        task_id="submit",
+        text="{{ params.text }}",
+        voice_id="{{ params.voice_id }}",
+        text_lang="{{ params.text_lang }}",
+    )
+    wait = TextToSpeechTaskSensor(
+        task_id="wait",
+        mps_task_id=submit.output,
+        poke_interval=5,
+        timeout=60 * 60,
+    )
+    store = TextToSpeechToObjectStorageOperator(
+        task_id="store",
+        mps_task_id=submit.output,
+        destination="{{ params.destination }}",
+        retries=2,
+    )
+
+    @task
+    def tell(path: str, voice_id: str, duration: float | None) -> None:
+        length = "of unknown length" if duration is None else f"{duration:.2f} seconds long"
+        print(f"{path} is {length}, spoken by {voice_id}")
+
+    wait >> store >> tell(store.output, store.output["VoiceId"], store.output["duration"])
+
+
+text_to_speech()
