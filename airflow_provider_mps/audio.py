@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mps.uncommitted import UncommittedFile
 
-# Below `airflow.task`, as operators and hooks log: what happens to a user's audio belongs in the task's log.
-log = logging.getLogger(f"airflow.task.{__name__}")
-
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""
 MAX_RESTARTS = 4
@@ -35,6 +32,16 @@ MAX_TRIES = 50
 """Tries in all, for a server that sends a little each time."""
 TIMEOUT = httpx.Timeout(10, read=30)
 """Seconds for connecting, and for every wait for more bytes."""
+
+
+class Log(Protocol):
+    """What is asked of a log: Airflow's own is no ``logging.Logger``."""
+
+    def info(self, message: str, /, *args: Any) -> Any:
+        """Log a step."""
+
+    def warning(self, message: str, /, *args: Any) -> Any:
+        """Log what went wrong and is being mended."""
 
 
 class IfExists(StrEnum):
@@ -63,6 +70,7 @@ def store_audio(
     *,
     fresh_url: Callable[[], str],
     subject: str,
+    log: Log,
     if_exists: IfExists = IfExists.OVERWRITE,
 ) -> None:
     """
@@ -72,6 +80,7 @@ def store_audio(
     :param path: the file to write
     :param fresh_url: asks for a new link, when this one has expired
     :param subject: whose audio it is, for logs and errors
+    :param log: where the story of the transfer is told, e.g. an operator's own log
     :param if_exists: what to do where a file is there already
     :raises AudioTransferError: when the audio could not be fetched or verified in several tries
     :raises DestinationError: when the destination must be mended first
@@ -84,7 +93,7 @@ def store_audio(
     _redact_links_in_httpx_log()
     with (
         httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
-        _Transfer(client, url, path, fresh_url=fresh_url, subject=subject) as transfer,
+        _Transfer(client, url, path, fresh_url=fresh_url, subject=subject, log=log) as transfer,
     ):
         transfer.run(skip_length=present)
 
@@ -97,13 +106,21 @@ class _Transfer:
     """One download into one uncommitted file, over as many requests as it takes."""
 
     def __init__(
-        self, client: httpx.Client, url: str, path: ObjectStoragePath, *, fresh_url: Callable[[], str], subject: str
+        self,
+        client: httpx.Client,
+        url: str,
+        path: ObjectStoragePath,
+        *,
+        fresh_url: Callable[[], str],
+        subject: str,
+        log: Log,
     ) -> None:
         self._client = client
         self._url = _require_http(url, subject)
         self._path = path
         self._fresh_url = fresh_url
         self._subject = subject
+        self._log = log
         self._file: UncommittedFile | None = None
         self._source = Source()
         self._received = 0
@@ -133,12 +150,12 @@ class _Transfer:
                 f"{_describe(error)}. Nothing was left at {self._path}."
             ) from error
         if not fetched:
-            log.info("%s has the audio's %s bytes already: nothing was moved", self._path, skip_length)
+            self._log.info("%s has the audio's %s bytes already: nothing was moved", self._path, skip_length)
             return
         with explaining(self._path):
             self._writable().commit()
         self._file = None
-        log.info(
+        self._log.info(
             "Stored the audio of %s at %s: %s bytes, CRC-64 %s, checked by %s",
             self._subject,
             self._path,
@@ -176,7 +193,7 @@ class _Transfer:
             return
         if verdict is Verdict.WHOLE:
             if self._received:
-                log.info("The audio is sent from its start again, because it changed or cannot be resumed")
+                self._log.info("The audio is sent from its start again, because it changed or cannot be resumed")
                 self._start_over()
             self._source = Source.from_headers(response.headers)
             self._require_plain(response)
@@ -209,7 +226,7 @@ class _Transfer:
 
     def _before_next_try(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.warning(
+        self._log.warning(
             "Fetching the audio of %s broke off, %s (%s); trying again",
             self._subject,
             self._progress(),
@@ -239,7 +256,7 @@ class _Transfer:
         try:
             file.discard()
         except Exception as error:  # noqa: BLE001 - what made us discard is the error to report, not this one
-            log.warning("What was written towards %s could not be discarded: %s", self._path, error)
+            self._log.warning("What was written towards %s could not be discarded: %s", self._path, error)
 
 
 def _require_http(url: str, subject: str) -> str:

@@ -12,6 +12,7 @@ makes the emulator fail, so that you can see how that looks.
 from __future__ import annotations
 
 import tempfile
+from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import Param, dag, task
 
@@ -79,6 +80,7 @@ def text_to_speech() -> None:
         mps_task_id=submit.output,
         destination="{{ params.destination }}",
         retries=2,
+        retry_delay=timedelta(seconds=30),
     )
 
     @task

@@ -131,6 +131,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
             if_exists=self.if_exists,
             fresh_url=lambda: _audio_url(self._finished_task()),
             subject=f"task {task.task_id}",
+            log=self.log,
         )
         context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
         context["ti"].xcom_push(key="duration", value=task.duration)
