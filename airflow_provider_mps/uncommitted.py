@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 
+# Filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and
+# publish all the same; fsspec's own memory filesystem even empties what is there.
+_CAN_WAIT = {"s3", "s3a"}
+
+
 class UncommittedFile(Protocol):
     """A file that nobody sees until it is committed."""
 
@@ -37,10 +42,8 @@ def open_uncommitted(path: ObjectStoragePath) -> UncommittedFile:
     with explaining(path):
         if path.protocol in {"", "file", "local"}:
             return _LocalFile(Path(path.path))
-        file = fs.open(path.path, "wb", autocommit=False)
-        if _commits(file):
-            return _BufferedFile(file)
-        _abandon(file)
+        if path.protocol in _CAN_WAIT:
+            return _BufferedFile(fs.open(path.path, "wb", autocommit=False))
         return _SpooledFile(fs, path.path)
 
 
@@ -106,13 +109,6 @@ class _SpooledFile:
 
     def discard(self) -> None:
         self._spool.close()
-
-
-def _commits(file: Any) -> bool:
-    """Tell whether a file's ``commit`` does anything: fsspec's base class has an empty one."""
-    from fsspec.spec import AbstractBufferedFile
-
-    return getattr(type(file), "commit", AbstractBufferedFile.commit) is not AbstractBufferedFile.commit
 
 
 def _abandon(file: Any) -> None:

@@ -151,7 +151,8 @@ class _Emulator:
     async def serve_audio(self, request: Request) -> Response:
         name = request.path_params["name"]
         expires = request.query_params.get("expires", "")
-        if not hmac.compare_digest(request.query_params.get("sign", ""), self.link_signature(name, expires)):
+        given, expected = request.query_params.get("sign", ""), self.link_signature(name, expires)
+        if not hmac.compare_digest(given.encode(), expected.encode()):
             return _refusal(403, "AccessDenied", "The link is not signed by this server.")
         if float(expires) < time.time():
             return _refusal(403, "AccessDenied", "Request has expired")

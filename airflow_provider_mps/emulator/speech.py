@@ -76,7 +76,7 @@ def _espeak(program: str, text: str, language: str | None, style: Style) -> arra
         command = [program, "--stdin", "-w", str(file), "-p", str(50 + 4 * style.pitch)]
         spoken = [*command, "-v", language] if language and language.isascii() else command
         for attempt in (spoken, command):  # without its language where the program does not know it
-            done = subprocess.run(attempt, input=text.encode(), capture_output=True, check=False)  # noqa: S603 - no shell
+            done = subprocess.run(attempt, input=text.encode("utf-8", "replace"), capture_output=True, check=False)  # noqa: S603 - no shell
             if done.returncode == 0 and file.exists() and file.stat().st_size:
                 break
         with wave.open(str(file)) as audio:

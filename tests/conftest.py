@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dev.airflow_environment import EXAMPLE_DAGS, airflow_environment, run_airflow
+
+# Airflow reads its environment when it is imported, so it is set before any test module is.
+HOME = Path(tempfile.mkdtemp(prefix="mps-tests-"))
+DAGS = HOME / "dags"
+for name in list(os.environ):
+    if name.startswith(("AIRFLOW", "TENCENTCLOUD_", "TKE_")):
+        del os.environ[name]
+os.environ.update(airflow_environment(HOME, DAGS))
+
+
+def pytest_configure(config):
+    for folder in (EXAMPLE_DAGS, Path(__file__).parent / "integration" / "dags"):
+        shutil.copytree(folder, DAGS, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    sys.path.insert(0, str(DAGS))
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+def require_program(name: str) -> str:
+    """Return a program's path; without it the test is skipped, and fails where CI promises it."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{name} is not installed, which .ci/run should have done")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def airflow_database():
+    """A migrated metadata database, for what runs DAGs."""
+    run_airflow(dict(os.environ), "db", "migrate")
+
+
+@pytest.fixture
+def start_emulator(monkeypatch):
+    """Start an emulator with the given options, and lead the connection mps_default to it."""
+    from contextlib import ExitStack
+
+    from airflow_provider_mps.emulator.app import Options
+    from airflow_provider_mps.emulator.server import RunningEmulator
+
+    with ExitStack() as running:
+
+        def start(app=None, **options):
+            settings = {"synthesis_time": 0.0, "voice": "tone", **options}
+            emulator = running.enter_context(RunningEmulator(Options(**settings), app))
+            monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", emulator.connection_uri)
+            return emulator
+
+        yield start
+
+
+@pytest.fixture
+def emulator(start_emulator):
+    return start_emulator()
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Point the connection mps_default at a URI."""
+    return lambda uri: monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", uri)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """Let retries follow each other at once: what is tested is whether there are any."""
+    from tenacity import wait_none
+
+    for module in ("hooks.mps", "audio"):
+        monkeypatch.setattr(f"airflow_provider_mps.{module}.wait_random_exponential", lambda **_: wait_none())

@@ -1,0 +1,110 @@
+"""The sensor's table of the contract, row by row, in real DAG runs over real HTTP."""
+
+import pytest
+
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests import faulty_emulator
+from tests.faulty_emulator import FaultyEmulator
+
+MODES = pytest.mark.parametrize("mode", ["reschedule", "poke"])
+FAILED_AT_ONCE = {"wait": ("failed", 1)}
+
+
+def submit(text="hello"):
+    return MpsHook().submit_text_to_speech(text, "voice-1")
+
+
+@pytest.fixture
+def faulty(start_emulator):
+    app = FaultyEmulator(Options(synthesis_time=0, voice="tone"))
+    start_emulator(app)
+    return app
+
+
+@MODES
+def test_it_waits_while_processing_and_succeeds_with_the_same_xcom_from_every_mode(run_dag, start_emulator, mode):
+    start_emulator(synthesis_time=1)
+    task_id = submit()
+    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    assert run.state == "success"
+    xcom = run.xcom("wait")
+    assert xcom.pop("AudioUrl").startswith("http://127.0.0.1")
+    duration = xcom.pop("duration")
+    assert duration > 0
+    assert xcom == {
+        "TaskId": task_id,
+        "Status": "success",
+        "VoiceId": "voice-1",
+        "ExtInfo": {"duration": duration},
+    }
+
+
+@MODES
+def test_a_failed_task_fails_the_sensor_without_a_retry(run_dag, emulator, mode, capfd):
+    task_id = submit("[fail] hello")
+    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    assert run.tasks == FAILED_AT_ONCE
+    log = capfd.readouterr().out
+    assert f"task {task_id} failed: ErrorCode 110" in log
+    assert "RequestId" in log
+
+
+@MODES
+def test_soft_fail_skips_a_failed_task(run_dag, emulator, mode):
+    run = run_dag("waiting", f"{mode}_soft_fail", mps_task_id=submit("[fail] hello"))
+    assert run.tasks == {"wait": ("skipped", 1)}
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (faulty_emulator.api_error("AuthFailure.SignatureFailure"), "Check Password (SecretKey)"),
+        (faulty_emulator.api_error("UnauthorizedOperation"), "Grant the account this MPS action"),
+        (faulty_emulator.answer(Status="paused"), "'paused'"),
+        (faulty_emulator.answer(), "None"),
+    ],
+    ids=["wrong key", "no permission", "unknown status", "no status"],
+)
+def test_what_waiting_cannot_mend_fails_at_once_and_says_what_to_mend(run_dag, faulty, mode, fault, said, capfd):
+    faulty.faults.append(fault)
+    run = run_dag("waiting", f"{mode}_plain", mps_task_id="some-task")
+    assert run.tasks == FAILED_AT_ONCE
+    log = capfd.readouterr().out
+    assert said in log
+    assert "req-injected" in log
+
+
+@MODES
+@pytest.mark.parametrize("task_id", ["", "None"])
+def test_a_missing_task_id_fails_at_once_without_a_call(run_dag, faulty, mode, task_id, capfd):
+    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    assert run.tasks == FAILED_AT_ONCE
+    assert faulty.actions == []
+    assert "mps_task_id is" in capfd.readouterr().out
+
+
+@MODES
+def test_errors_that_outlast_the_hooks_retries_are_waited_out(run_dag, faulty, mode, no_waiting, capfd):
+    task_id = submit()
+    faulty.faults.extend(
+        [
+            faulty_emulator.api_error("RequestLimitExceeded"),
+            (502, b"bad gateway"),
+            (200, b"<html>"),
+            (200, b'{"no": "Response"}'),
+            faulty_emulator.api_error("InternalError"),
+        ]
+    )
+    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    assert run.tasks == {"wait": ("success", 1)}
+    assert "still waiting" in capfd.readouterr().out
+
+
+@MODES
+@pytest.mark.parametrize(("flag", "state"), [("short", "failed"), ("short_soft_fail", "skipped")])
+def test_the_timeout_ends_the_waiting_without_a_retry(run_dag, start_emulator, mode, flag, state):
+    start_emulator(synthesis_time=600)
+    run = run_dag("waiting", f"{mode}_{flag}", mps_task_id=submit())
+    assert run.tasks == {"wait": (state, 1)}

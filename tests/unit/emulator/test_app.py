@@ -1,0 +1,195 @@
+import json
+import time
+import wave
+from io import BytesIO
+
+import httpx
+import pytest
+from fastcrc import crc64
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_mps.emulator.signature import sign
+
+SUBMIT = {"Text": "hello", "VoiceId": "v"}
+
+
+class Client:
+    """Signs requests by the emulator's own rules, so that each of them can be broken."""
+
+    def __init__(self, emulator):
+        self.emulator = emulator
+
+    def call(self, action, parameters, **changes):
+        body = changes.get("body", json.dumps(parameters).encode())
+        headers = {
+            "host": f"127.0.0.1:{self.emulator.port}",
+            "content-type": "application/json",
+            "x-tc-action": action,
+            "x-tc-version": "2019-06-12",
+            "x-tc-timestamp": str(int(time.time()) + changes.get("skew", 0)),
+            **changes.get("headers", {}),
+        }
+        signature = sign(
+            changes.get("key", "emulator-key"),
+            service=changes.get("service", "mps"),
+            timestamp=int(headers["x-tc-timestamp"]),
+            signed_headers=("content-type", "host"),
+            headers=headers,
+            body=body,
+        )
+        headers["authorization"] = changes.get(
+            "authorization",
+            f"TC3-HMAC-SHA256 Credential={changes.get('secret_id', 'emulator-id')}/2026-01-01/"
+            f"{changes.get('service', 'mps')}/tc3_request, SignedHeaders=content-type;host, Signature={signature}",
+        )
+        answer = httpx.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
+        assert answer.status_code == 200  # an API error is no HTTP error
+        return answer.json()["Response"]
+
+    def code(self, action="TextToSpeechAsync", parameters=SUBMIT, **changes):
+        return self.call(action, parameters, **changes).get("Error", {}).get("Code")
+
+
+@pytest.fixture
+def client(emulator):
+    return Client(emulator)
+
+
+def test_submitting_and_asking_answer_as_the_api_page_shows(client):
+    accepted = client.call("TextToSpeechAsync", SUBMIT)
+    assert accepted.keys() == {"ErrorCode", "Msg", "TaskId", "RequestId"}
+    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": accepted["TaskId"]})
+    assert answer.keys() == {"ErrorCode", "Msg", "Status", "AudioUrl", "VoiceId", "ExtInfo", "RequestId"}
+    assert (answer["Status"], answer["ErrorCode"], answer["VoiceId"]) == ("success", 0, "v")
+    assert json.loads(answer["ExtInfo"])["duration"] > 0
+
+
+def test_error_code_is_100_while_processing(start_emulator):
+    client = Client(start_emulator(synthesis_time=60))
+    task_id = client.call("TextToSpeechAsync", SUBMIT)["TaskId"]
+    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})
+    assert (answer["Status"], answer["ErrorCode"], answer["AudioUrl"]) == ("processing", 100, "")
+
+
+def test_a_text_that_begins_with_fail_fails(client):
+    task_id = client.call("TextToSpeechAsync", {**SUBMIT, "Text": "[fail] hello"})["TaskId"]
+    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})
+    assert answer["Status"] == "fail"
+    assert answer["ErrorCode"] not in (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"authorization": ""}, "AuthFailure.InvalidAuthorization"),
+        ({"secret_id": "nobody"}, "AuthFailure.SecretIdNotFound"),
+        ({"key": "wrong"}, "AuthFailure.SignatureFailure"),
+        ({"sent": b'{"Text":"other","VoiceId":"v"}'}, "AuthFailure.SignatureFailure"),
+        ({"skew": -301}, "AuthFailure.SignatureExpire"),
+        ({"skew": 301}, "AuthFailure.SignatureExpire"),
+        ({"headers": {"x-tc-token": "unexpected"}}, "AuthFailure.TokenFailure"),
+        ({"action": "NoSuchAction"}, "InvalidAction"),
+        ({"service": "cvm"}, "InvalidAction"),
+        ({"headers": {"x-tc-version": "2020-01-01"}}, "NoSuchVersion"),
+        ({"headers": {"content-type": "text/plain"}}, "InvalidParameter"),
+        ({"body": b"not json"}, "InvalidParameter"),
+        ({"body": b"[]"}, "InvalidParameter"),
+        ({"parameters": {"Text": "hello"}}, "MissingParameter"),
+        ({"parameters": {**SUBMIT, "Text": ""}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "Text": 5}}, "InvalidParameter"),
+        ({"parameters": {**SUBMIT, "Color": "red"}}, "UnknownParameter"),
+        ({"parameters": {**SUBMIT, "ExtParam": "{"}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"sampleRate":1}}'}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"pitch":13}}'}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"duration":-1}}'}}, "InvalidParameterValue"),
+        ({"action": "DescribeTextToSpeechAsyncTask", "parameters": {"TaskId": "nobodys"}}, "ResourceNotFound"),
+    ],
+)
+def test_what_the_api_refuses_is_refused_with_its_code(client, changes, code):
+    assert client.code(**changes) == code
+
+
+def test_five_minutes_of_clock_skew_are_forgiven(client):
+    assert client.code(skew=-295) is None
+
+
+def test_a_token_that_belongs_to_the_key_must_come_with_it(start_emulator):
+    client = Client(start_emulator(token="right"))
+    assert client.code() == "AuthFailure.TokenFailure"
+    assert client.code(headers={"x-tc-token": "right"}) is None
+
+
+def test_an_assumed_role_has_keys_that_work_with_their_token_until_they_end(client):
+    role = {"RoleArn": "qcs::cam::uin/1:roleName/a", "RoleSessionName": "me", "DurationSeconds": 1}
+    changes = {"service": "sts", "headers": {"x-tc-version": "2018-08-13"}}
+    keys = client.call("AssumeRole", role, **changes)["Credentials"]
+    temporary = {"secret_id": keys["TmpSecretId"], "key": keys["TmpSecretKey"]}
+    assert client.code(**temporary) == "AuthFailure.TokenFailure"
+    assert client.code(**temporary, headers={"x-tc-token": keys["Token"]}) is None
+    time.sleep(1.1)
+    assert client.code(**temporary, headers={"x-tc-token": keys["Token"]}) == "AuthFailure.TokenFailure"
+
+
+def test_requests_over_the_quota_are_refused_for_each_call_by_itself(start_emulator):
+    client = Client(start_emulator(rate_limit=3))
+    codes = [client.code() for _ in range(5)]
+    assert codes == [None, None, None, "RequestLimitExceeded", "RequestLimitExceeded"]
+    assert client.code("DescribeTextToSpeechAsyncTask", {"TaskId": "x"}) == "ResourceNotFound"
+
+
+def audio_url(client, text="hello"):
+    task_id = client.call("TextToSpeechAsync", {**SUBMIT, "Text": text})["TaskId"]
+    return client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})["AudioUrl"]
+
+
+def test_the_audio_is_a_wav_with_length_etag_and_crc64(client):
+    answer = httpx.get(audio_url(client))
+    assert answer.headers["content-type"] == "audio/wav"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert int(answer.headers["x-cos-hash-crc64ecma"]) == crc64.xz(answer.content)
+    assert answer.headers["etag"].startswith('"')
+    assert wave.open(BytesIO(answer.content)).getframerate() == 16000
+
+
+def test_a_range_of_the_audio_is_served_while_it_is_the_same(client):
+    url = audio_url(client)
+    whole = httpx.get(url)
+    rest = httpx.get(url, headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]})
+    assert rest.status_code == 206
+    assert rest.content == whole.content[100:]
+    assert rest.headers["content-range"] == f"bytes 100-{len(whole.content) - 1}/{len(whole.content)}"
+    changed = httpx.get(url, headers={"Range": "bytes=100-", "If-Range": '"another"'})
+    assert changed.status_code == 200
+
+
+def test_a_link_expires(start_emulator):
+    client = Client(start_emulator(link_lifetime=0.2))
+    url = audio_url(client)
+    assert httpx.get(url).status_code == 200
+    time.sleep(0.3)
+    assert httpx.get(url).status_code == 403
+
+
+def test_a_link_that_was_tampered_with_is_refused(client):
+    url = audio_url(client)
+    assert httpx.get(url.replace("expires=", "expires=9")).status_code == 403
+    assert httpx.get(url.partition("?")[0]).status_code == 403
+    assert httpx.get(url + "%E2%82%AC").status_code == 403
+
+
+printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["TextToSpeechAsync", "DescribeTextToSpeechAsyncTask", "AssumeRole", "x"]),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["Text", "TaskId"]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["Text", "VoiceId", "ExtParam", "TaskId"]), inner),
+        max_leaves=5,
+    ),
+    printable,
+)
+def test_no_request_makes_the_emulator_stumble(client, action, parameters, token):
+    assert client.call(action, parameters, headers={"x-tc-token": token} if token else {})["RequestId"]

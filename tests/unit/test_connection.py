@@ -1,0 +1,96 @@
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.errors import InvalidMpsConnectionError
+
+
+def parse(extra=None, region=None, **fields):
+    empty = dict.fromkeys(("login", "password", "host", "port", "schema"))
+    return MpsConnection.parse(SimpleNamespace(conn_id="my_mps", **{**empty, **fields}), extra or {}, region)
+
+
+def test_an_empty_connection_means_the_international_api_and_the_default_credentials():
+    connection = parse()
+    assert (connection.scheme, connection.endpoint) == ("https", "mps.intl.tencentcloudapi.com")
+    assert connection.secret_id is None
+    assert (connection.timeout, connection.requests_per_second) == (10, 18)
+
+
+def test_what_a_form_leaves_empty_counts_as_absent():
+    empty = dict.fromkeys(
+        ("region", "token", "role_arn", "role_session_name", "requests_per_second", "timeout", "proxy"), ""
+    )
+    assert parse(empty, login="", password="", host="", schema="", port=None) == parse()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"host": "mps.tencentcloudapi.com"}, ("https", "mps.tencentcloudapi.com")),
+        ({"host": "127.0.0.1", "port": 8790, "schema": "http"}, ("http", "127.0.0.1:8790")),
+        ({"host": "http://127.0.0.1:8790"}, ("http", "127.0.0.1:8790")),
+        ({"host": "https://MPS.tencentcloudapi.com/"}, ("https", "mps.tencentcloudapi.com")),
+        ({"host": " mps.tencentcloudapi.com "}, ("https", "mps.tencentcloudapi.com")),
+        ({"host": "::1", "port": 8790, "schema": "HTTP"}, ("http", "[::1]:8790")),
+        ({"host": "[::1]", "port": 8790}, ("https", "[::1]:8790")),
+    ],
+)
+def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
+    connection = parse(**fields)
+    assert (connection.scheme, connection.endpoint) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "field"),
+    [
+        ({"login": "id"}, {}, "Password"),
+        ({"password": "key"}, {}, "Login"),
+        ({}, {"token": "t"}, "Login"),
+        ({"schema": "ftp"}, {}, "Schema"),
+        ({"host": "mps .com"}, {}, "Host"),
+        ({"host": "mps.com/path"}, {}, "Host"),
+        ({"host": "user@mps.com"}, {}, "Host"),
+        ({}, {"timeout": "abc"}, "timeout"),
+        ({}, {"timeout": 0}, "timeout"),
+        ({}, {"timeout": True}, "timeout"),
+        ({}, {"timeout": "inf"}, "timeout"),
+        ({}, {"timeout": [1]}, "timeout"),
+        ({}, {"requests_per_second": -1}, "requests_per_second"),
+        ({}, {"region": 5}, "region"),
+        ({}, {"proxy": "proxy:3128"}, "proxy"),
+        ({}, {"proxy": "socks5://proxy:1080"}, "proxy"),
+        ({}, {"proxy": "http://"}, "proxy"),
+        ({}, {"proxy": "http://proxy:notaport"}, "proxy"),
+    ],
+)
+def test_a_field_that_cannot_work_is_refused_with_the_connection_and_the_field_named(fields, extra, field):
+    with pytest.raises(InvalidMpsConnectionError) as caught:
+        parse(extra, **fields)
+    assert "'my_mps'" in str(caught.value)
+    assert field in str(caught.value)
+
+
+def test_numbers_may_come_as_text_as_they_do_from_a_uri():
+    connection = parse({"timeout": "2.5", "requests_per_second": "5"})
+    assert (connection.timeout, connection.requests_per_second) == (2.5, 5)
+
+
+def test_a_hooks_region_goes_before_the_connections_own():
+    assert parse({"region": "ap-singapore"}).region == "ap-singapore"
+    assert parse({"region": "ap-singapore"}, region="eu-frankfurt").region == "eu-frankfurt"
+
+
+def test_roles_are_assumed_at_the_same_site():
+    assert parse().sts_endpoint == "sts.intl.tencentcloudapi.com"
+    assert parse(host="mps.tencentcloudapi.com").sts_endpoint == "sts.tencentcloudapi.com"
+    assert parse(host="127.0.0.1", port=1).sts_endpoint == "127.0.0.1:1"
+
+
+def test_no_secret_is_in_the_repr_or_in_a_complaint():
+    secrets = {"token": "TOKEN", "proxy": "http://user:PROXYPASSWORD@host:1"}
+    assert not {"KEY", "TOKEN", "PROXYPASSWORD"} & set(repr(parse(secrets, login="id", password="KEY")).split("'"))
+    with pytest.raises(InvalidMpsConnectionError) as caught:
+        parse({"proxy": "ftp://user:PROXYPASSWORD@host"})
+    assert "PROXYPASSWORD" not in str(caught.value)

@@ -1,0 +1,76 @@
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+
+from airflow_provider_mps.destination import (
+    audio_name,
+    existing_size,
+    explaining,
+    filesystem_of,
+    require_destination,
+    resolve_destination,
+)
+from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+
+URL = "https://bucket.cos.example/async_dubbing/clip.wav?sign=abc/def.wav"
+
+
+@pytest.mark.parametrize("destination", ["", "  ", "None", None, 5])
+def test_a_missing_destination_is_refused_before_anything_moves(destination):
+    with pytest.raises(InvalidRequestError, match="destination"):
+        require_destination(destination)
+
+
+def test_a_destination_that_ends_in_a_slash_is_a_folder_and_the_file_takes_the_audios_own_name():
+    assert str(resolve_destination("file:///data/clips/", URL)) == "file:///data/clips/clip.wav"
+    assert str(resolve_destination("s3://conn@bucket/", URL)) == "s3://conn@bucket/clip.wav"
+
+
+def test_any_other_destination_is_the_file_itself():
+    assert str(resolve_destination("file:///data/a.wav", URL)) == "file:///data/a.wav"
+    path = ObjectStoragePath("s3://conn@bucket/a.wav")
+    assert resolve_destination(path, URL) == path
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2F..%2Fetc%2Fpasswd", "..", ".", "%2e%2e", "", "a%2Fb.wav", "a%5Cb.wav", "a%00.wav"]
+)
+def test_an_audio_name_that_climbs_out_of_its_folder_is_refused(name):
+    with pytest.raises(DestinationError, match="name"):
+        audio_name(f"https://bucket.example/folder/{name}?sign=1")
+
+
+def test_an_audio_name_may_have_any_other_character():
+    assert audio_name("https://bucket.example/%E4%BD%A0%20a.wav") == "你 a.wav"
+
+
+@pytest.mark.parametrize(
+    ("destination", "named"),
+    [("gs://bucket/a.wav", "apache-airflow-providers-google"), ("abfs://c/a.wav", "microsoft-azure"), ("foo://b/a", "foo")],
+)
+def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destination, named):
+    with pytest.raises(DestinationError, match=named) as caught:
+        filesystem_of(resolve_destination(destination, URL))
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (PermissionError("denied"), DestinationError, "permission"),
+        (IsADirectoryError("x"), DestinationError, "is a folder"),
+        (FileNotFoundError("x"), DestinationError, "does not exist"),
+        (NotADirectoryError("x"), DestinationError, "does not exist"),
+        (OSError("disk full"), AudioTransferError, "disk full"),
+        (ValueError("odd"), AudioTransferError, "odd"),
+    ],
+)
+def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, kind, said):
+    with pytest.raises(kind, match=f"memory://a.*{said}|{said}.*memory://a"), explaining(ObjectStoragePath("memory://a")):
+        raise raised
+
+
+def test_the_size_of_what_is_there_is_told_and_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"12345")
+    assert existing_size(ObjectStoragePath(f"file://{tmp_path}/a.wav")) == 5
+    assert existing_size(ObjectStoragePath(f"file://{tmp_path}/b.wav")) is None
+    assert existing_size(ObjectStoragePath(f"file://{tmp_path}")) is None

@@ -1,0 +1,65 @@
+import importlib
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_mps
+from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.provider_info import CONNECTION_FORM, get_provider_info
+
+SCHEMAS = Path(airflow.__path__[0])
+
+
+def test_airflow_finds_the_provider_by_its_entry_point():
+    found = [point for point in entry_points(group="apache_airflow_provider") if "airflow_provider_mps" in point.value]
+    assert [point.load()()["package-name"] for point in found] == ["airflow-provider-mps"]
+
+
+def test_the_info_is_what_airflows_own_schema_asks_for():
+    schema = json.loads((SCHEMAS / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_connection_form_is_what_airflows_own_schema_asks_for():
+    schema = json.loads((SCHEMAS / "provider.yaml.schema.json").read_text())
+    types = {**schema["properties"]["connection-types"], "definitions": schema.get("definitions", {})}
+    jsonschema.validate(get_provider_info()["connection-types"], types)
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
+def test_every_registered_module_can_be_imported(kind):
+    for group in get_provider_info()[kind]:
+        for module in group["python-modules"]:
+            importlib.import_module(module)
+
+
+def test_hook_and_registration_agree_on_the_connection_type():
+    (registered,) = get_provider_info()["connection-types"]
+    assert registered["connection-type"] == MpsHook.conn_type
+    assert registered["hook-name"] == MpsHook.hook_name
+    assert registered["hook-class-name"] == f"{MpsHook.__module__}.{MpsHook.__qualname__}"
+
+
+def test_the_form_has_a_field_for_everything_that_is_read_from_extra():
+    read = set(MpsConnection.__dataclass_fields__)
+    standard = {"conn_id", "endpoint", "scheme", "secret_id", "secret_key"}
+    assert set(CONNECTION_FORM["conn-fields"]) == read - standard
+
+
+def test_what_is_secret_is_a_password_field():
+    fields = CONNECTION_FORM["conn-fields"]
+    assert {name for name, field in fields.items() if field["schema"].get("format") == "password"} == {"token", "proxy"}
+
+
+def test_every_field_may_be_left_empty():
+    for field in CONNECTION_FORM["conn-fields"].values():
+        assert "null" in field["schema"]["type"]
+
+
+def test_the_version_is_the_packages():
+    assert get_provider_info()["versions"] == [airflow_provider_mps.__version__]
