@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+from contextlib import suppress
 
 import uvicorn
 
@@ -36,7 +37,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--rate-limit",
-        type=int,
+        type=_at_least_one,
         default=defaults.rate_limit,
         metavar="N",
         help="requests a second that each call admits",
@@ -83,13 +84,21 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"MPS emulator on http://{given.host}:{port}; its tasks are kept in memory and gone when it stops.")
     print("The connection to it, for Airflow's environment:")
     print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
-    uvicorn.Server(uvicorn.Config(make_app(options), log_level="warning")).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it once more after it has shut down
+        uvicorn.Server(uvicorn.Config(make_app(options), log_level="warning")).run(sockets=[listening])
 
 
 def _not_negative(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 

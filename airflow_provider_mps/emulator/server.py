@@ -29,6 +29,7 @@ def bind(host: str, port: int) -> socket.socket:
     taken = socket.socket(family)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     taken.bind((host, port))
+    taken.listen()  # whoever reads the address may connect at once, and waits until the server is up
     return taken
 
 

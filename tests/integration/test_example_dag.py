@@ -8,7 +8,11 @@ import pytest
 def test_the_example_stores_audio_whose_length_is_the_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
     start_emulator(synthesis_time=1, voice="auto")
     run = run_dag(
-        "text_to_speech", "text_to_speech", text="Hello {{ there }}", voice_id="voice-1", destination=f"file://{tmp_path}/clip.wav"
+        "text_to_speech",
+        "text_to_speech",
+        text="Hello {{ there }}",
+        voice_id="voice-1",
+        destination=f"file://{tmp_path}/clip.wav",
     )
     assert run.state == "success"
     assert run.xcom("store") == f"file://{tmp_path}/clip.wav"

@@ -18,7 +18,17 @@ def test_white_space_around_a_task_id_is_no_part_of_it():
     assert require_task_id(" task-1\n") == "task-1"
 
 
-@pytest.mark.parametrize(("text", "voice", "named"), [("", "v", "text"), (" \n", "v", "text"), (None, "v", "text"), ("t", "", "voice_id"), ("t", None, "voice_id"), (7, "v", "text")])
+@pytest.mark.parametrize(
+    ("text", "voice", "named"),
+    [
+        ("", "v", "text"),
+        (" \n", "v", "text"),
+        (None, "v", "text"),
+        ("t", "", "voice_id"),
+        ("t", None, "voice_id"),
+        (7, "v", "text"),
+    ],
+)
 def test_an_empty_text_or_voice_is_refused_by_name_before_it_costs_money(text, voice, named):
     with pytest.raises(InvalidRequestError, match=f"{named} .*nothing was submitted"):
         submit_call(text, voice)
@@ -35,7 +45,9 @@ def test_ext_param_may_be_a_dict_or_its_json():
     assert encode_ext_param(json.dumps(asked)) == json.dumps(asked)
 
 
-@pytest.mark.parametrize("ext_param", ["{", "[]", "5", '"text"', "[" * 100_000, [1], {"a": {1, 2}}, {"a": float("nan")}])
+@pytest.mark.parametrize(
+    "ext_param", ["{", "[]", "5", '"text"', "[" * 100_000, [1], {"a": {1, 2}}, {"a": float("nan")}]
+)
 def test_an_ext_param_that_is_no_json_object_is_refused(ext_param):
     with pytest.raises(InvalidRequestError, match="ext_param"):
         encode_ext_param(ext_param)

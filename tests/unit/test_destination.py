@@ -45,7 +45,11 @@ def test_an_audio_name_may_have_any_other_character():
 
 @pytest.mark.parametrize(
     ("destination", "named"),
-    [("gs://bucket/a.wav", "apache-airflow-providers-google"), ("abfs://c/a.wav", "microsoft-azure"), ("foo://b/a", "foo")],
+    [
+        ("gs://bucket/a.wav", "apache-airflow-providers-google"),
+        ("abfs://c/a.wav", "microsoft-azure"),
+        ("foo://b/a", "foo"),
+    ],
 )
 def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destination, named):
     with pytest.raises(DestinationError, match=named) as caught:
@@ -65,7 +69,10 @@ def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destina
     ],
 )
 def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, kind, said):
-    with pytest.raises(kind, match=f"memory://a.*{said}|{said}.*memory://a"), explaining(ObjectStoragePath("memory://a")):
+    with (
+        pytest.raises(kind, match=f"memory://a.*{said}|{said}.*memory://a"),
+        explaining(ObjectStoragePath("memory://a")),
+    ):
         raise raised
 
 

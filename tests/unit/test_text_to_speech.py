@@ -110,7 +110,10 @@ answers = st.fixed_dictionaries(
         "VoiceId": st.text() | json_values,
         "ErrorCode": st.sampled_from([0, 100]) | json_values,
         "Msg": st.text() | json_values,
-        "ExtInfo": st.text() | json_values | json_values.map(json.dumps) | json_values.map(lambda d: json.dumps({"duration": d})),
+        "ExtInfo": st.text()
+        | json_values
+        | json_values.map(json.dumps)
+        | json_values.map(lambda d: json.dumps({"duration": d})),
         "RequestId": st.text() | json_values,
         "TaskId": json_values,
     },

@@ -186,7 +186,9 @@ printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size
     st.sampled_from(["TextToSpeechAsync", "DescribeTextToSpeechAsyncTask", "AssumeRole", "x"]),
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["Text", "TaskId"]),
-        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["Text", "VoiceId", "ExtParam", "TaskId"]), inner),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["Text", "VoiceId", "ExtParam", "TaskId"]), inner)
+        ),
         max_leaves=5,
     ),
     printable,

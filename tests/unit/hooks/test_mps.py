@@ -78,7 +78,15 @@ def test_a_throttled_submit_is_repeated_because_it_was_refused(connect, calls, c
 
 @pytest.mark.parametrize(
     "fault",
-    [api_error("InternalError"), api_error("FailedOperation.NetWorkError"), NOT_JSON, NO_RESPONSE, GATEWAY, RESET, HANG],
+    [
+        api_error("InternalError"),
+        api_error("FailedOperation.NetWorkError"),
+        NOT_JSON,
+        NO_RESPONSE,
+        GATEWAY,
+        RESET,
+        HANG,
+    ],
     ids=["internal error", "network error", "not json", "no response", "502", "reset", "timeout"],
 )
 def test_a_submit_that_may_have_been_accepted_is_never_sent_twice(connect, calls, fault):
@@ -205,7 +213,12 @@ def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
     def slow_role(_):
         answered.wait(5)
         return json_reply(
-            {"Response": {"Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}, "ExpiredTime": time.time() + 3600}}
+            {
+                "Response": {
+                    "Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"},
+                    "ExpiredTime": time.time() + 3600,
+                }
+            }
         )
 
     async def ask():

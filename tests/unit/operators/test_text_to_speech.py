@@ -167,10 +167,18 @@ def test_a_link_that_has_expired_is_asked_for_again(connect, tmp_path):
 
 def test_everything_a_user_would_render_is_templated():
     assert set(TextToSpeechOperator.template_fields) == {
-        "text", "voice_id", "text_lang", "ext_param", "mps_conn_id", "region"
+        "text",
+        "voice_id",
+        "text_lang",
+        "ext_param",
+        "mps_conn_id",
+        "region",
     }
     assert set(TextToSpeechToObjectStorageOperator.template_fields) == {
-        "mps_task_id", "destination", "mps_conn_id", "region"
+        "mps_task_id",
+        "destination",
+        "mps_conn_id",
+        "region",
     }
 
 

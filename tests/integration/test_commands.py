@@ -1,0 +1,104 @@
+"""Airflow's own commands and ours, as a user types them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import wave
+
+import pytest
+
+from dev.airflow_environment import REPOSITORY, run_airflow
+
+
+@pytest.fixture
+def airflow(airflow_database):
+    """Run an airflow command with today's environment."""
+    return lambda *arguments: run_airflow(dict(os.environ), *arguments, check=False)
+
+
+def test_airflow_lists_the_provider(airflow):
+    assert "airflow-provider-mps" in airflow("providers", "list").stdout
+
+
+def test_airflow_registers_the_connection_type_and_its_hook(airflow):
+    assert "tencent_mps" in airflow("providers", "hooks").stdout
+
+
+def test_the_connection_test_succeeds_against_the_emulator(airflow, emulator):
+    done = airflow("connections", "test", "mps_default")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Connection success" in done.stdout
+
+
+def test_the_connection_test_fails_with_a_sentence_on_a_wrong_key(airflow, emulator, connect):
+    connect(emulator.connection_uri.replace("emulator-key", "wrong-key-of-mine"))
+    done = airflow("connections", "test", "mps_default")
+    assert "Check Password (SecretKey)." in re.sub(r"\s+", " ", done.stdout)
+    assert "wrong-key-of-mine" not in done.stdout + done.stderr
+
+
+def test_the_demo_ends_with_a_table_and_a_wav_of_the_pushed_duration(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dev.demo", "--destination", f"file://{tmp_path}/"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = dict(re.findall(r"^  (Stored at|VoiceId|Duration|Size|CRC-64) +(.+)$", done.stdout, re.MULTILINE))
+    assert len(table) == 5
+    with wave.open(table["Stored at"].removeprefix("file://")) as audio:
+        assert f"{audio.getnframes() / audio.getframerate()} s" == table["Duration"]
+
+
+def emulator_command(*arguments):
+    return [sys.executable, "-m", "airflow_provider_mps.emulator", *arguments]
+
+
+def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(connect):
+    process = subprocess.Popen(
+        emulator_command("--port", "0", "--voice", "tone"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        printed = ""
+        while "export" not in printed:
+            line = process.stdout.readline()
+            assert line, "the emulator ended"
+            printed += line
+        assert "memory" in printed
+        connect(re.search("AIRFLOW_CONN_MPS_DEFAULT='(.+)'", printed)[1])
+        from airflow_provider_mps.hooks.mps import MpsHook
+
+        assert MpsHook().test_connection()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_the_emulators_help_names_every_option():
+    help_text = subprocess.run(emulator_command("--help"), capture_output=True, text=True, check=True).stdout
+    for option in ("--host", "--port", "--synthesis-time", "--rate-limit", "--secret-id", "--secret-key", "--token"):
+        assert option in help_text
+    assert "[fail]" in help_text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--synthesis-time", "-1"], ["--rate-limit", "0"], ["--port", "x"], ["--voice", "opera"]]
+)
+def test_the_emulator_refuses_options_that_cannot_work(arguments):
+    done = subprocess.run(emulator_command(*arguments), capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+
+
+def test_the_emulator_says_which_port_is_taken(emulator):
+    done = subprocess.run(
+        emulator_command("--port", str(emulator.port)), capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert str(emulator.port) in done.stderr
+    assert "--port" in done.stderr
