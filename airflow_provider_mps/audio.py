@@ -85,17 +85,16 @@ def store_audio(
     :raises AudioTransferError: when the audio could not be fetched or verified in several tries
     :raises DestinationError: when the destination must be mended first
     """
-    present = existing_size(path) if if_exists is not IfExists.OVERWRITE else None
-    if if_exists is IfExists.FAIL and present is not None:
-        raise DestinationError(
-            f"{path} exists already ({present} bytes) and if_exists is 'fail'. Remove it, or choose another path."
-        )
-    _redact_links_in_httpx_log()
+    must_be_new = if_exists is IfExists.FAIL
+    if must_be_new:
+        _require_absent(path)
+    skip_length = existing_size(path) if if_exists is IfExists.SKIP else None
+    _keep_links_out_of_logs()
     with (
         httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
         _Transfer(client, url, path, fresh_url=fresh_url, subject=subject, log=log) as transfer,
     ):
-        transfer.run(skip_length=present)
+        transfer.run(skip_length, must_be_new=must_be_new)
 
 
 class _TryAgainError(Exception):
@@ -134,7 +133,7 @@ class _Transfer:
     def __exit__(self, *_: object) -> None:
         self._discard()
 
-    def run(self, skip_length: int | None) -> None:
+    def run(self, skip_length: int | None, *, must_be_new: bool) -> None:
         """Download, verify and commit; or do nothing, where the audio has just ``skip_length`` bytes."""
         try:
             fetched = Retrying(
@@ -144,14 +143,16 @@ class _Transfer:
                 before_sleep=self._before_next_try,
                 reraise=True,
             )(self._fetch, skip_length)
-        except (_TryAgainError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except (_TryAgainError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise AudioTransferError(
                 f"The audio of {self._subject} could not be fetched: {self._progress()}, and the last try ended with: "
-                f"{_describe(error)}. Nothing was left at {self._path}."
+                f"{_describe(error)}. {self._path} was left as it was."
             ) from error
         if not fetched:
             self._log.info("%s has the audio's %s bytes already: nothing was moved", self._path, skip_length)
             return
+        if must_be_new:
+            _require_absent(self._path)
         with explaining(self._path):
             self._writable().commit()
         self._file = None
@@ -181,8 +182,6 @@ class _Transfer:
             self._fruitless = 0 if self._received > before else self._fruitless + 1
         defect = self._source.defect(self._received, self._crc)
         if defect:
-            if not self._may_be_beginning():
-                self._start_over()
             raise _TryAgainError(defect)
         return True
 
@@ -196,7 +195,7 @@ class _Transfer:
                 self._log.info("The audio is sent from its start again, because it changed or cannot be resumed")
                 self._start_over()
             self._source = Source.from_headers(response.headers)
-            self._require_plain(response)
+            self._require_verifiable(response)
             return
         problem = f"{verdict} (HTTP {response.status_code})"
         if verdict is Verdict.REFUSED:
@@ -208,11 +207,16 @@ class _Transfer:
             problem += ", so MPS was asked for a fresh one"
         raise _TryAgainError(problem)
 
-    def _require_plain(self, response: httpx.Response) -> None:
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
+    def _require_verifiable(self, response: httpx.Response) -> None:
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in {"", "identity"}:
             raise AudioTransferError(
                 f"The audio of {self._subject} is sent in the encoding {encoding!r}, so it cannot be verified."
+            )
+        if not self._source.can_be_checked:
+            raise AudioTransferError(
+                f"The audio of {self._subject} is sent with neither a length nor a checksum, so it cannot be told "
+                "whether it arrived whole. It was not stored."
             )
 
     def _may_be_beginning(self) -> bool:
@@ -259,9 +263,20 @@ class _Transfer:
             self._log.warning("What was written towards %s could not be discarded: %s", self._path, error)
 
 
+def _require_absent(path: ObjectStoragePath) -> None:
+    size = existing_size(path)
+    if size is not None:
+        raise DestinationError(
+            f"{path} exists already ({size} bytes) and if_exists is 'fail'. Remove it, or choose another path."
+        )
+
+
 def _require_http(url: str, subject: str) -> str:
-    scheme = urlsplit(url).scheme
-    if scheme not in {"http", "https"}:
+    try:
+        scheme, host = urlsplit(url).scheme, httpx.URL(url).raw_host
+    except (ValueError, httpx.InvalidURL) as error:
+        raise AudioTransferError(f"The AudioUrl of {subject} is no link that can be opened: {error}.") from error
+    if scheme not in {"http", "https"} or not host:
         raise AudioTransferError(
             f"The AudioUrl of {subject} is no http or https link, its scheme is {scheme!r}: it was not opened."
         )
@@ -279,8 +294,11 @@ class _WithoutQuery(logging.Filter):
         return True
 
 
-def _redact_links_in_httpx_log() -> None:
-    """Keep signatures out of the line that httpx logs for every request."""
+def _keep_links_out_of_logs() -> None:
+    """Keep signatures out of what httpx logs for every request, and its transport at DEBUG of every header."""
+    transport = logging.getLogger("httpcore")
+    if transport.level == logging.NOTSET:
+        transport.setLevel(logging.INFO)
     logger = logging.getLogger("httpx")
     if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
         logger.addFilter(_WithoutQuery())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
@@ -13,6 +15,8 @@ from airflow_provider_mps.errors import AudioTransferError, DestinationError, In
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LASTING = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+"""What an operating system says of a path that no retry can write."""
 _PACKAGE_OF_SCHEME = {
     "s3": "airflow-provider-mps[s3]",
     "gs": "apache-airflow-providers-google",
@@ -44,11 +48,12 @@ def resolve_destination(destination: str | ObjectStoragePath, audio_url: str) ->
 
     :raises DestinationError: when no filesystem is known for it, or the audio's name would leave the folder
     """
+    name = audio_name(audio_url) if str(destination).endswith("/") else None
     try:
         path = ObjectStoragePath(destination)
+        return path / name if name else path
     except ValueError as error:
         raise _no_filesystem(str(destination), error) from error
-    return path / audio_name(audio_url) if str(destination).endswith("/") else path
 
 
 def audio_name(audio_url: str) -> str:
@@ -57,8 +62,9 @@ def audio_name(audio_url: str) -> str:
 
     :raises DestinationError: when the link ends in no name, or in one that would leave its folder
     """
-    name = unquote(urlsplit(audio_url).path.rpartition("/")[2])
-    if name in {"", ".", ".."} or any(character in "/\\\0" for character in name):
+    # Not urlsplit: it refuses links that only their host makes odd, and this is about the name.
+    name = unquote(re.split("[?#]", audio_url, maxsplit=1)[0].rpartition("/")[2])
+    if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
         raise DestinationError(
             f"The audio's own name is {name!r}, which cannot be used in a folder. Give a destination that names the "
             "file instead of ending in '/'."
@@ -75,7 +81,7 @@ def existing_size(path: ObjectStoragePath) -> int | None:
             info = fs.info(path.path)
         except FileNotFoundError:
             return None
-        return info["size"] if info["type"] == "file" else None
+        return None if info["type"] == "directory" else info["size"] or 0
 
 
 @contextmanager
@@ -97,9 +103,10 @@ def explaining(path: ObjectStoragePath) -> Iterator[None]:
             f"{path} cannot be written: its bucket or folder does not exist, or is a file ({error})."
         ) from error
     except Exception as error:
-        raise AudioTransferError(
-            f"{path} could not be written: {type(error).__name__}: {error}. Nothing was left there by this try."
-        ) from error
+        problem = f"{path} could not be written: {type(error).__name__}: {error}."
+        if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
+            raise DestinationError(f"{problem} Check how the destination is written, and its connection.") from error
+        raise AudioTransferError(f"{problem} What was there is unchanged.") from error
 
 
 def filesystem_of(path: ObjectStoragePath) -> Any:
@@ -117,5 +124,5 @@ def filesystem_of(path: ObjectStoragePath) -> Any:
 def _no_filesystem(destination: str, error: Exception) -> DestinationError:
     scheme = destination.partition("://")[0]
     package = _PACKAGE_OF_SCHEME.get(scheme)
-    install = f"Install {package}" if package else "Check the scheme, and install the provider package that brings it"
-    return DestinationError(f"No filesystem can be used for {destination} ({error}). {install}.")
+    advice = f"Install {package}" if package else "Check how it is written, and that its provider package is installed"
+    return DestinationError(f"No filesystem can be used for {destination} ({error}). {advice}.")

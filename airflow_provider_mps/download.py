@@ -24,15 +24,28 @@ class Source:
     crc64: int | None = None
     etag: str = ""
 
+    framed: bool = False
+    """Whether it is sent in chunks, of which the last says that it is."""
+
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Source:
         """Read the headers of an answer that holds the whole audio."""
-        return cls(_number(headers.get("Content-Length")), _number(headers.get(CRC_HEADER)), headers.get("ETag", ""))
+        return cls(
+            _number(headers.get("Content-Length")),
+            _number(headers.get(CRC_HEADER)),
+            headers.get("ETag", ""),
+            headers.get("Transfer-Encoding", "").lower() == "chunked",
+        )
+
+    @property
+    def can_be_checked(self) -> bool:
+        """Whether audio that was cut off can be told from the whole at all."""
+        return self.framed or self.length is not None or self.crc64 is not None
 
     @property
     def can_resume(self) -> bool:
         """Whether a rest can be recognised as the rest of the same audio: by its length and a strong ETag."""
-        return self.length is not None and self.etag.startswith('"')
+        return self.length is not None and self.etag.startswith('"') and self.etag.isascii()
 
     def range_headers(self, received: int) -> dict[str, str]:
         """Return the headers that ask for what is missing, or for the whole where the audio has changed."""
@@ -40,6 +53,8 @@ class Source:
 
     def defect(self, received: int, crc64: int) -> str | None:
         """Tell what is wrong with what was received; ``None`` where it is the audio."""
+        if not received:
+            return "the audio is empty"
         if self.length is not None and received != self.length:
             return f"{received} of {self.length} bytes arrived"
         if self.crc64 is not None and crc64 != self.crc64:
@@ -50,7 +65,7 @@ class Source:
     def checks(self) -> str:
         """What the audio can be checked by, for the log."""
         checks = ["length"] * (self.length is not None) + ["CRC-64"] * (self.crc64 is not None)
-        return " and ".join(checks) or "nothing, for the server told neither length nor checksum"
+        return " and ".join(checks) or "its last chunk, for the server told neither length nor checksum"
 
 
 class Verdict(StrEnum):
@@ -86,12 +101,16 @@ def judge(status: int, headers: Mapping[str, str], received: int, source: Source
 
 
 def _is_rest(headers: Mapping[str, str], received: int, source: Source) -> bool:
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""), re.ASCII)
+    match = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", headers.get("Content-Range", ""), re.ASCII)
     if match is None:
         return False
     first, last, length = map(int, match.groups())
-    return received > 0 and first == received and length == source.length and last == length - 1
+    # A server may answer a range without looking at If-Range.
+    same = headers.get("ETag", source.etag) == source.etag
+    crc64 = _number(headers.get(CRC_HEADER))
+    same = same and (crc64 is None or crc64 == source.crc64)
+    return same and received > 0 and first == received and length == source.length and last == length - 1
 
 
 def _number(header: str | None) -> int | None:
-    return int(header) if header and header.isascii() and header.isdigit() else None
+    return int(header) if header and re.fullmatch(r"\d{1,20}", header, re.ASCII) else None

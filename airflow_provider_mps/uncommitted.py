@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and
 # publish all the same; fsspec's own memory filesystem even empties what is there.
 _CAN_WAIT = {"s3", "s3a"}
+# Object stores, where a file that is put appears when all of it is there.
+_PUTS_WHOLE = {"gs", "gcs", "abfs", "abfss", "adl", "wasb", "oss"}
 
 
 class UncommittedFile(Protocol):
@@ -44,7 +47,7 @@ def open_uncommitted(path: ObjectStoragePath) -> UncommittedFile:
             return _LocalFile(Path(path.path))
         if path.protocol in _CAN_WAIT:
             return _BufferedFile(fs.open(path.path, "wb", autocommit=False))
-        return _SpooledFile(fs, path.path)
+        return _SpooledFile(fs, path.path, puts_whole=path.protocol in _PUTS_WHOLE)
 
 
 class _LocalFile:
@@ -54,8 +57,8 @@ class _LocalFile:
         if path.is_dir():
             raise IsADirectoryError(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        descriptor, part = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        self._path = path.resolve()  # a link at the path stays one
+        descriptor, part = tempfile.mkstemp(prefix=".mps-audio-", suffix=".part", dir=self._path.parent)
         self._part = Path(part)
         self._file: IO[bytes] = os.fdopen(descriptor, "wb")
 
@@ -66,12 +69,13 @@ class _LocalFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._part.chmod(0o666 & ~_umask())
+        self._part.chmod(self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~_umask())
         self._part.replace(self._path)
 
     def discard(self) -> None:
-        self._file.close()
         self._part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a full disk, closing fails once more
+            self._file.close()
 
 
 class _BufferedFile:
@@ -94,9 +98,10 @@ class _BufferedFile:
 class _SpooledFile:
     """For a filesystem without uncommitted files: kept on the worker's disk until it is whole."""
 
-    def __init__(self, fs: Any, path: str) -> None:
+    def __init__(self, fs: Any, path: str, *, puts_whole: bool) -> None:
         self._fs = fs
         self._path = path
+        self._puts_whole = puts_whole
         self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
 
     def write(self, data: bytes, /) -> object:
@@ -104,8 +109,21 @@ class _SpooledFile:
 
     def commit(self) -> None:
         self._spool.flush()
-        self._fs.put_file(self._spool.name, self._path)
+        if self._puts_whole:
+            self._fs.put_file(self._spool.name, self._path)
+        else:
+            self._put_and_rename()
         self._spool.close()
+
+    def _put_and_rename(self) -> None:
+        part = f"{self._path.rpartition('/')[0]}/.mps-audio-{uuid.uuid4().hex}.part"
+        try:
+            self._fs.put_file(self._spool.name, part)
+            self._fs.mv(part, self._path)
+        except BaseException:
+            with suppress(Exception):
+                self._fs.rm_file(part)
+            raise
 
     def discard(self) -> None:
         self._spool.close()

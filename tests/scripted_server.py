@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 
@@ -97,10 +98,8 @@ class ScriptedServer:
             else:
                 reply = step(request) if callable(step) else step
                 assert isinstance(reply, Reply)
-                try:
+                with suppress(OSError):
                     connection.sendall(_to_bytes(reply))
-                except OSError:
-                    pass
 
 
 def _read_request(incoming) -> Request:
@@ -117,7 +116,7 @@ def _to_bytes(reply: Reply) -> bytes:
     head = f"HTTP/1.1 {reply.status} Scripted\r\n" + "".join(
         f"{name}: {value}\r\n" for name, value in headers.items() if value
     )
-    return head.encode() + b"\r\n" + reply.body[: reply.cut_at]
+    return head.encode("latin-1") + b"\r\n" + reply.body[: reply.cut_at]
 
 
 def audio_reply(audio: bytes, request: Request | None = None, **changes) -> Reply:

@@ -141,6 +141,7 @@ GIVEN_UP = {
     "always reset": RESET,
     "416 for ever": Reply(b"", 416),
     "400": Reply(b"bad", 400),
+    "empty": lambda _: audio_reply(b""),
     "encoded": lambda _: Reply(AUDIO, 200, {"Content-Encoding": "gzip"}),
 }
 
@@ -179,12 +180,96 @@ def test_a_redirect_to_a_file_is_not_followed(store):
         assert store.seen() is None
 
 
-def test_without_length_and_checksum_the_log_says_that_nothing_was_checked(store, caplog):
+def test_chunked_audio_without_a_checksum_is_stored_and_the_log_says_what_was_checked(store, caplog):
     caplog.set_level(logging.INFO)
-    with ScriptedServer(Reply(AUDIO, headers={"Content-Length": ""})) as server:
+    with ScriptedServer(Reply(chunked(AUDIO), headers=CHUNKED)) as server:
         store(server)
     assert store.seen() == AUDIO
-    assert "checked by nothing" in caplog.text
+    assert "checked by its last chunk" in caplog.text
+
+
+def test_chunked_audio_that_was_cut_off_is_not_stored(store):
+    with (
+        ScriptedServer(Reply(chunked(AUDIO), headers=CHUNKED, cut_at=1000)) as server,
+        pytest.raises(AudioTransferError),
+    ):
+        store(server)
+    assert store.seen() is None
+
+
+def test_audio_whose_end_cannot_be_told_from_a_broken_connection_is_not_stored(store):
+    with ScriptedServer(Reply(AUDIO, headers={"Content-Length": ""})) as server:
+        with pytest.raises(AudioTransferError, match="neither a length nor a checksum"):
+            store(server)
+    assert store.seen() is None
+
+
+CHUNKED = {"Content-Length": "", "Transfer-Encoding": "chunked"}
+
+
+def chunked(audio):
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(audio), audio)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"ETag": '"another"'}, {"x-cos-hash-crc64ecma": "5"}], ids=["another ETag", "another CRC-64"]
+)
+def test_a_rest_that_says_it_is_of_other_audio_is_not_glued_on(store, changed):
+    def rest(request):
+        reply = audio_reply(AUDIO, request)
+        reply.headers.update(changed)
+        return reply
+
+    with ScriptedServer(cut_at(1000), rest, whole) as server:
+        store(server)
+    assert store.seen() == AUDIO
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"ETag": '"\xe9"'}, {"x-cos-hash-crc64ecma": "9" * 5000}, {"ETag": '"a"', "x-cos-hash-crc64ecma": ""}],
+    ids=["ETag not ASCII", "CRC-64 of 5000 digits", "no CRC-64"],
+)
+def test_odd_headers_are_no_obstacle(store, headers):
+    def odd(request):
+        reply = audio_reply(AUDIO, request, cut_at=1000 if "range" not in request.headers else None)
+        reply.headers.update(headers)
+        return reply
+
+    with ScriptedServer(odd, lambda request: audio_reply(AUDIO, request)) as server:
+        store(server)
+    assert store.seen() == AUDIO
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/x.wav", "http://ho\uff0fst/x.wav", "http://a..b/x.wav", "http:///x.wav", ""]
+)
+def test_a_link_that_cannot_be_opened_is_a_clear_error(store, url):
+    with pytest.raises(AudioTransferError, match="task-1"):
+        store_audio(
+            url,
+            ObjectStoragePath(f"file://{store.file}"),
+            fresh_url=lambda: "",
+            subject="task task-1",
+            log=logging.getLogger("test"),
+        )
+
+
+def test_a_wrong_checksum_is_told_with_how_much_arrived(store):
+    with ScriptedServer(Reply(AUDIO, 200, {"x-cos-hash-crc64ecma": "1"})) as server:
+        with pytest.raises(AudioTransferError, match=f"{len(AUDIO)} of {len(AUDIO)} bytes arrived.*CRC-64"):
+            store(server)
+
+
+def test_fail_does_not_overwrite_what_appeared_meanwhile(store):
+    def someone_else_stores(request):
+        store.file.write_bytes(OLD)
+        return audio_reply(AUDIO, request)
+
+    with ScriptedServer(someone_else_stores) as server, pytest.raises(DestinationError, match="exists already"):
+        store(server, if_exists=IfExists.FAIL)
+    assert store.seen() == OLD
 
 
 def test_fail_leaves_what_is_there_and_asks_for_nothing(store):

@@ -56,13 +56,13 @@ def test_a_role_is_assumed_with_the_keys_and_its_name():
 
 def test_temporary_keys_are_kept_until_shortly_before_their_end():
     answers = [role_answer(RENEW_BEFORE + 60)]
-    role = AssumedRole(lambda: answers.pop())
+    role = AssumedRole(answers.pop)
     assert role.get_credential_info() == role.get_credential_info()
 
 
 def test_temporary_keys_are_renewed_before_they_end():
     answers = [role_answer(3600, "second"), role_answer(RENEW_BEFORE - 1, "first")]
-    role = AssumedRole(lambda: answers.pop())
+    role = AssumedRole(answers.pop)
     assert role.get_credential_info()[0] == "first"
     assert role.get_credential_info()[0] == "second"
 

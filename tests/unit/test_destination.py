@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
@@ -32,7 +34,7 @@ def test_any_other_destination_is_the_file_itself():
 
 
 @pytest.mark.parametrize(
-    "name", ["..%2F..%2Fetc%2Fpasswd", "..", ".", "%2e%2e", "", "a%2Fb.wav", "a%5Cb.wav", "a%00.wav"]
+    "name", ["..%2F..%2Fetc%2Fpasswd", "..", ".", "%2e%2e", "", "a%2Fb.wav", "a%5Cb.wav", "a%00.wav", "a%0Ab.wav"]
 )
 def test_an_audio_name_that_climbs_out_of_its_folder_is_refused(name):
     with pytest.raises(DestinationError, match="name"):
@@ -65,7 +67,9 @@ def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destina
         (FileNotFoundError("x"), DestinationError, "does not exist"),
         (NotADirectoryError("x"), DestinationError, "does not exist"),
         (OSError("disk full"), AudioTransferError, "disk full"),
-        (ValueError("odd"), AudioTransferError, "odd"),
+        (ValueError("odd"), DestinationError, "odd"),
+        (OSError(errno.EROFS, "read-only"), DestinationError, "read-only"),
+        (OSError(errno.ENAMETOOLONG, "too long"), DestinationError, "too long"),
     ],
 )
 def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, kind, said):

@@ -43,6 +43,7 @@ def test_audio_is_sound_when_length_and_checksum_are_the_servers(received, crc, 
 def test_what_was_not_told_cannot_be_checked_and_the_log_says_so():
     assert Source().defect(5, 5) is None
     assert "neither" in Source().checks
+    assert not Source().can_be_checked
     assert WHOLE.checks == "length and CRC-64"
     assert Source(length=1).checks == "length"
 

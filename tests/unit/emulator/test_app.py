@@ -149,7 +149,8 @@ def test_the_audio_is_a_wav_with_length_etag_and_crc64(client):
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert int(answer.headers["x-cos-hash-crc64ecma"]) == crc64.xz(answer.content)
     assert answer.headers["etag"].startswith('"')
-    assert wave.open(BytesIO(answer.content)).getframerate() == 16000
+    with wave.open(BytesIO(answer.content)) as audio:
+        assert audio.getframerate() == 16000
 
 
 def test_a_range_of_the_audio_is_served_while_it_is_the_same(client):
