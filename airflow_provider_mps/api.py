@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_mps.errors import (
     INVALID_RESPONSE,
+    SUBMIT_REFUSED,
     InvalidRequestError,
     api_error,
     may_query_again,
@@ -31,7 +32,7 @@ class ApiCall(Generic[T]):
     """One call of the API, whichever client makes it."""
 
     action: str
-    params: dict[str, Any]
+    params: dict[str, Any] = field(repr=False)
     may_repeat: Callable[[ErrorClass], bool]
     """Tells by the class of an error whether this call may be made again."""
     read: Callable[[Mapping[str, Any]], T]
@@ -113,7 +114,7 @@ def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
         return None
     if isinstance(ext_param, str):
         try:
-            parsed = json.loads(ext_param)
+            parsed = json.loads(ext_param, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InvalidRequestError(
                 f"ext_param is not JSON ({error}). Give a dict, or the JSON of an object."
@@ -129,6 +130,10 @@ def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
         raise InvalidRequestError(f"ext_param cannot be written as JSON: {error}.") from error
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _require_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         problem = "is empty" if value is None or isinstance(value, str) else f"is no text but {type(value).__name__}"
@@ -141,8 +146,7 @@ def _read_accepted(answer: Mapping[str, Any]) -> Accepted:
     if isinstance(task_id, str) and task_id:
         # Whatever ErrorCode says: a task that has an id exists, and asking for it tells its state.
         return Accepted(task_id, request_id)
-    raise api_error(
-        INVALID_RESPONSE,
-        f"the answer to the submit has no TaskId (ErrorCode {answer.get('ErrorCode')!r}, Msg {answer.get('Msg')!r})",
-        request_id,
-    )
+    problem = f"the answer has no TaskId, but ErrorCode {answer.get('ErrorCode')!r} and Msg {answer.get('Msg')!r}"
+    if isinstance(answer.get("ErrorCode"), int) and answer["ErrorCode"] != 0:
+        raise api_error(SUBMIT_REFUSED, problem, request_id)
+    raise api_error(INVALID_RESPONSE, problem, request_id)

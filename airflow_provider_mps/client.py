@@ -1,20 +1,25 @@
-"""The Tencent Cloud SDK's clients, and its many ways to fail turned into one error."""
+"""
+The Tencent Cloud SDK's clients: they sign and send, and what comes back is read here, for all of them alike.
+
+Importing this imports the SDK; hooks do so when the first call is made.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
+from tencentcloud.common import common_client, common_client_async
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+
+from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.credentials import make_credential
-from airflow_provider_mps.errors import (
-    INVALID_RESPONSE,
-    NOT_SENT,
-    OUTCOME_UNKNOWN,
-    InvalidMpsConnectionError,
-    MpsApiError,
-    MpsPermanentError,
-    api_error,
-)
+from airflow_provider_mps.errors import NOT_SENT, InvalidMpsConnectionError, MpsPermanentError, api_error
+from airflow_provider_mps.network_errors import to_api_error
 
 if TYPE_CHECKING:
     from airflow_provider_mps.connection import MpsConnection
@@ -24,30 +29,73 @@ API_VERSION = "2019-06-12"
 STS_VERSION = "2018-08-13"
 STS_REGION = "ap-guangzhou"  # STS answers alike in every region, but wants one named
 
-_QUOTED = 200  # characters of an unreadable answer that are quoted
+
+class Client(common_client.CommonClient):  # type: ignore[misc]
+    """The SDK's client, with :meth:`ask` beside its own calls."""
+
+    def __init__(self, service: str, version: str, credential: Credential, region: str, profile: ClientProfile) -> None:
+        super().__init__(service, version, credential, region, profile)
+        session = self.request.conn._session
+        # A redirect would send the text and the token elsewhere, and a submit twice.
+        session.get_redirect_target = lambda _: None
+        # A machine's .netrc would take the place of the signature. The SDK reads proxy variables itself.
+        session.trust_env = False
+
+    def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
+        """
+        Make a call, and return the ``Response`` object of its answer.
+
+        :raises MpsApiError: when the API refuses, or the answer cannot be read
+        """
+        deadline = time.monotonic() + self.profile.httpProfile.reqTimeout
+        answer = self._call(action, params)
+        with answer:
+            return read_answer(answer.status_code, _read_body(answer, deadline))
 
 
-def make_client(connection: MpsConnection) -> Any:
+class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
+    """The SDK's asynchronous client, with :meth:`ask` beside its own calls."""
+
+    async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Do :meth:`Client.ask` in an event loop."""
+        # Renewing temporary keys blocks; done here, the SDK finds them fresh when it signs.
+        await asyncio.to_thread(self.credential.get_credential_info)
+        request = self._build_req(action, params, {}, {})
+        # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
+        async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
+            answer = await self.http_client.send(request, stream=True)
+            try:
+                body = b""
+                async for block in answer.aiter_bytes():
+                    body += block
+                    if len(body) > MAX_BYTES:
+                        break
+            finally:
+                await answer.aclose()
+        return read_answer(answer.status_code, body)
+
+
+def make_client(connection: MpsConnection) -> Client:
     """
-    Make the SDK's ``CommonClient`` for MPS, meant to be kept.
+    Make a client for MPS, meant to be kept.
 
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
-    return _sync_client(connection, credential_of(connection))
+    profile = _profile(connection, connection.endpoint)
+    return Client("mps", API_VERSION, credential_of(connection), connection.region, profile)
 
 
-def make_async_client(connection: MpsConnection) -> Any:
+def make_async_client(connection: MpsConnection) -> AsyncClient:
     """
-    Make the SDK's asynchronous ``CommonClient`` for MPS. Blocks: it reads certificates and may look for credentials.
+    Make an asynchronous client for MPS, meant to be kept.
+
+    It blocks, for it reads certificates and may look for credentials: call it in a thread.
 
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
-    import httpx
-    from tencentcloud.common.common_client_async import CommonClient
-
     profile = _profile(connection, connection.endpoint)
     profile.httpProfile.proxy = None
-    client = CommonClient("mps", API_VERSION, credential_of(connection), connection.region, profile)
+    client = AsyncClient("mps", API_VERSION, credential_of(connection), connection.region, profile)
     if connection.proxy:
         # The SDK passes the proxy under a name that httpx 0.28 no longer knows.
         client.http_client = httpx.AsyncClient(timeout=connection.timeout, proxy=connection.proxy)
@@ -58,109 +106,26 @@ def credential_of(connection: MpsConnection) -> Credential:
     """Choose the credential that a connection signs with; see :func:`~.credentials.make_credential`."""
 
     def assume_role(base: Credential, parameters: dict[str, Any]) -> dict[str, Any]:
-        sts = _sync_client(connection, base, service="sts")
-        context = f"assuming the role {connection.role_arn} of connection '{connection.conn_id}'"
+        sts = Client("sts", STS_VERSION, base, STS_REGION, _profile(connection, connection.sts_endpoint))
+        context = f"Assuming the role {connection.role_arn} of connection '{connection.conn_id}'"
         try:
-            answer: dict[str, Any] = response_of(sts.call_json("AssumeRole", parameters))
+            return sts.ask("AssumeRole", parameters)
         except Exception as error:
             failure = to_api_error(error, context)
+            if isinstance(failure, InvalidMpsConnectionError):
+                raise failure from None
             if isinstance(failure, MpsPermanentError):
-                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from error
+                keys_are_wrong = failure.code.startswith("AuthFailure")
+                advice = "" if keys_are_wrong else " Check Role ARN, and who may assume it."
+                raise InvalidMpsConnectionError(f"{failure}{advice}") from error
             # Whatever became of this request, the one that needed the role was never sent.
-            raise api_error(NOT_SENT, failure.message, failure.request_id, context) from error
-        return answer
+            message = f"{failure.code}: {failure.message}"
+            raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from error
 
     return make_credential(connection, assume_role)
 
 
-def response_of(answer: Any) -> Any:
-    """
-    Return the ``Response`` object of an answer's envelope.
-
-    :raises MpsApiError: when there is none, or when it holds an error: the SDK looks for one only where the
-        content type is spelled exactly as it expects
-    """
-    response = answer.get("Response") if isinstance(answer, dict) else None
-    if not isinstance(response, dict):
-        raise api_error(INVALID_RESPONSE, f"the answer has no Response object: {str(answer)[:_QUOTED]}")
-    error = response.get("Error")
-    if isinstance(error, dict):
-        raise api_error(str(error.get("Code")), str(error.get("Message")), str(response.get("RequestId") or ""))
-    return response
-
-
-def to_api_error(error: Exception, context: str) -> MpsApiError:
-    """
-    Turn whatever a call through the SDK raised into one error that tells what it means for another try.
-
-    :param error: raised by the SDK, or by the HTTP library below it
-    :param context: which call failed, about which task, with which connection
-    :raises Exception: ``error`` itself, when it is none that a call can raise
-    """
-    import httpx
-    import requests
-    from tencentcloud.common.exception import TencentCloudSDKException
-
-    if isinstance(error, MpsApiError):
-        return api_error(error.code, error.message, error.request_id, error.context or context)
-    if isinstance(error, TencentCloudSDKException):
-        if error.code == "ClientNetworkError" and isinstance(error.__context__, Exception):
-            return to_api_error(error.__context__, context)
-        message = error.message
-        if isinstance(message, bytes):  # the body of a gateway's answer
-            message = f"the answer's HTTP status is not 200: {_quote(message)}"
-        return api_error(str(error.code), str(message), error.requestId or "", context)
-    if isinstance(error, requests.RequestException | httpx.HTTPError | OSError):
-        code = NOT_SENT if never_sent(error) else OUTCOME_UNKNOWN
-        return api_error(code, f"{type(error).__name__}: {error}", context=context)
-    if isinstance(error, ValueError | KeyError | TypeError | AttributeError | RecursionError):
-        # The SDK's parser stumbles over an answer that is not JSON, or is none of the API's.
-        return api_error(INVALID_RESPONSE, f"the answer cannot be read: {error!r:.{_QUOTED}}", context=context)
-    raise error
-
-
-def never_sent(error: Exception) -> bool:
-    """Tell whether a network error proves that the server did not get the request."""
-    import ssl
-
-    import httpx
-    import requests
-    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
-
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
-        return True
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
-        return True
-    if isinstance(error, requests.exceptions.ConnectionError):
-        reason = getattr(error.args[0], "reason", None) if error.args else None
-        # A TLS error other than a refused certificate may also come from an established connection.
-        refused = isinstance(_root(reason), ssl.SSLCertVerificationError)
-        return refused or isinstance(reason, NewConnectionError | ConnectTimeoutError | ProxyError)
-    return False
-
-
-def _root(error: BaseException | None) -> BaseException | None:
-    while error is not None and error.args and isinstance(error.args[0], BaseException):
-        error = error.args[0]
-    return error
-
-
-def _quote(body: bytes) -> str:
-    return repr(body.decode("utf-8", "replace")[:_QUOTED])
-
-
-def _sync_client(connection: MpsConnection, credential: Credential, service: str = "mps") -> Any:
-    from tencentcloud.common.common_client import CommonClient
-
-    if service == "sts":
-        return CommonClient("sts", STS_VERSION, credential, STS_REGION, _profile(connection, connection.sts_endpoint))
-    return CommonClient("mps", API_VERSION, credential, connection.region, _profile(connection, connection.endpoint))
-
-
-def _profile(connection: MpsConnection, endpoint: str) -> Any:
-    from tencentcloud.common.profile.client_profile import ClientProfile
-    from tencentcloud.common.profile.http_profile import HttpProfile
-
+def _profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
     _silence_sdk()
     http = HttpProfile(
         protocol=connection.scheme,
@@ -172,6 +137,18 @@ def _profile(connection: MpsConnection, endpoint: str) -> Any:
     )
     # No retryer: the SDK's own repeats a call that has succeeded after a throttled one.
     return ClientProfile(httpProfile=http, language="en-US")
+
+
+def _read_body(answer: Any, deadline: float) -> bytes:
+    """Read an answer to its end, its limit or the deadline: the SDK's time-out bounds only each wait for more."""
+    body = b""
+    while block := answer.raw.read1(64 * 1024, decode_content=True):
+        body += block
+        if len(body) > MAX_BYTES:
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took longer than the connection's timeout")
+    return body
 
 
 def _silence_sdk() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_mps.errors import InvalidMpsConnectionError
@@ -15,10 +17,11 @@ from airflow_provider_mps.provider_info import (
     DEFAULT_TIMEOUT,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+MAX_TIMEOUT = 3600.0
+"""Seconds; what is longer is a slip, and too long for a socket."""
+MAX_PORT = 65535
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 
 
 class StoredConnection(Protocol):
@@ -59,7 +62,7 @@ class MpsConnection:
     proxy: str | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, connection: StoredConnection, extra: Mapping[str, Any], region: str | None = None) -> MpsConnection:
+    def parse(cls, connection: StoredConnection, extra: object, region: str | None = None) -> MpsConnection:
         """
         Check the fields of an Airflow connection.
 
@@ -68,14 +71,13 @@ class MpsConnection:
         :param region: goes before the connection's own
         """
         fields = _Fields(connection, extra)
-        secret_id, secret_key = fields.text("login"), fields.text("password")
+        secret_id = fields.sendable("Login (SecretId)", connection.login)
+        secret_key = fields.sendable("Password (SecretKey)", connection.password)
+        token = fields.sendable("Session token", fields.extra_text("token"))
         if secret_id and not secret_key:
             raise fields.invalid("Password (SecretKey)", "is empty, but Login (SecretId) is set")
-        if secret_key and not secret_id:
-            raise fields.invalid("Login (SecretId)", "is empty, but Password (SecretKey) is set")
-        token = fields.extra_text("token")
-        if token and not secret_id:
-            raise fields.invalid("Login (SecretId)", "is empty, but Session token is set")
+        if (secret_key or token) and not secret_id:
+            raise fields.invalid("Login (SecretId)", "is empty, but Password (SecretKey) or Session token is set")
         scheme, endpoint = fields.endpoint()
         return cls(
             conn_id=connection.conn_id,
@@ -84,11 +86,11 @@ class MpsConnection:
             secret_id=secret_id,
             secret_key=secret_key,
             token=token,
-            region=region or fields.extra_text("region") or "",
+            region=fields.sendable("Region", region or fields.extra_text("region")) or "",
             role_arn=fields.extra_text("role_arn"),
             role_session_name=fields.extra_text("role_session_name") or cls.role_session_name,
             requests_per_second=fields.positive("requests_per_second") or cls.requests_per_second,
-            timeout=fields.positive("timeout") or cls.timeout,
+            timeout=fields.positive("timeout", MAX_TIMEOUT) or cls.timeout,
             proxy=fields.proxy(),
         )
 
@@ -99,11 +101,13 @@ class MpsConnection:
 
 
 class _Fields:
-    """Reads one field at a time; every complaint names the connection and the field."""
+    """Reads one field at a time; every complaint names the connection and the field, and quotes nothing secret."""
 
-    def __init__(self, connection: StoredConnection, extra: Mapping[str, Any]) -> None:
+    def __init__(self, connection: StoredConnection, extra: object) -> None:
         self.connection = connection
-        self.extra = extra
+        if not isinstance(extra, Mapping):
+            raise self.invalid("Extra", "must be a JSON object")
+        self.extra: Mapping[str, Any] = extra
 
     def invalid(self, label: str, problem: str) -> InvalidMpsConnectionError:
         return InvalidMpsConnectionError(
@@ -111,8 +115,14 @@ class _Fields:
             "wherever this connection is defined."
         )
 
-    def text(self, name: str) -> str | None:
-        return (getattr(self.connection, name) or "").strip() or None
+    def sendable(self, label: str, value: object) -> str | None:
+        """Return what will go into an HTTP header: ASCII without white space."""
+        text = value.strip() if isinstance(value, str) else value
+        if text is None or text == "":
+            return None
+        if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text):
+            raise self.invalid(label, "may hold nothing but ASCII letters, digits and signs, without white space")
+        return text
 
     def extra_text(self, name: str) -> str | None:
         value = self.extra.get(name)
@@ -120,49 +130,62 @@ class _Fields:
             raise self.invalid(f"Extra '{name}'", "must be text")
         return (value or "").strip() or None
 
-    def positive(self, name: str) -> float | None:
+    def positive(self, name: str, limit: float = 1e6) -> float | None:
         """Read a number above 0; forms and URIs bring it as text."""
         value = self.extra.get(name)
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = -1.0
-        if isinstance(value, bool) or not 0 < number < float("inf"):
-            raise self.invalid(f"Extra '{name}'", f"must be a number above 0, not {value!r}")
+        if isinstance(value, bool) or not 0 < number <= limit:
+            raise self.invalid(f"Extra '{name}'", f"must be a number above 0 and at most {limit:g}")
         return number
 
     def endpoint(self) -> tuple[str, str]:
-        """Return scheme and ``host[:port]``; the host may be given with its scheme in front."""
-        host = (self.text("host") or DEFAULT_HOST).lower().rstrip("/")
-        scheme = (self.text("schema") or "").lower()
+        """Return scheme and ``host[:port]``; the host may be given with its scheme in front and its port behind."""
+        host = (self.connection.host or "").strip().lower().rstrip("/") or DEFAULT_HOST
+        scheme = (self.connection.schema or "").strip().lower()
         if "://" in host:
             given, host = host.split("://", 1)
-            scheme = scheme or given
+            if scheme and scheme != given:
+                raise self.invalid("Host", f"begins with {given}://, but Schema is {scheme}")
+            scheme = given
         scheme = scheme or "https"
         if scheme not in {"http", "https"}:
             raise self.invalid("Schema", f"must be http or https, not {scheme!r}")
         if host.count(":") > 1 and "[" not in host:
             host = f"[{host}]"  # Airflow drops the brackets of an IPv6 address
         name, colon, port = host.rpartition(":")
-        if colon and port.isdigit() and not self.connection.port:
+        if colon and "]" not in port:
+            if self.connection.port and str(self.connection.port) != port:
+                raise self.invalid("Host", f"ends in :{port}, but Port is {self.connection.port}")
             host = name
         else:
             port = str(self.connection.port or "")
-        if not _HOST_NAME.fullmatch(host):
+        if not _is_host(host):
             raise self.invalid("Host", f"must be the domain of the API, e.g. {DEFAULT_HOST}, not {host!r}")
+        if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
+            raise self.invalid("Port", f"must be from 1 to {MAX_PORT}, not {port}")
         return scheme, f"{host}:{port}" if port else host
 
     def proxy(self) -> str | None:
-        proxy = self.extra_text("proxy")
+        proxy = self.sendable("Extra 'proxy'", self.extra_text("proxy"))
         if proxy:
             try:
                 parts = urlsplit(proxy)
-                usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+                usable = parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
             except ValueError:
                 usable = False
             if not usable:
-                # The value is not quoted: it may hold a password.
                 raise self.invalid("Extra 'proxy'", "must look like http://user:password@host:port")
         return proxy
+
+
+def _is_host(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return _HOST_NAME.fullmatch(host) is not None
+    return address.version == 4 or "%" not in host  # noqa: PLR2004 - the IP version

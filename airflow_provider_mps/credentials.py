@@ -1,4 +1,8 @@
-"""From a checked connection to the SDK's credentials, in the order a user would expect."""
+"""
+From a checked connection to the SDK's credentials, in the order a user would expect.
+
+Importing this imports the SDK; hooks do so when the first call is made.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_mps.errors import InvalidMpsConnectionError
+from tencentcloud.common import credential as sdk
+from tencentcloud.common.exception import TencentCloudSDKException
+
+from airflow_provider_mps.errors import NOT_SENT, InvalidMpsConnectionError, api_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +46,7 @@ def make_credential(
     :param assume_role: makes STS's ``AssumeRole`` call with a credential and parameters and returns its answer
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
-    base = _keys(connection) if connection.secret_id else _default_chain(connection)
+    base = _static_keys(connection) if connection.secret_id else _default_chain(connection)
     if connection.role_arn is None:
         return base
     parameters = {
@@ -69,30 +76,39 @@ class AssumedRole:
         """Return SecretId, SecretKey and token of the role; blocks while it renews them."""
         with self._lock:
             if self._keys is None or time.time() >= self._renew_at:
-                answer = self._assume()
-                keys = answer["Credentials"]
-                self._keys = keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"]
-                self._renew_at = answer["ExpiredTime"] - RENEW_BEFORE
+                self._keys, expires_at = _read_role(self._assume())
+                # Never at once again, however short the server makes them live: signing must not block.
+                self._renew_at = max(expires_at - RENEW_BEFORE, time.time() + 1)
             return self._keys
 
 
-def _keys(connection: MpsConnection) -> Credential:
-    from tencentcloud.common.credential import Credential as StaticKeys
+def _read_role(answer: dict[str, Any]) -> tuple[Keys, float]:
+    """Return the keys, and when they end, in seconds since 1970."""
+    try:
+        given = answer["Credentials"]
+        secret_id, secret_key, token = given["TmpSecretId"], given["TmpSecretKey"], given["Token"]
+        expires_at = float(answer["ExpiredTime"])
+    except (KeyError, TypeError, ValueError):
+        secret_id = secret_key = token = expires_at = None
+    if not (secret_id and secret_key and token and expires_at):
+        request_id = str(answer.get("RequestId") or "")
+        raise api_error(f"{NOT_SENT}.NoRole", "STS answered to AssumeRole without usable keys", request_id)
+    return (secret_id, secret_key, token), expires_at
 
-    static: Credential = StaticKeys(connection.secret_id, connection.secret_key, connection.token)
+
+def _static_keys(connection: MpsConnection) -> Credential:
+    static: Credential = sdk.Credential(connection.secret_id, connection.secret_key, connection.token)
     return static
 
 
 def _default_chain(connection: MpsConnection) -> Credential:
-    from tencentcloud.common.credential import DefaultCredentialProvider
-    from tencentcloud.common.exception import TencentCloudSDKException
-
     try:
-        found: Credential = DefaultCredentialProvider().get_credential()
+        found: Credential = sdk.DefaultCredentialProvider().get_credential()
     except (TencentCloudSDKException, OSError) as error:
         raise InvalidMpsConnectionError(
             f"Connection '{connection.conn_id}' has no Login (SecretId), and the Tencent Cloud SDK's default chain "
-            f"found no credentials either ({error}). Set Login and Password in the connection, or "
-            "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY in the worker's environment."
+            f"found no credentials in the environment, a profile file, a CVM role or a TKE identity; of the last it "
+            f"says: {error}. Set Login and Password in the connection, or TENCENTCLOUD_SECRET_ID and "
+            "TENCENTCLOUD_SECRET_KEY in the worker's environment."
         ) from error
     return found

@@ -12,6 +12,8 @@ OUTCOME_UNKNOWN = "ClientNetworkError.OutcomeUnknown"
 """Code of a request that was sent, or may have been, without a usable answer."""
 INVALID_RESPONSE = "InvalidResponse"
 """Code of an answer that does not have the API's form."""
+SUBMIT_REFUSED = "SubmitRefused"
+"""Code of a submit that MPS answered with an ``ErrorCode`` and no task."""
 UNKNOWN_STATUS = "UnknownStatus"
 """Code of an answer whose ``Status`` is not one that this version knows."""
 
@@ -57,6 +59,7 @@ _CLASS_OF_FAMILY = {
             "ResourceNotFound",
             "UnauthorizedOperation",
             "UnknownParameter",
+            SUBMIT_REFUSED,
             UNKNOWN_STATUS,
             "UnsupportedOperation",
             "UnsupportedProtocol",
@@ -90,6 +93,8 @@ _ADVICE = {
         (INVALID_RESPONSE, "ServerNetworkError"),
         "Check Host if this goes on: what answers there is not the MPS API",
     ),
+    f"{NOT_SENT}.NoRole": "Try again later",
+    SUBMIT_REFUSED: "Mend what the message names; nothing was accepted",
     UNKNOWN_STATUS: "Update airflow-provider-mps",
 }
 
@@ -123,6 +128,28 @@ def may_submit_again(error_class: ErrorClass) -> bool:
     return error_class in {ErrorClass.THROTTLED, ErrorClass.NOT_SENT}
 
 
+_DISPROVES_CONNECTION = {
+    "ActionOffline",
+    "AuthFailure",
+    "ClientNetworkError",
+    INVALID_RESPONSE,
+    "InvalidAction",
+    "IpInBlacklist",
+    "IpNotInWhitelist",
+    "NoSuchProduct",
+    "NoSuchVersion",
+    "ServerNetworkError",
+    "UnauthorizedOperation",
+    "UnsupportedProtocol",
+    "UnsupportedRegion",
+}
+
+
+def disproves_connection(code: str) -> bool:
+    """Tell whether the error of a test query means that the sensor could not ask either."""
+    return not _DISPROVES_CONNECTION.isdisjoint(_families(code))
+
+
 class MpsApiError(AirflowException):
     """
     A call to MPS failed, after the hook's own retries. Airflow may retry the task.
@@ -149,7 +176,7 @@ class MpsApiError(AirflowException):
     def __str__(self) -> str:
         return _sentences(
             f"{self.context + ': ' if self.context else ''}{self.code}: {self.message}",
-            f"RequestId {self.request_id or 'none, no answer was received'}",
+            f"RequestId {self.request_id or 'none was given'}",
             advice(self.code),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.errors import UNKNOWN_STATUS, MpsPermanentError, TextToSpeechTaskFailed
+from airflow_provider_mps.errors import INVALID_RESPONSE, UNKNOWN_STATUS, TextToSpeechTaskFailed, api_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +50,16 @@ class TextToSpeechTask:
         Parse the ``Response`` object of an answer about ``task_id``.
 
         :raises MpsPermanentError: when ``Status`` is none that the API documents
+        :raises MpsApiError: when there is no ``Status`` at all
         """
         request_id = _text(answer.get("RequestId")) or ""
         status = answer.get("Status")
+        if status is None:
+            raise api_error(INVALID_RESPONSE, f"the answer about task {task_id} has no Status", request_id)
         if status not in list(TaskStatus):
-            raise MpsPermanentError(
+            raise api_error(
                 UNKNOWN_STATUS,
-                f"the Status of task {task_id} is {status!r}, which is none of "
+                f"the Status of task {task_id} is {status!r:.100}, which is none of "
                 f"{', '.join(TaskStatus)}; it is taken for neither success nor failure",
                 request_id,
             )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
     """Bytes of the body after which the connection is dropped, although Content-Length promised all of it."""
+    drip: float = 0.0
+    """Seconds between any two bytes of the body."""
 
 
 def json_reply(answer: object, status: int = 200, content_type: str = "application/json") -> Reply:
@@ -51,8 +55,11 @@ class ScriptedServer:
     ``requests`` keeps what was received.
     """
 
-    def __init__(self, *script: Step) -> None:
+    def __init__(self, *script: Step, tls: Path | None = None) -> None:
         self.script = list(script)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if self._tls:
+            self._tls.load_cert_chain(tls)
         self.requests: list[Request] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -83,6 +90,12 @@ class ScriptedServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        if self._tls:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                connection.close()
+                return
         with connection, connection.makefile("rb") as incoming:
             try:
                 request = _read_request(incoming)
@@ -98,8 +111,13 @@ class ScriptedServer:
             else:
                 reply = step(request) if callable(step) else step
                 assert isinstance(reply, Reply)
+                head, body = _to_bytes(reply)
                 with suppress(OSError):
-                    connection.sendall(_to_bytes(reply))
+                    connection.sendall(head if reply.drip else head + body)
+                    for byte in body if reply.drip else b"":
+                        connection.sendall(bytes([byte]))
+                        if self._stopped.wait(reply.drip):
+                            break
 
 
 def _read_request(incoming) -> Request:
@@ -111,12 +129,59 @@ def _read_request(incoming) -> Request:
     return Request(method, target, headers, incoming.read(int(headers.get("content-length", 0))))
 
 
-def _to_bytes(reply: Reply) -> bytes:
+def _to_bytes(reply: Reply) -> tuple[bytes, bytes]:
     headers = {"Content-Length": str(len(reply.body)), "Connection": "close", **reply.headers}
     head = f"HTTP/1.1 {reply.status} Scripted\r\n" + "".join(
         f"{name}: {value}\r\n" for name, value in headers.items() if value
     )
-    return head.encode("latin-1") + b"\r\n" + reply.body[: reply.cut_at]
+    return head.encode("latin-1") + b"\r\n", reply.body[: reply.cut_at]
+
+
+class Tunnel:
+    """A proxy that opens a tunnel to one port of this machine, whatever host is asked for."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+
+    def __enter__(self) -> Tunnel:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._stopped = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listening.accept()
+            if self._stopped.is_set():
+                client.close()
+                return
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += client.recv(1)
+        server = socket.create_connection(("127.0.0.1", self._target_port))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+        _pump(server, client)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    # A reset is passed on as one.
+    for end in (source, target):
+        with suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def audio_reply(audio: bytes, request: Request | None = None, **changes) -> Reply:

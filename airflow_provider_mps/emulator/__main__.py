@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shutil
 from contextlib import suppress
+from typing import TypeVar
 
 import uvicorn
 
@@ -14,6 +16,9 @@ from airflow_provider_mps.emulator.server import bind, connection_uri
 from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
 
 DEFAULT_PORT = 8790
+MAX_PORT = 65535
+
+N = TypeVar("N", int, float)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -27,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
+    add("--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
     add(
         "--synthesis-time",
         type=_not_negative,
@@ -49,9 +54,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how long an AudioUrl works",
     )
-    add("--secret-id", default=defaults.secret_id, help="SecretId that may call")
-    add("--secret-key", default=defaults.secret_key, help="its SecretKey")
-    add("--token", default=defaults.token, help="session token that must come with the key")
+    add("--secret-id", type=_credential, default=defaults.secret_id, help="SecretId that may call")
+    add("--secret-key", type=_credential, default=defaults.secret_key, help="its SecretKey")
+    add("--token", type=_credential, default=defaults.token, help="session token that must come with the key")
     add(
         "--voice",
         choices=["auto", "espeak-ng", "tone"],
@@ -78,7 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         listening = bind(given.host, given.port)
     except OSError as error:
-        raise SystemExit(f"{given.host}:{given.port} cannot be used: {error}. Choose another --port.") from error
+        raise SystemExit(
+            f"{given.host}:{given.port} cannot be used: {error}. Choose another --host or --port."
+        ) from error
     port = listening.getsockname()[1]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     print(f"MPS emulator on http://{given.host}:{port}; its tasks are kept in memory and gone when it stops.")
@@ -89,17 +96,37 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _not_negative(text: str) -> float:
-    number = float(text)
+    number = _number(float, text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
+    number = _number(int, text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
+
+
+def _port(text: str) -> int:
+    number = _number(int, text)
+    if not 0 <= number <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to {MAX_PORT}")
+    return number
+
+
+def _number(kind: type[N], text: str) -> N:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+
+
+def _credential(text: str) -> str:
+    if not re.fullmatch("[0-9A-Za-z_.~+=-]+", text):
+        raise argparse.ArgumentTypeError("it must be letters, digits and _.~+=- without white space")
+    return text
 
 
 if __name__ == "__main__":

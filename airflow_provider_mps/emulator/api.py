@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.emulator.signature import Authorization, sign
@@ -37,6 +39,8 @@ class Parameter:
 
     type: type
     required: bool = False
+    maximum: int = 0
+    """Of a number."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ ACTIONS = {
         {
             "RoleArn": Parameter(str, required=True),
             "RoleSessionName": Parameter(str, required=True),
-            "DurationSeconds": Parameter(int),
+            "DurationSeconds": Parameter(int, maximum=43200),
         },
     ),
 }
@@ -82,7 +86,7 @@ def authenticate(headers: Mapping[str, str], body: bytes, keys: KeyRing, now: fl
     :raises RefusalError: with a code of the family ``AuthFailure``
     """
     timestamp = headers.get("x-tc-timestamp", "")
-    if not timestamp.isdigit():
+    if not re.fullmatch("[0-9]{1,10}", timestamp):
         raise RefusalError("MissingParameter", "The header X-TC-Timestamp is missing or is not a whole number.")
     given = Authorization.parse(headers.get("authorization", ""))
     if given is None:
@@ -94,6 +98,8 @@ def authenticate(headers: Mapping[str, str], body: bytes, keys: KeyRing, now: fl
         raise RefusalError("AuthFailure.SignatureExpire", "The timestamp is more than five minutes off.")
     if not {"content-type", "host"} <= set(given.signed_headers):
         raise RefusalError("AuthFailure.SignatureFailure", "content-type and host must be signed.")
+    if given.date != datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%d"):
+        raise RefusalError("AuthFailure.SignatureFailure", "The date of the credential is not the timestamp's.")
     expected = sign(
         key.secret_key,
         service=given.service,
@@ -132,14 +138,23 @@ def read_parameters(action: Action, headers: Mapping[str, str], body: bytes) -> 
         parameter = action.parameters.get(name)
         if parameter is None:
             raise RefusalError("UnknownParameter", f"The parameter {name} is unknown.")
-        if not isinstance(value, parameter.type) or isinstance(value, bool):
+        if type(value) is not parameter.type:
             raise RefusalError("InvalidParameter", f"The parameter {name} must be of type {parameter.type.__name__}.")
+        if isinstance(value, str) and not _is_storable(value):
+            raise RefusalError("InvalidParameterValue", f"The parameter {name} holds what is no text.")
+        if isinstance(value, int) and not 0 < value <= parameter.maximum:
+            raise RefusalError("InvalidParameterValue", f"The parameter {name} must be 1 to {parameter.maximum}.")
     for name, parameter in action.parameters.items():
         if parameter.required and name not in parameters:
             raise RefusalError("MissingParameter", f"The parameter {name} is missing.")
-        if parameter.required and not parameters[name]:
+        if parameter.required and not parameters[name].strip():
             raise RefusalError("InvalidParameterValue", f"The parameter {name} is empty.")
     return parameters
+
+
+def _is_storable(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8 and handed to a program."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
@@ -170,11 +185,11 @@ def read_style(ext_param: str | None) -> Style:
         asked.get("pitch", 0),
         asked.get("duration"),
     )
-    if rate not in SAMPLE_RATES:
+    if type(rate) is not int or rate not in SAMPLE_RATES:
         raise RefusalError("InvalidParameterValue", f"synExt.sampleRate must be one of {SAMPLE_RATES}.")
-    if not isinstance(pitch, int) or isinstance(pitch, bool) or abs(pitch) > MAX_PITCH:
+    if type(pitch) is not int or abs(pitch) > MAX_PITCH:
         raise RefusalError("InvalidParameterValue", f"synExt.pitch must be from -{MAX_PITCH} to {MAX_PITCH}.")
-    if duration is not None and not (isinstance(duration, int | float) and 0 < duration <= MAX_SPEECH):
+    if duration is not None and not (type(duration) in {int, float} and 0 < duration <= MAX_SPEECH):
         raise RefusalError(
             "InvalidParameterValue", f"synExt.duration must be above 0 and at most {MAX_SPEECH} seconds."
         )

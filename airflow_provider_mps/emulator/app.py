@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mps.emulator.api import (
@@ -68,7 +69,7 @@ def make_app(options: Options | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        with folder:
+        with folder, emulator.tasks:
             yield
 
     return Starlette(
@@ -98,16 +99,19 @@ class _Emulator:
         try:
             answer = await self.answer(request)
         except RefusalError as refusal:
-            log.info("refused %s: %s", request.headers.get("x-tc-action"), refusal.code)
+            log.info("refused %r: %s", request.headers.get("x-tc-action"), refusal.code)
             answer = {"Error": {"Code": refusal.code, "Message": refusal.message}}
-        return JSONResponse({"Response": {**answer, "RequestId": request_id}})
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        # Escaped, for a refusal may name a parameter that no encoding can write.
+        return Response(json.dumps({"Response": {**answer, "RequestId": request_id}}), media_type="application/json")
 
     async def answer(self, request: Request) -> dict[str, Any]:
         body = await request.body()
         caller = authenticate(request.headers, body, self.keys, time.time())
         name, action = find_action(request.headers, caller.service)
-        # Counted by action, region and account, before the parameters are read.
-        quota = f"{name} {request.headers.get('x-tc-region')} {caller.secret_id}"
+        # Counted by action and region for the one account there is, before the parameters are read.
+        quota = f"{name} {request.headers.get('x-tc-region')}"
         if not self.limit.admits(quota, time.monotonic()):
             raise RefusalError("RequestLimitExceeded", f"More than {self.limit.per_second} requests a second.")
         parameters = read_parameters(action, request.headers, body)
@@ -123,10 +127,10 @@ class _Emulator:
         task = self.tasks.find(parameters["TaskId"])
         if task is None:
             raise RefusalError("ResourceNotFound", f"There is no task {parameters['TaskId']}.")
-        status = task.status(time.monotonic())
+        status = self.tasks.status(task)
         answer = {
             "ErrorCode": _ERROR_CODES[status],
-            "Msg": {Status.FAIL: "the text asked to fail"}.get(status, status.value),
+            "Msg": "the text asked to fail, or could not be spoken" if status is Status.FAIL else status.value,
             "Status": status.value,
             "AudioUrl": "",
             "VoiceId": "",
@@ -157,9 +161,9 @@ class _Emulator:
         if float(expires) < time.time():
             return _refusal(403, "AccessDenied", "Request has expired")
         task = self.tasks.find(name)
-        if task is None:
+        if task is None or self.tasks.status(task) is not Status.SUCCESS:
             return _refusal(404, "NoSuchKey", "The specified key does not exist.")
-        audio = await run_in_threadpool(self.tasks.audio, task)
+        audio = self.tasks.audio(task)
         # FileResponse adds Content-Length and Accept-Ranges, and answers Range and If-Range.
         return FileResponse(
             audio.path,

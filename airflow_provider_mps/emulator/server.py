@@ -20,6 +20,7 @@ def connection_uri(options: Options, host: str, port: int) -> str:
     """Return the Airflow connection to an emulator, as a URI."""
     credentials = f"{quote(options.secret_id, safe='')}:{quote(options.secret_key, safe='')}"
     token = f"&token={quote(options.token, safe='')}" if options.token else ""
+    host = f"[{host}]" if ":" in host else host
     return f"{CONNECTION_TYPE}://{credentials}@{host}:{port}/http?region=ap-singapore{token}"
 
 

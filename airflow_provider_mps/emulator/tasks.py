@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from fastcrc import crc64
 from airflow_provider_mps.emulator.speech import seconds, speak
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
     from airflow_provider_mps.emulator.speech import Style, Voice
@@ -48,12 +49,6 @@ class Task:
         """The id in the form of the API's own."""
         return f"{ACCOUNT}-DubbingAsync-{self.name}"
 
-    def status(self, now: float) -> Status:
-        """Return the status at ``now``, in seconds of a monotonic clock."""
-        if now < self.done_at:
-            return Status.PROCESSING
-        return Status.FAIL if self.text.lstrip().startswith(FAIL_PREFIX) else Status.SUCCESS
-
 
 @dataclass(frozen=True)
 class Audio:
@@ -67,10 +62,10 @@ class Audio:
 
 class TaskBook:
     """
-    All tasks since the start; gone when the program ends.
+    All tasks since the start, gone when the ``with`` block ends. Each is spoken in the background from its submit on.
 
     :param folder: where audio is written
-    :param synthesis_time: seconds that each task stays ``processing``
+    :param synthesis_time: seconds that each task stays ``processing`` at least
     :param voice: who speaks, see :func:`~.speech.speak`
     """
 
@@ -79,12 +74,19 @@ class TaskBook:
         self._synthesis_time = synthesis_time
         self._voice: Voice = voice
         self._tasks: dict[str, Task] = {}
-        self._audio: dict[str, Audio] = {}
-        self._synthesis = threading.Lock()
+        self._audio: dict[str, Future[Audio]] = {}
+        self._speaker = ThreadPoolExecutor(1, thread_name_prefix="mps-emulator-voice")
+
+    def __enter__(self) -> TaskBook:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._speaker.shutdown(cancel_futures=True)
 
     def submit(self, text: str, voice_id: str, language: str | None, style: Style) -> Task:
         """Accept a text."""
         task = Task(text, voice_id, language, style, done_at=time.monotonic() + self._synthesis_time)
+        self._audio[task.name] = self._speaker.submit(self._speak, task)
         self._tasks[task.name] = task
         return task
 
@@ -92,12 +94,20 @@ class TaskBook:
         """Return the task of an id, or of the name that ends it."""
         return self._tasks.get(task_id.removeprefix(f"{ACCOUNT}-DubbingAsync-"))
 
+    def status(self, task: Task) -> Status:
+        """Return how far a task is now."""
+        spoken = self._audio[task.name]
+        if time.monotonic() < task.done_at or not spoken.done():
+            return Status.PROCESSING
+        failed = task.text.lstrip().startswith(FAIL_PREFIX) or spoken.exception() is not None
+        return Status.FAIL if failed else Status.SUCCESS
+
     def audio(self, task: Task) -> Audio:
-        """Return a task's audio; blocks while it is made."""
-        with self._synthesis:
-            if task.name not in self._audio:
-                wav = speak(task.text, task.language, task.style, self._voice)
-                path = self._folder / f"{task.name}.wav"
-                path.write_bytes(wav)
-                self._audio[task.name] = Audio(path, seconds(wav), crc64.xz(wav))
-            return self._audio[task.name]
+        """Return the audio of a task that has succeeded."""
+        return self._audio[task.name].result()
+
+    def _speak(self, task: Task) -> Audio:
+        wav = speak(task.text, task.language, task.style, self._voice)
+        path = self._folder / f"{task.name}.wav"
+        path.write_bytes(wav)
+        return Audio(path, seconds(wav), crc64.xz(wav))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -18,21 +19,21 @@ from tenacity import (
 )
 
 from airflow_provider_mps.api import describe_call, submit_call
-from airflow_provider_mps.client import make_async_client, make_client, response_of, to_api_error
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.errors import (
-    INVALID_RESPONSE,
     ErrorClass,
     InvalidMpsConnectionError,
     MpsApiError,
+    disproves_connection,
 )
 
 if TYPE_CHECKING:
-    from tenacity import (
-        RetryCallState,
-    )
+    from collections.abc import Callable, Mapping
+
+    from tenacity import RetryCallState
 
     from airflow_provider_mps.api import ApiCall
+    from airflow_provider_mps.client import AsyncClient, Client
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 T = TypeVar("T")
@@ -60,44 +61,42 @@ class MpsHook(BaseHook):
         super().__init__(**kwargs)
         self.mps_conn_id = mps_conn_id
         self.region = region
-        self._client: Any = None
-        self._async_client: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self._async: _LoopsClient | None = None
+        self._renewing = threading.Lock()
 
-    def get_conn(self) -> Any:
+    def get_conn(self) -> Client:
         """
         Return the SDK's ``CommonClient``, which reaches every action of MPS: ``call_json(action, params)``.
 
-        It is made once and kept, with its connection to the server. It neither retries nor translates errors.
+        It is made once and kept, with its connection to the server. Its own calls neither retry nor translate
+        errors.
 
         :raises InvalidMpsConnectionError: when the connection is missing or must be mended
         """
         if self._client is None:
-            try:
-                stored = self.get_connection(self.mps_conn_id)
-            except AirflowNotFoundException as error:
-                raise self._no_connection() from error
-            self._client = make_client(self._parse(stored, stored.extra_dejson))
+            from airflow_provider_mps.client import make_client
+
+            self._client = make_client(self._look_up())
         return self._client
 
-    async def aget_conn(self) -> Any:
+    async def aget_conn(self) -> AsyncClient:
         """Return the SDK's asynchronous ``CommonClient``, kept for the running event loop; see :meth:`get_conn`."""
         loop = asyncio.get_running_loop()
-        if self._async_client is None or self._loop is not loop:
-            try:
-                stored = await get_async_connection(self.mps_conn_id, hook=self)
-            except AirflowNotFoundException as error:
-                raise self._no_connection() from error
-            settings = self._parse(stored, await get_async_extra_dejson(stored))
-            self._async_client = await asyncio.to_thread(make_async_client, settings)
-            self._loop = loop
-        return self._async_client
+        if self._async is None or self._async.loop is not loop:
+            self._async = _LoopsClient(loop)
+        kept = self._async
+        async with kept.lock:
+            if kept.client is None:
+                connection = await self._alook_up()
+                kept.client = await asyncio.to_thread(_make_async_client, connection)
+            return kept.client
 
     async def aclose(self) -> None:
         """Close the asynchronous client; the next awaited call makes a new one."""
-        client, self._async_client = self._async_client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.close()
+        kept, self._async = self._async, None
+        if kept is not None and kept.client is not None and kept.loop is asyncio.get_running_loop():
+            await kept.client.close()
 
     def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
         """
@@ -158,36 +157,38 @@ class MpsHook(BaseHook):
         try:
             self._call_once(describe_call(_NO_SUCH_TASK))
         except MpsApiError as error:
-            if _disproves_connection(error):
+            if disproves_connection(error.code):
                 return False, str(error)
         except InvalidMpsConnectionError as error:
             return False, str(error)
         return True, "MPS accepted the credentials, and they may query text-to-speech tasks."
 
-    # What follows is the one way to the API: `_call` and `_acall` differ in nothing but `await`.
+    # What follows is the one way to the API: each pair differs in nothing but `await`.
 
     def _call(self, call: ApiCall[T]) -> T:
+        credential = self.get_conn().credential
         try:
             return self._call_patiently(call)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
-            self._renew_credentials(error)
+            self._renew(self.get_conn(), credential, self._look_up, error)
             return self._call_patiently(call)
+
+    async def _acall(self, call: ApiCall[T]) -> T:
+        credential = (await self.aget_conn()).credential
+        try:
+            return await self._acall_patiently(call)
+        except MpsApiError as error:
+            if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
+                raise
+            connection = await self._alook_up()
+            await asyncio.to_thread(self._renew, await self.aget_conn(), credential, lambda: connection, error)
+            return await self._acall_patiently(call)
 
     def _call_patiently(self, call: ApiCall[T]) -> T:
         result: T = Retrying(**self._retries(call))(self._call_once, call)
         return result
-
-    async def _acall(self, call: ApiCall[T]) -> T:
-        try:
-            return await self._acall_patiently(call)
-        except MpsApiError as error:
-            if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
-                raise
-            await self.aclose()
-            self._renew_credentials(error)
-            return await self._acall_patiently(call)
 
     async def _acall_patiently(self, call: ApiCall[T]) -> T:
         result: T = await AsyncRetrying(**self._retries(call))(self._acall_once, call)
@@ -196,18 +197,38 @@ class MpsHook(BaseHook):
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()
         try:
-            return call.read(response_of(client.call_json(call.action, call.params)))
-        except Exception as error:
-            raise to_api_error(error, self._context(call)) from error
+            return call.read(client.ask(call.action, call.params))
+        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
+            self._raise(error, call)
 
     async def _acall_once(self, call: ApiCall[T]) -> T:
         client = await self.aget_conn()
         try:
-            # Renewing temporary keys blocks; done here, the client finds them fresh.
-            await asyncio.to_thread(client.credential.get_credential_info)
-            return call.read(response_of(await client.call_and_deserialize(call.action, call.params)))
-        except Exception as error:
-            raise to_api_error(error, self._context(call)) from error
+            return call.read(await client.ask(call.action, call.params))
+        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
+            self._raise(error, call)
+
+    def _raise(self, error: Exception, call: ApiCall[Any]) -> NoReturn:
+        from airflow_provider_mps.network_errors import to_api_error
+
+        failure = to_api_error(error, f"{call.action} for {call.subject} with connection '{self.mps_conn_id}'")
+        # The cause of an unusable connection may quote the secret that made it so.
+        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else error
+
+    def _renew(
+        self,
+        client: Client | AsyncClient,
+        expired: object,
+        look_up: Callable[[], MpsConnection],
+        error: MpsApiError,
+    ) -> None:
+        """Give the client fresh credentials, unless another call has done so meanwhile."""
+        from airflow_provider_mps.client import credential_of
+
+        with self._renewing:
+            if client.credential is expired:
+                self.log.info("The credentials have expired, trying once with fresh ones: %s", error)
+                client.credential = credential_of(look_up())
 
     def _retries(self, call: ApiCall[Any]) -> dict[str, Any]:
         def repeat(error: BaseException) -> bool:
@@ -225,40 +246,38 @@ class MpsHook(BaseHook):
             "reraise": True,
         }
 
-    def _context(self, call: ApiCall[Any]) -> str:
-        return f"{call.action} for {call.subject} with connection '{self.mps_conn_id}'"
+    def _look_up(self) -> MpsConnection:
+        try:
+            stored = self.get_connection(self.mps_conn_id)
+        except AirflowNotFoundException as error:
+            raise self._no_connection() from error
+        return MpsConnection.parse(stored, stored.extra_dejson, self.region)
 
-    def _parse(self, stored: Any, extra: object) -> MpsConnection:
-        if not isinstance(extra, Mapping):
-            raise InvalidMpsConnectionError(f"Connection '{self.mps_conn_id}': Extra must be a JSON object.")
-        return MpsConnection.parse(stored, extra, self.region)
-
-    def _renew_credentials(self, error: MpsApiError) -> None:
-        """Forget both clients: the next call reads the connection anew and asks for new temporary keys."""
-        self.log.info("The credentials have expired, trying once with fresh ones: %s", error)
-        self._client = self._async_client = None
+    async def _alook_up(self) -> MpsConnection:
+        try:
+            stored = await get_async_connection(self.mps_conn_id, hook=self)
+        except AirflowNotFoundException as error:
+            raise self._no_connection() from error
+        return MpsConnection.parse(stored, await get_async_extra_dejson(stored), self.region)
 
     def _no_connection(self) -> InvalidMpsConnectionError:
         return InvalidMpsConnectionError(
             f"Connection '{self.mps_conn_id}' does not exist. Create it under Admin → Connections with the type "
-            f"'{self.hook_name}', or set AIRFLOW_CONN_{self.mps_conn_id.upper()}."
+            f"'{self.hook_name}', or set AIRFLOW_CONN_{str(self.mps_conn_id).upper()}."
         )
 
 
-def _disproves_connection(error: MpsApiError) -> bool:
-    """Tell whether an error of a test query means that the sensor could not ask either."""
-    return error.code.split(".")[0] in {
-        "ClientNetworkError",
-        "ServerNetworkError",
-        INVALID_RESPONSE,
-        "AuthFailure",
-        "UnauthorizedOperation",
-        "IpInBlacklist",
-        "IpNotInWhitelist",
-        "ActionOffline",
-        "InvalidAction",
-        "NoSuchProduct",
-        "NoSuchVersion",
-        "UnsupportedRegion",
-        "UnsupportedProtocol",
-    }
+@dataclass
+class _LoopsClient:
+    """The asynchronous client of one event loop: it works in no other."""
+
+    loop: asyncio.AbstractEventLoop
+    client: AsyncClient | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Lets the first of many calls make the client for all."""
+
+
+def _make_async_client(connection: MpsConnection) -> AsyncClient:
+    from airflow_provider_mps.client import make_async_client
+
+    return make_async_client(connection)

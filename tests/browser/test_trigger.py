@@ -59,5 +59,4 @@ def test_a_clip_triggered_from_the_form_succeeds_and_is_stored(page, tmp_path):
     page.goto("/dags/text_to_speech")
     page.wait_for_timeout(60000)
     screenshot(page, "run")
-    print(page.content())
     assert (tmp_path / "clip.wav").exists()

@@ -63,9 +63,8 @@ def test_soft_fail_skips_a_failed_task(run_dag, emulator, mode):
         (faulty_emulator.api_error("AuthFailure.SignatureFailure"), "Check Password (SecretKey)"),
         (faulty_emulator.api_error("UnauthorizedOperation"), "Grant the account this MPS action"),
         (faulty_emulator.answer(Status="paused"), "'paused'"),
-        (faulty_emulator.answer(), "None"),
     ],
-    ids=["wrong key", "no permission", "unknown status", "no status"],
+    ids=["wrong key", "no permission", "unknown status"],
 )
 def test_what_waiting_cannot_mend_fails_at_once_and_says_what_to_mend(run_dag, faulty, mode, fault, said, capfd):
     faulty.faults.append(fault)
@@ -94,6 +93,7 @@ def test_errors_that_outlast_the_hooks_retries_are_waited_out(run_dag, faulty, m
             (502, b"bad gateway"),
             (200, b"<html>"),
             (200, b'{"no": "Response"}'),
+            faulty_emulator.answer(NoStatus="at all"),
             faulty_emulator.api_error("InternalError"),
         ]
     )

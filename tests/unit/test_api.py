@@ -4,7 +4,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mps.api import describe_call, encode_ext_param, require_task_id, submit_call
-from airflow_provider_mps.errors import ErrorClass, InvalidRequestError, MpsApiError
+from airflow_provider_mps.errors import ErrorClass, InvalidRequestError, MpsApiError, MpsPermanentError
 
 
 @pytest.mark.parametrize("task_id", ["", "  ", None, "None", 5])
@@ -46,7 +46,7 @@ def test_ext_param_may_be_a_dict_or_its_json():
 
 
 @pytest.mark.parametrize(
-    "ext_param", ["{", "[]", "5", '"text"', "[" * 100_000, [1], {"a": {1, 2}}, {"a": float("nan")}]
+    "ext_param", ["{", '{"a":NaN}', "[]", "5", '"text"', "[" * 100_000, [1], {"a": {1, 2}}, {"a": float("nan")}]
 )
 def test_an_ext_param_that_is_no_json_object_is_refused(ext_param):
     with pytest.raises(InvalidRequestError, match="ext_param"):
@@ -63,7 +63,12 @@ def test_a_task_id_in_the_answer_means_accepted_whatever_error_code_says():
     assert (accepted.task_id, accepted.request_id) == ("task-1", "r")
 
 
-@pytest.mark.parametrize("answer", [{}, {"TaskId": ""}, {"TaskId": None, "ErrorCode": 7, "Msg": "no"}, {"TaskId": 5}])
+def test_an_error_code_without_a_task_is_a_refusal_that_cost_nothing():
+    with pytest.raises(MpsPermanentError, match=r"too long.*req-1.*nothing was accepted"):
+        submit_call("t", "v").read({"ErrorCode": 110, "Msg": "too long", "RequestId": "req-1"})
+
+
+@pytest.mark.parametrize("answer", [{}, {"TaskId": ""}, {"TaskId": None, "ErrorCode": 0}, {"TaskId": 5}])
 def test_an_answer_without_a_task_id_is_an_unknown_outcome(answer):
     with pytest.raises(MpsApiError, match="TaskId") as caught:
         submit_call("t", "v").read(answer)

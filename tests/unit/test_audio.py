@@ -198,9 +198,12 @@ def test_chunked_audio_that_was_cut_off_is_not_stored(store):
 
 
 def test_audio_whose_end_cannot_be_told_from_a_broken_connection_is_not_stored(store):
-    with ScriptedServer(Reply(AUDIO, headers={"Content-Length": ""})) as server:
-        with pytest.raises(AudioTransferError, match="neither a length nor a checksum"):
-            store(server)
+    cut_short = Reply(AUDIO, headers={"Content-Length": ""})
+    with (
+        ScriptedServer(cut_short) as server,
+        pytest.raises(AudioTransferError, match="neither a length nor a checksum"),
+    ):
+        store(server)
     assert store.seen() is None
 
 
@@ -257,9 +260,10 @@ def test_a_link_that_cannot_be_opened_is_a_clear_error(store, url):
 
 
 def test_a_wrong_checksum_is_told_with_how_much_arrived(store):
-    with ScriptedServer(Reply(AUDIO, 200, {"x-cos-hash-crc64ecma": "1"})) as server:
-        with pytest.raises(AudioTransferError, match=f"{len(AUDIO)} of {len(AUDIO)} bytes arrived.*CRC-64"):
-            store(server)
+    said = f"{len(AUDIO)} of {len(AUDIO)} bytes arrived.*CRC-64"
+    wrong = Reply(AUDIO, 200, {"x-cos-hash-crc64ecma": "1"})
+    with ScriptedServer(wrong) as server, pytest.raises(AudioTransferError, match=said):
+        store(server)
 
 
 def test_fail_does_not_overwrite_what_appeared_meanwhile(store):

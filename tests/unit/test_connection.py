@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -6,9 +6,9 @@ from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.errors import InvalidMpsConnectionError
 
 
-def parse(extra=None, region=None, **fields):
+def parse(extra=MappingProxyType({}), region=None, **fields):
     empty = dict.fromkeys(("login", "password", "host", "port", "schema"))
-    return MpsConnection.parse(SimpleNamespace(conn_id="my_mps", **{**empty, **fields}), extra or {}, region)
+    return MpsConnection.parse(SimpleNamespace(conn_id="my_mps", **{**empty, **fields}), extra, region)
 
 
 def test_an_empty_connection_means_the_international_api_and_the_default_credentials():
@@ -35,6 +35,8 @@ def test_what_a_form_leaves_empty_counts_as_absent():
         ({"host": " mps.tencentcloudapi.com "}, ("https", "mps.tencentcloudapi.com")),
         ({"host": "::1", "port": 8790, "schema": "HTTP"}, ("http", "[::1]:8790")),
         ({"host": "[::1]", "port": 8790}, ("https", "[::1]:8790")),
+        ({"host": "https://mps.example", "schema": "https"}, ("https", "mps.example")),
+        ({"host": "mps.example:8080", "port": 8080}, ("https", "mps.example:8080")),
     ],
 )
 def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
@@ -48,7 +50,20 @@ def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
         ({"login": "id"}, {}, "Password"),
         ({"password": "key"}, {}, "Login"),
         ({}, {"token": "t"}, "Login"),
+        ({"login": "id\nid", "password": "SECRET"}, {}, "Login"),
+        ({"login": "id", "password": "SECRET\u20ac"}, {}, "Password"),
+        ({"login": "id", "password": "SEC RET"}, {}, "Password"),
+        ({"login": "id", "password": "key"}, {"token": "SECRET\nline"}, "token"),
+        ({}, {"region": "ap\u20ac"}, "Region"),
         ({"schema": "ftp"}, {}, "Schema"),
+        ({"host": "https://mps.com", "schema": "http"}, {}, "Host"),
+        ({"host": "mps.com:80", "port": 443}, {}, "Host"),
+        ({"host": "mps.com:\u00b2"}, {}, "Port"),
+        ({"host": "mps.com", "port": 99999}, {}, "Port"),
+        ({"host": "mps.com", "port": -1}, {}, "Port"),
+        ({"host": "[::::::]"}, {}, "Host"),
+        ({"host": "a..b"}, {}, "Host"),
+        ({"host": "a" * 64}, {}, "Host"),
         ({"host": "mps .com"}, {}, "Host"),
         ({"host": "mps.com/path"}, {}, "Host"),
         ({"host": "user@mps.com"}, {}, "Host"),
@@ -57,6 +72,12 @@ def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
         ({}, {"timeout": True}, "timeout"),
         ({}, {"timeout": "inf"}, "timeout"),
         ({}, {"timeout": [1]}, "timeout"),
+        ({}, {"timeout": 10**400}, "timeout"),
+        ({}, {"timeout": 1e12}, "timeout"),
+        ({}, [1], "Extra"),
+        ({}, None, "Extra"),
+        ({}, {"proxy": "http://user:SECRET\u20ac@proxy"}, "proxy"),
+        ({}, {"proxy": "http://user:SECRET@a..b:1"}, "proxy"),
         ({}, {"requests_per_second": -1}, "requests_per_second"),
         ({}, {"region": 5}, "region"),
         ({}, {"proxy": "proxy:3128"}, "proxy"),
@@ -70,6 +91,7 @@ def test_a_field_that_cannot_work_is_refused_with_the_connection_and_the_field_n
         parse(extra, **fields)
     assert "'my_mps'" in str(caught.value)
     assert field in str(caught.value)
+    assert "SEC" not in str(caught.value)
 
 
 def test_numbers_may_come_as_text_as_they_do_from_a_uri():

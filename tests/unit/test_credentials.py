@@ -60,11 +60,19 @@ def test_temporary_keys_are_kept_until_shortly_before_their_end():
     assert role.get_credential_info() == role.get_credential_info()
 
 
-def test_temporary_keys_are_renewed_before_they_end():
-    answers = [role_answer(3600, "second"), role_answer(RENEW_BEFORE - 1, "first")]
+def test_temporary_keys_are_renewed_before_they_end(monkeypatch):
+    answers = [role_answer(7200, "second"), role_answer(3600, "first")]
     role = AssumedRole(answers.pop)
     assert role.get_credential_info()[0] == "first"
+    later = time.time() + 3600 - RENEW_BEFORE + 1
+    monkeypatch.setattr("airflow_provider_mps.credentials.time.time", lambda: later)
     assert role.get_credential_info()[0] == "second"
+
+
+def test_keys_that_live_shorter_than_their_renewal_takes_are_not_asked_for_at_every_request():
+    answers = [role_answer(1)]
+    role = AssumedRole(answers.pop)
+    assert role.get_credential_info() == role.get_credential_info()
 
 
 def role_answer(seconds, secret_id="tmp-id"):

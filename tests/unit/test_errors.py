@@ -105,8 +105,8 @@ def test_an_error_says_what_happened_to_which_task_with_which_request_id_and_wha
     )
 
 
-def test_an_error_without_an_answer_says_so_instead_of_showing_an_empty_request_id():
-    assert "RequestId none, no answer was received" in str(api_error(NOT_SENT, "refused"))
+def test_an_error_without_a_request_id_says_so():
+    assert "RequestId none was given" in str(api_error(NOT_SENT, "refused"))
 
 
 def test_a_sub_code_without_advice_of_its_own_takes_its_familys():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mps.errors import MpsPermanentError, TextToSpeechTaskFailed
+from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError, TextToSpeechTaskFailed
 from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
 
 SUCCESS = {
@@ -52,7 +52,7 @@ def test_a_failed_task_raises_with_everything_that_tells_why():
     assert caught.value.args == ("task-1", 110, "bad voice", "req-1")
 
 
-@pytest.mark.parametrize("status", ["paused", "SUCCESS", "", None, 0, True, ["success"], {"success": 1}])
+@pytest.mark.parametrize("status", ["paused", "SUCCESS", "", 0, True, ["success"], {"success": 1}])
 def test_an_unknown_status_is_an_error_that_quotes_it(status):
     with pytest.raises(MpsPermanentError) as caught:
         parse(Status=status)
@@ -60,9 +60,11 @@ def test_an_unknown_status_is_an_error_that_quotes_it(status):
     assert "req-1" in str(caught.value)
 
 
-def test_an_answer_without_a_status_is_an_unknown_status():
-    with pytest.raises(MpsPermanentError):
-        TextToSpeechTask.from_answer("task-1", {})
+@pytest.mark.parametrize("answer", [{}, {"Status": None}])
+def test_an_answer_without_a_status_is_no_answer_and_may_be_asked_for_again(answer):
+    with pytest.raises(MpsApiError) as caught:
+        TextToSpeechTask.from_answer("task-1", answer)
+    assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_no_answer_crashes_the_parser_or_reads_as_a_success_that_it_is_not(answe
     try:
         task = TextToSpeechTask.from_answer("task-1", answer)
         ready = task.is_ready()
-    except (MpsPermanentError, TextToSpeechTaskFailed):
+    except (MpsApiError, TextToSpeechTaskFailed):
         assert answer.get("Status") not in ("success", "processing")
         return
     assert ready is (answer["Status"] == "success")

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -95,12 +96,11 @@ def test_a_name_as_long_as_the_filesystem_allows_can_be_stored(tmp_path, name):
 def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path):
     file = open_uncommitted(ObjectStoragePath(f"file://{tmp_path}/a.wav"))
     file.write(b"audio")
-    full = open("/dev/full", "wb")  # what is in the buffer cannot be written there
-    os.dup2(full.fileno(), file._file.fileno())
-    with pytest.raises(OSError, match="No space"):
-        file.commit()
-    file.discard()
-    full.close()
+    with Path("/dev/full").open("wb") as full:  # what is in the buffer cannot be written there
+        os.dup2(full.fileno(), file._file.fileno())
+        with pytest.raises(OSError, match="No space"):
+            file.commit()
+        file.discard()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,6 +30,7 @@ class Client:
             "x-tc-timestamp": str(int(time.time()) + changes.get("skew", 0)),
             **changes.get("headers", {}),
         }
+        date = changes.get("date") or time.strftime("%Y-%m-%d", time.gmtime(int(headers["x-tc-timestamp"])))
         signature = sign(
             changes.get("key", "emulator-key"),
             service=changes.get("service", "mps"),
@@ -40,12 +41,18 @@ class Client:
         )
         headers["authorization"] = changes.get(
             "authorization",
-            f"TC3-HMAC-SHA256 Credential={changes.get('secret_id', 'emulator-id')}/2026-01-01/"
+            f"TC3-HMAC-SHA256 Credential={changes.get('secret_id', 'emulator-id')}/{date}/"
             f"{changes.get('service', 'mps')}/tc3_request, SignedHeaders=content-type;host, Signature={signature}",
         )
         answer = httpx.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
         assert answer.status_code == 200  # an API error is no HTTP error
         return answer.json()["Response"]
+
+    def finished(self, task_id):
+        """Ask until the task is done."""
+        while (answer := self.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id}))["Status"] == "processing":
+            time.sleep(0.06)
+        return answer
 
     def code(self, action="TextToSpeechAsync", parameters=SUBMIT, **changes):
         return self.call(action, parameters, **changes).get("Error", {}).get("Code")
@@ -59,7 +66,7 @@ def client(emulator):
 def test_submitting_and_asking_answer_as_the_api_page_shows(client):
     accepted = client.call("TextToSpeechAsync", SUBMIT)
     assert accepted.keys() == {"ErrorCode", "Msg", "TaskId", "RequestId"}
-    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": accepted["TaskId"]})
+    answer = client.finished(accepted["TaskId"])
     assert answer.keys() == {"ErrorCode", "Msg", "Status", "AudioUrl", "VoiceId", "ExtInfo", "RequestId"}
     assert (answer["Status"], answer["ErrorCode"], answer["VoiceId"]) == ("success", 0, "v")
     assert json.loads(answer["ExtInfo"])["duration"] > 0
@@ -74,7 +81,7 @@ def test_error_code_is_100_while_processing(start_emulator):
 
 def test_a_text_that_begins_with_fail_fails(client):
     task_id = client.call("TextToSpeechAsync", {**SUBMIT, "Text": "[fail] hello"})["TaskId"]
-    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})
+    answer = client.finished(task_id)
     assert answer["Status"] == "fail"
     assert answer["ErrorCode"] not in (0, 100)
 
@@ -86,6 +93,7 @@ def test_a_text_that_begins_with_fail_fails(client):
         ({"secret_id": "nobody"}, "AuthFailure.SecretIdNotFound"),
         ({"key": "wrong"}, "AuthFailure.SignatureFailure"),
         ({"sent": b'{"Text":"other","VoiceId":"v"}'}, "AuthFailure.SignatureFailure"),
+        ({"date": "1999-01-01"}, "AuthFailure.SignatureFailure"),
         ({"skew": -301}, "AuthFailure.SignatureExpire"),
         ({"skew": 301}, "AuthFailure.SignatureExpire"),
         ({"headers": {"x-tc-token": "unexpected"}}, "AuthFailure.TokenFailure"),
@@ -98,6 +106,11 @@ def test_a_text_that_begins_with_fail_fails(client):
         ({"parameters": {"Text": "hello"}}, "MissingParameter"),
         ({"parameters": {**SUBMIT, "Text": ""}}, "InvalidParameterValue"),
         ({"parameters": {**SUBMIT, "Text": 5}}, "InvalidParameter"),
+        ({"parameters": {**SUBMIT, "Text": " "}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "Text": "\ud800"}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "\ud800": "x"}}, "UnknownParameter"),
+        ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"sampleRate":16000.0}}'}}, "InvalidParameterValue"),
+        ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"duration":true}}'}}, "InvalidParameterValue"),
         ({"parameters": {**SUBMIT, "Color": "red"}}, "UnknownParameter"),
         ({"parameters": {**SUBMIT, "ExtParam": "{"}}, "InvalidParameterValue"),
         ({"parameters": {**SUBMIT, "ExtParam": '{"synExt":{"sampleRate":1}}'}}, "InvalidParameterValue"),
@@ -108,6 +121,22 @@ def test_a_text_that_begins_with_fail_fails(client):
 )
 def test_what_the_api_refuses_is_refused_with_its_code(client, changes, code):
     assert client.code(**changes) == code
+
+
+@pytest.mark.parametrize("timestamp", ["", "abc", "\u00b2", "9" * 400])
+def test_a_timestamp_that_is_no_number_is_refused(emulator, timestamp):
+    headers = {"x-tc-timestamp": timestamp.encode(), "content-type": "application/json"}
+    answer = httpx.post(emulator.url, content=b"{}", headers=headers)
+    assert answer.json()["Response"]["Error"]["Code"] == "MissingParameter"
+
+
+def test_a_long_text_is_spoken_in_the_background_and_holds_nobody_up(start_emulator):
+    client = Client(start_emulator(voice="auto"))
+    long = client.call("TextToSpeechAsync", {**SUBMIT, "Text": "a long story " * 500})["TaskId"]
+    started = time.monotonic()
+    assert client.call("DescribeTextToSpeechAsyncTask", {"TaskId": long})["Status"] == "processing"
+    assert time.monotonic() - started < 2  # speaking takes longer
+    client.call("TextToSpeechAsync", {**SUBMIT, "Text": "short"})
 
 
 def test_five_minutes_of_clock_skew_are_forgiven(client):
@@ -140,7 +169,7 @@ def test_requests_over_the_quota_are_refused_for_each_call_by_itself(start_emula
 
 def audio_url(client, text="hello"):
     task_id = client.call("TextToSpeechAsync", {**SUBMIT, "Text": text})["TaskId"]
-    return client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})["AudioUrl"]
+    return client.finished(task_id)["AudioUrl"]
 
 
 def test_the_audio_is_a_wav_with_length_etag_and_crc64(client):

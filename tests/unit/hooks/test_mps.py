@@ -15,7 +15,8 @@ from airflow_provider_mps.errors import (
     MpsPermanentError,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
-from tests.scripted_server import HANG, RESET, Reply, ScriptedServer, api_error, json_reply
+from tests.certificates import self_signed
+from tests.scripted_server import HANG, RESET, Reply, ScriptedServer, Tunnel, api_error, json_reply
 
 PROCESSING = json_reply({"Response": {"Status": "processing", "ErrorCode": 100, "RequestId": "req-9"}})
 ACCEPTED = json_reply({"Response": {"ErrorCode": 0, "TaskId": "task-1", "RequestId": "req-9"}})
@@ -289,3 +290,136 @@ def test_a_role_that_cannot_be_assumed_fails_the_connection_test_and_names_the_r
     ok, sentence = MpsHook().test_connection()
     assert not ok
     assert "Check Role ARN" in sentence
+
+
+def test_an_error_of_the_test_query_that_is_no_answer_about_a_task_disproves_the_connection(connect):
+    with ScriptedServer(json_reply({"Response": {"hello": 1}})) as server:
+        connect(server.connection_uri())
+        assert MpsHook().test_connection()[0] is False
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed_so_that_text_and_token_stay_here(connect, calls, status):
+    with ScriptedServer(ACCEPTED) as elsewhere:
+        redirect = Reply(b"", status, {"Location": elsewhere.url})
+        with ScriptedServer(redirect) as server:
+            connect(server.connection_uri("token=SECRETTOKEN"))
+            with pytest.raises(MpsApiError, match=f"HTTP {status}"):
+                calls.submit()
+            assert len(server.requests) == 1
+        assert elsewhere.requests == []
+
+
+def test_the_signature_goes_out_whatever_a_netrc_says(connect, calls, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password SECRETNETRC\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        calls.describe()
+        assert server.requests[0].headers["authorization"].startswith("TC3-HMAC-SHA256")
+
+
+@pytest.mark.parametrize(
+    "step", [RESET, Reply(b"", cut_at=0, headers={"Content-Length": "5"})], ids=["reset", "closed"]
+)
+def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice(
+    connect, calls, step, tmp_path, monkeypatch
+):
+    certificate = self_signed(tmp_path)
+    monkeypatch.setattr("certifi.where", lambda: str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with ScriptedServer(step, tls=certificate) as server, Tunnel(server.port) as tunnel:
+        connect(f"tencent-mps://id:key@localhost:{server.port}/?timeout=2&proxy=http%3A%2F%2F127.0.0.1%3A{tunnel.port}")
+        with pytest.raises(MpsApiError) as caught:
+            calls.submit()
+        assert len(server.requests) == 1
+        assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
+
+
+def test_a_proxy_that_refuses_the_tunnel_proves_that_nothing_was_sent(connect, calls):
+    with ScriptedServer(Reply(b"", 407)) as proxy:
+        connect(f"tencent-mps://id:key@mps.invalid/?proxy=http%3A%2F%2Fuser%3ASECRETPROXY%40127.0.0.1%3A{proxy.port}")
+        with pytest.raises(MpsApiError) as caught:
+            calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+    assert "SECRETPROXY" not in str(caught.value)
+
+
+def test_https_to_a_server_that_speaks_http_was_not_sent_and_says_to_check_the_schema(emulator, connect, calls):
+    connect(emulator.connection_uri.replace("/http?", "/https?"))
+    with pytest.raises(MpsApiError, match="Schema") as caught:
+        calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+@pytest.mark.parametrize("secret_key", ["SECRET\nKEY", "SECRETKEY€"])
+def test_a_secret_that_no_header_can_hold_is_not_quoted(emulator, calls, monkeypatch, connect, secret_key):
+    # From the environment, where no form has checked it.
+    connect(emulator.connection_uri.replace("emulator-id:emulator-key@", ""))
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", secret_key)
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", secret_key)
+    with pytest.raises(InvalidMpsConnectionError, match="character that no HTTP header can hold") as caught:
+        calls.submit()
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_timeout_bounds_the_whole_request_and_not_only_each_wait(connect, calls):
+    def drip(request):
+        return Reply(b"{" * 200, drip=0.05)
+
+    with ScriptedServer(drip) as server:
+        connect(server.connection_uri("timeout=0.5"))
+        started = time.monotonic()
+        with pytest.raises(MpsApiError):
+            calls.submit()
+        assert time.monotonic() - started < 5  # the whole would take 10 s
+
+
+def test_renewing_credentials_leaves_other_calls_in_flight_alone(connect):
+    def serve(request):
+        if request.headers["x-tc-action"] == "TextToSpeechAsync":
+            time.sleep(0.5)
+            return ACCEPTED
+        return api_error("AuthFailure.TokenFailure") if len(server.requests) < 4 else PROCESSING
+
+    async def both():
+        hook = MpsHook()
+        submitted, _described = await asyncio.gather(
+            hook.asubmit_text_to_speech("hello", "voice"),
+            hook.adescribe_text_to_speech_task("task-1"),
+            return_exceptions=True,
+        )
+        await hook.aclose()
+        return submitted
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("timeout=5"))
+        assert asyncio.run(both()) == "task-1"
+
+
+def test_many_first_calls_share_one_client(emulator):
+    async def many():
+        hook = MpsHook()
+        clients = await asyncio.gather(*(hook.aget_conn() for _ in range(20)))
+        await hook.aclose()
+        return len(set(map(id, clients)))
+
+    assert asyncio.run(many()) == 1
+
+
+@pytest.mark.parametrize("credentials", [None, {}, {"TmpSecretId": None}])
+def test_a_role_without_usable_keys_was_not_sent_and_says_so(connect, calls, credentials):
+    with ScriptedServer(json_reply({"Response": {"Credentials": credentials, "RequestId": "req-5"}})) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        with pytest.raises(MpsApiError, match=r"without usable keys.*req-5") as caught:
+            calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_a_throttled_sts_is_named_and_the_submit_was_not_sent(connect, calls):
+    with ScriptedServer(api_error("RequestLimitExceeded", "too many roles")) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        with pytest.raises(MpsApiError, match=r"Assuming the role arn.*RequestLimitExceeded: too many roles") as caught:
+            calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT

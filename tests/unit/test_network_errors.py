@@ -1,0 +1,22 @@
+import pytest
+
+from airflow_provider_mps.api import submit_call
+from airflow_provider_mps.errors import ErrorClass, MpsApiError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.network_errors import to_api_error
+from tests.certificates import self_signed
+from tests.scripted_server import RESET, ScriptedServer
+
+
+def test_an_error_that_no_call_can_raise_is_not_dressed_up_as_one_of_the_api():
+    with pytest.raises(ZeroDivisionError):
+        to_api_error(ZeroDivisionError("a bug"), "asking")
+
+
+def test_a_refused_certificate_was_provably_not_sent(connect, tmp_path):
+    with ScriptedServer(RESET, tls=self_signed(tmp_path)) as server:
+        connect(f"tencent-mps://id:key@localhost:{server.port}/?timeout=2")
+        with pytest.raises(MpsApiError, match="certificate verify failed") as caught:
+            MpsHook()._call_once(submit_call("hello", "voice"))
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+    assert server.requests == []
