@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ class TaskBook:
     All tasks since the start, gone when the ``with`` block ends. Each is spoken in the background from its submit on.
 
     :param folder: where audio is written
-    :param synthesis_time: seconds that each task stays ``processing`` at least
+    :param synthesis_time: seconds that each task stays ``processing`` at least; with 0 a submit returns when it is done
     :param voice: who speaks, see :func:`~.speech.speak`
     """
 
@@ -88,6 +88,8 @@ class TaskBook:
         task = Task(text, voice_id, language, style, done_at=time.monotonic() + self._synthesis_time)
         self._audio[task.name] = self._speaker.submit(self._speak, task)
         self._tasks[task.name] = task
+        if not self._synthesis_time:
+            wait([self._audio[task.name]])
         return task
 
     def find(self, task_id: str) -> Task | None:
