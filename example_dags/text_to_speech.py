@@ -22,7 +22,7 @@ from airflow_provider_mps.operators.text_to_speech import (
 )
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
-LANGUAGES = {"": "let MPS decide", "zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
+LANGUAGES = {"zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
 
 
 @dag(
@@ -36,7 +36,7 @@ LANGUAGES = {"": "let MPS decide", "zh": "Chinese", "en": "English", "ja": "Japa
             format="multiline",
             minLength=1,
             title="Text",
-            description="What to speak. MPS bills by its length.",
+            description="What to speak. MPS bills what it accepts.",
         ),
         "voice_id": Param(
             "s1_+DSBRZuGbfKlwsN1lV5OsriSYvOB3aSqqCsHH0LJ5BWHsmfmn13my4ki/QL+g+7RaRUWLhwPcEI6gtCTkA==",
@@ -46,11 +46,12 @@ LANGUAGES = {"": "let MPS decide", "zh": "Chinese", "en": "English", "ja": "Japa
             description="VoiceId of one of your voices. The emulator takes any.",
         ),
         "text_lang": Param(
-            "",
-            type="string",
-            enum=list(LANGUAGES),
+            None,
+            type=["null", "string"],
+            enum=[None, *LANGUAGES],
             values_display=LANGUAGES,
             title="Language of the text",
+            description="MPS decides where none is chosen.",
         ),
         "destination": Param(
             f"file://{tempfile.gettempdir()}/text_to_speech/",
@@ -67,12 +68,14 @@ def text_to_speech() -> None:
         task_id="submit",
         text="{{ params.text }}",
         voice_id="{{ params.voice_id }}",
-        text_lang="{{ params.text_lang }}",
+        text_lang="{{ params.text_lang or '' }}",
     )
     wait = TextToSpeechTaskSensor(
         task_id="wait",
         mps_task_id=submit.output,
-        poke_interval=5,
+        # Less than about 10 seconds is too little for rescheduling: Airflow may take 5 to see that a try has ended, and
+        # fails a task that is queued again before that.
+        poke_interval=10,
         timeout=60 * 60,
     )
     store = TextToSpeechToObjectStorageOperator(

@@ -1,0 +1,1 @@
+"""What the performance claims stand on: each script prints a table of its own."""
