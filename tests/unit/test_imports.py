@@ -3,7 +3,10 @@ import sys
 
 import pytest
 
-IMPORTS = "import airflow_provider_mps.{module}, sys; print([name for name in sys.modules if name.split('.')[0] in {unwanted}])"
+IMPORTS = (
+    "import airflow_provider_mps.{module}, sys; "
+    "print([name for name in sys.modules if name.split('.')[0] in {unwanted}])"
+)
 
 
 @pytest.mark.parametrize(
