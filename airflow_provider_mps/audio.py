@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 from airflow_provider_mps.destination import existing_size, explaining
 from airflow_provider_mps.download import Source, Verdict, judge
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.uncommitted import open_uncommitted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def store_audio(
     if must_be_new:
         _require_absent(path)
     skip_length = existing_size(path) if if_exists is IfExists.SKIP else None
-    _keep_links_out_of_logs()
+    keep_links_out_of_logs()
     with (
         httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
         _Transfer(client, url, path, fresh_url=fresh_url, subject=subject, log=log) as transfer,
@@ -285,20 +285,3 @@ def _require_http(url: str, subject: str) -> str:
 
 def _describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, httpx.HTTPError) else str(error)
-
-
-class _WithoutQuery(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
-        return True
-
-
-def _keep_links_out_of_logs() -> None:
-    """Keep signatures out of what httpx logs for every request, and its transport at DEBUG of every header."""
-    transport = logging.getLogger("httpcore")
-    if transport.level == logging.NOTSET:
-        transport.setLevel(logging.INFO)
-    logger = logging.getLogger("httpx")
-    if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
-        logger.addFilter(_WithoutQuery())

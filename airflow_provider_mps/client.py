@@ -7,7 +7,6 @@ Importing this imports the SDK; hooks do so when the first call is made.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.credentials import make_credential
 from airflow_provider_mps.errors import NOT_SENT, InvalidMpsConnectionError, MpsPermanentError, api_error
 from airflow_provider_mps.network_errors import to_api_error
+from airflow_provider_mps.redaction import keep_secrets_out_of_sdk_log
 
 if TYPE_CHECKING:
     from airflow_provider_mps.connection import MpsConnection
@@ -126,7 +126,7 @@ def credential_of(connection: MpsConnection) -> Credential:
 
 
 def _profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
-    _silence_sdk()
+    keep_secrets_out_of_sdk_log()
     http = HttpProfile(
         protocol=connection.scheme,
         # Always given: the SDK's international and mainland editions differ in the default.
@@ -149,10 +149,3 @@ def _read_body(answer: Any, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise TimeoutError("the answer took longer than the connection's timeout")
     return body
-
-
-def _silence_sdk() -> None:
-    """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
-    logger = logging.getLogger("tencentcloud_sdk_common")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)

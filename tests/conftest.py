@@ -29,16 +29,6 @@ def pytest_unconfigure(config):
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-def require_program(name: str) -> str:
-    """Return a program's path; without it the test is skipped, and fails where CI promises it."""
-    path = shutil.which(name)
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{name} is not installed, which .ci/run should have done")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
 @pytest.fixture(scope="session")
 def airflow_database():
     """A migrated metadata database, for what runs DAGs."""

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from dev.standalone import Standalone
-from tests.conftest import require_program
+from tests.programs import require_program
 
 CHROMIUM_OPTIONS = [
     "--headless",

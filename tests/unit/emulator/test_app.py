@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mps.emulator.signature import sign
+from tests.programs import require_program
 
 SUBMIT = {"Text": "hello", "VoiceId": "v"}
 
@@ -131,6 +132,7 @@ def test_a_timestamp_that_is_no_number_is_refused(emulator, timestamp):
 
 
 def test_a_long_text_is_spoken_in_the_background_and_holds_nobody_up(start_emulator):
+    require_program("espeak-ng")  # the tone is quick
     client = Client(start_emulator(voice="auto", synthesis_time=0.001))
     long = client.call("TextToSpeechAsync", {**SUBMIT, "Text": "a long story " * 500})["TaskId"]
     started = time.monotonic()

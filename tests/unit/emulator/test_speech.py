@@ -5,12 +5,13 @@ import wave
 import pytest
 
 from airflow_provider_mps.emulator.speech import SAMPLE_RATES, Style, seconds, speak
+from tests.programs import require_program
 
 
 @pytest.fixture(params=["tone", "espeak-ng"])
 def voice(request):
-    if request.param == "espeak-ng" and shutil.which("espeak-ng") is None:
-        pytest.skip("espeak-ng is not installed; the tone stands in for it")
+    if request.param == "espeak-ng":
+        require_program("espeak-ng")
     return request.param
 
 

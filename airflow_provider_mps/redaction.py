@@ -1,0 +1,33 @@
+"""Keeps secrets out of what the libraries below log by themselves."""
+
+from __future__ import annotations
+
+import logging
+
+import httpx
+
+
+def keep_secrets_out_of_sdk_log() -> None:
+    """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
+    _at_least_info("tencentcloud_sdk_common")
+
+
+def keep_links_out_of_logs() -> None:
+    """Keep a link's signature out of what httpx logs of every request, and its transport at DEBUG of every header."""
+    _at_least_info("httpcore")
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
+        logger.addFilter(_WithoutQuery())
+
+
+class _WithoutQuery(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+        return True
+
+
+def _at_least_info(name: str) -> None:
+    logger = logging.getLogger(name)
+    if logger.level == logging.NOTSET:  # whoever has set a level of their own keeps it
+        logger.setLevel(logging.INFO)
