@@ -1,5 +1,6 @@
 """Storing to a real S3 server, which checks signatures: rclone."""
 
+import gc
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.uncommitted import open_uncommitted
 from tests.programs import require_program
 from tests.scripted_server import Reply, ScriptedServer, audio_reply
 
@@ -140,6 +142,7 @@ def test_what_was_not_verified_is_never_visible_and_no_upload_is_left(s3, log, a
     wrong = Reply(audio, 200, {"x-cos-hash-crc64ecma": "1"})
     with ScriptedServer(wrong) as server, pytest.raises(AudioTransferError, match="CRC-64"):
         store(s3, f"{server.url}/a.wav", "a.wav", log)
+    gc.collect()  # closes what was left open, which must not publish it
     assert s3.seen("a.wav") == b"older good object"
     assert s3.unfinished_uploads() == []
 
@@ -164,3 +167,21 @@ def test_a_refused_key_is_an_error_about_the_permission(s3, log, monkeypatch):
         store(s3, f"{server.url}/a.wav", "a.wav", log)
     assert f"{s3.root}a.wav" in str(caught.value)
     assert s3.seen("a.wav") is None
+
+
+def test_a_discarded_clip_starts_no_upload_when_the_garbage_collector_closes_it(s3, monkeypatch):
+    path = ObjectStoragePath(f"{s3.root}a.wav")
+    calls = []
+    call = type(path.fs).call_s3
+
+    def listen(fs, method, *args, **kwargs):
+        calls.append(method)
+        return call(fs, method, *args, **kwargs)
+
+    monkeypatch.setattr(type(path.fs), "call_s3", listen)
+    file = open_uncommitted(path)
+    file.write(b"audio")
+    file.discard()
+    del file
+    gc.collect()
+    assert calls == []

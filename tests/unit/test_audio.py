@@ -60,6 +60,7 @@ def test_audio_is_stored_whole_with_one_request(store):
         store(server)
         assert store.seen() == AUDIO
         assert len(server.requests) == 1
+        assert server.requests[0].headers["accept-encoding"] == "identity"  # what is checked is what is stored
 
 
 @pytest.mark.parametrize("position", [1, 1000, 299_999])

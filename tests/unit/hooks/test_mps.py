@@ -189,6 +189,41 @@ def test_the_connection_to_the_server_is_kept_alive(emulator):
     assert [pools[key].num_connections for key in pools.keys()]  # noqa: SIM118 - it is no dict == [1]
 
 
+def test_the_asynchronous_connection_to_the_server_is_kept_alive(emulator):
+    async def ask():
+        hook = MpsHook()
+        task_id = await hook.asubmit_text_to_speech("hello", "voice")
+        for _ in range(3):
+            await hook.adescribe_text_to_speech_task(task_id)
+        connections = len((await hook.aget_conn()).http_client._transport._pool.connections)
+        await hook.aclose()
+        return connections
+
+    assert asyncio.run(ask()) == 1
+
+
+def test_many_calls_with_expired_keys_renew_them_once(connect):
+    keys = {"Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}, "ExpiredTime": time.time() + 3600}
+    roles = []
+
+    def serve(request):
+        if request.headers["x-tc-action"] == "AssumeRole":
+            roles.append({**keys, "Credentials": {**keys["Credentials"], "Token": f"token-{len(roles)}"}})
+            return json_reply({"Response": roles[-1]})
+        return PROCESSING if request.headers["x-tc-token"] == "token-1" else api_error("AuthFailure.TokenFailure")
+
+    async def many():
+        hook = MpsHook()
+        tasks = await asyncio.gather(*(hook.adescribe_text_to_speech_task(f"task-{i}") for i in range(10)))
+        await hook.aclose()
+        return len(tasks)
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        assert asyncio.run(many()) == 10
+    assert len(roles) == 2
+
+
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_requests_go_through_the_connections_proxy(connect, way):
     with ScriptedServer(PROCESSING) as proxy:
@@ -209,10 +244,10 @@ def test_a_second_event_loop_gets_a_client_of_its_own(emulator):
 
 
 def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
-    answered = threading.Event()
+    answered, went_on = threading.Event(), []
 
     def slow_role(_):
-        answered.wait(5)
+        went_on.append(answered.wait(5))
         return json_reply(
             {
                 "Response": {
@@ -226,13 +261,14 @@ def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
         query = asyncio.create_task(MpsHook().adescribe_text_to_speech_task("task-1"))
         while not server.requests:
             await asyncio.sleep(0.01)
-        answered.set()  # never reached while the loop is blocked
+        answered.set()  # reached too late where the loop is blocked
         return await query
 
     with ScriptedServer(slow_role, PROCESSING) as server:
         connect(server.connection_uri("timeout=10&role_arn=arn"))
         assert asyncio.run(ask()).request_id == "req-9"
         assert server.requests[0].headers["x-tc-action"] == "AssumeRole"
+    assert went_on == [True]
 
 
 def test_nothing_secret_is_logged_even_at_debug(connect, caplog, capsys):
