@@ -92,7 +92,9 @@ class _BufferedFile:
         self._file.commit()
 
     def discard(self) -> None:
-        _abandon(self._file)
+        self._file.discard()
+        # Or the garbage collector would close it, which starts an upload of what is still in its buffer.
+        self._file.closed = True
 
 
 class _SpooledFile:
@@ -127,13 +129,6 @@ class _SpooledFile:
 
     def discard(self) -> None:
         self._spool.close()
-
-
-def _abandon(file: Any) -> None:
-    file.discard()
-    # Or the garbage collector would close it, which uploads what is still in its buffer.
-    with suppress(AttributeError):
-        file.closed = True
 
 
 def _umask() -> int:
