@@ -88,7 +88,7 @@ _ADVICE = {
     "UnsupportedRegion": "Check Region",
     "FailedOperation.UserArrears": "Settle the account's bill",
     "ResourceNotFound": "Check the TaskId, and that it was submitted with the same account",
-    "ClientNetworkError": "Check Host, Port, Schema and Proxy, and the network",
+    "ClientNetworkError": "Check Host (API domain), Port, Schema (scheme) and Proxy, and the network",
     **dict.fromkeys(
         (INVALID_RESPONSE, "ServerNetworkError"),
         "Check Host if this goes on: what answers there is not the MPS API",
