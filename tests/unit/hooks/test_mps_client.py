@@ -1,0 +1,164 @@
+import asyncio
+import time
+
+import pytest
+
+from airflow_provider_mps.errors import (
+    ErrorClass,
+    MpsApiError,
+)
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests.answers import ACCEPTED, PROCESSING
+from tests.certificates import self_signed
+from tests.scripted_server import RESET, Reply, ScriptedServer, Tunnel, json_reply
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+@pytest.mark.parametrize("call", ["describe", "submit"])
+def test_a_refused_connection_was_provably_not_sent(connect, calls, call):
+    with ScriptedServer(PROCESSING) as server:
+        pass  # its port is free again
+    connect(server.connection_uri())
+    with pytest.raises(MpsApiError, match="Check Host") as caught:
+        getattr(calls, call)()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_an_unknown_host_names_the_connection_and_the_field_to_mend(connect, calls):
+    connect("tencent-mps://some-id:some-key@mps.invalid/http")
+    with pytest.raises(MpsApiError, match=r"'mps_default'.*Check Host"):
+        calls.submit()
+
+
+def test_the_client_is_kept_and_asks_in_english(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri("region=ap-singapore"))
+        hook = MpsHook()
+        assert hook.get_conn() is hook.get_conn()
+        hook.describe_text_to_speech_task("task-1")
+        assert server.requests[0].headers["x-tc-language"] == "en-US"
+        assert server.requests[0].headers["x-tc-region"] == "ap-singapore"
+
+
+def test_any_other_action_can_be_called_through_the_sdks_client(connect):
+    with ScriptedServer(json_reply({"Response": {"TaskSet": [], "RequestId": "r"}})) as server:
+        connect(server.connection_uri())
+        assert MpsHook().get_conn().call_json("DescribeTasks", {"Status": "FINISH"})["Response"]["TaskSet"] == []
+        assert server.requests[0].headers["x-tc-action"] == "DescribeTasks"
+
+
+def test_the_connection_to_the_server_is_kept_alive(emulator):
+    hook = MpsHook()
+    task_id = hook.submit_text_to_speech("hello", "voice")
+    for _ in range(3):
+        hook.describe_text_to_speech_task(task_id)
+    pools = hook.get_conn().request.conn._session.get_adapter("http://").poolmanager.pools
+    assert [pools[key].num_connections for key in pools.keys()]  # noqa: SIM118 - it is no dict == [1]
+
+
+def test_the_asynchronous_connection_to_the_server_is_kept_alive(emulator):
+    async def ask():
+        hook = MpsHook()
+        task_id = await hook.asubmit_text_to_speech("hello", "voice")
+        for _ in range(3):
+            await hook.adescribe_text_to_speech_task(task_id)
+        connections = len((await hook.aget_conn()).http_client._transport._pool.connections)
+        await hook.aclose()
+        return connections
+
+    assert asyncio.run(ask()) == 1
+
+
+def test_requests_go_through_the_connections_proxy(connect, calls):
+    with ScriptedServer(PROCESSING) as proxy:
+        connect(f"tencent-mps://id:key@mps.invalid/http?proxy=http%3A%2F%2Fuser%3Apassword%40127.0.0.1%3A{proxy.port}")
+        calls.describe()
+        assert proxy.requests[0].target.startswith("http://mps.invalid/")
+        assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+
+
+def test_a_second_event_loop_gets_a_client_of_its_own(emulator):
+    hook = MpsHook()
+
+    async def ask():
+        task_id = await hook.asubmit_text_to_speech("hello", "voice")
+        return (await hook.adescribe_text_to_speech_task(task_id)).task_id
+
+    assert asyncio.run(ask()) != asyncio.run(ask())
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed_so_that_text_and_token_stay_here(connect, calls, status):
+    with ScriptedServer(ACCEPTED) as elsewhere:
+        redirect = Reply(b"", status, {"Location": elsewhere.url})
+        with ScriptedServer(redirect) as server:
+            connect(server.connection_uri("token=SECRETTOKEN"))
+            with pytest.raises(MpsApiError, match=f"HTTP {status}"):
+                calls.submit()
+            assert len(server.requests) == 1
+        assert elsewhere.requests == []
+
+
+def test_the_signature_goes_out_whatever_a_netrc_says(connect, calls, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password SECRETNETRC\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        calls.describe()
+        assert server.requests[0].headers["authorization"].startswith("TC3-HMAC-SHA256")
+
+
+@pytest.mark.parametrize(
+    "step", [RESET, Reply(b"", cut_at=0, headers={"Content-Length": "5"})], ids=["reset", "closed"]
+)
+def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice(
+    connect, calls, step, tmp_path, monkeypatch
+):
+    certificate = self_signed(tmp_path)
+    monkeypatch.setattr("certifi.where", lambda: str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with ScriptedServer(step, tls=certificate) as server, Tunnel(server.port) as tunnel:
+        connect(f"tencent-mps://id:key@localhost:{server.port}/?timeout=2&proxy=http%3A%2F%2F127.0.0.1%3A{tunnel.port}")
+        with pytest.raises(MpsApiError) as caught:
+            calls.submit()
+        assert len(server.requests) == 1
+        assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
+
+
+def test_a_proxy_that_refuses_the_tunnel_proves_that_nothing_was_sent(connect, calls):
+    with ScriptedServer(Reply(b"", 407)) as proxy:
+        connect(f"tencent-mps://id:key@mps.invalid/?proxy=http%3A%2F%2Fuser%3ASECRETPROXY%40127.0.0.1%3A{proxy.port}")
+        with pytest.raises(MpsApiError) as caught:
+            calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+    assert "SECRETPROXY" not in str(caught.value)
+
+
+def test_https_to_a_server_that_speaks_http_was_not_sent_and_says_to_check_the_schema(emulator, connect, calls):
+    connect(emulator.connection_uri.replace("/http?", "/https?"))
+    with pytest.raises(MpsApiError, match="Schema") as caught:
+        calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_timeout_bounds_the_whole_request_and_not_only_each_wait(connect, calls):
+    def drip(request):
+        return Reply(b"{" * 200, drip=0.05)
+
+    with ScriptedServer(drip) as server:
+        connect(server.connection_uri("timeout=0.5"))
+        started = time.monotonic()
+        with pytest.raises(MpsApiError):
+            calls.submit()
+        assert time.monotonic() - started < 5  # the whole would take 10 s
+
+
+def test_many_first_calls_share_one_client(emulator):
+    async def many():
+        hook = MpsHook()
+        clients = await asyncio.gather(*(hook.aget_conn() for _ in range(20)))
+        await hook.aclose()
+        return len(set(map(id, clients)))
+
+    assert asyncio.run(many()) == 1

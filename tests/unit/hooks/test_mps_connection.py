@@ -1,0 +1,90 @@
+import asyncio
+import json
+import logging
+
+import pytest
+
+from airflow_provider_mps.errors import (
+    InvalidMpsConnectionError,
+    MpsApiError,
+)
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests.answers import ACCEPTED, NO_RESPONSE, NOT_JSON
+from tests.scripted_server import HANG, Reply, ScriptedServer, api_error, json_reply
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+def test_a_missing_connection_is_an_error_that_names_it_and_is_not_retried(monkeypatch, calls):
+    monkeypatch.delenv("AIRFLOW_CONN_MPS_DEFAULT", raising=False)
+    with pytest.raises(InvalidMpsConnectionError, match=r"'mps_default'.*AIRFLOW_CONN_MPS_DEFAULT"):
+        calls.describe()
+
+
+def test_an_extra_that_is_no_object_is_an_error_that_names_the_connection(monkeypatch, calls):
+    monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", json.dumps({"conn_type": "tencent_mps", "extra": "[1]"}))
+    with pytest.raises(InvalidMpsConnectionError, match="Extra"):
+        calls.describe()
+
+
+def test_nothing_secret_is_logged_even_at_debug(connect, caplog, capsys):
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(api_error("InternalError"), ACCEPTED) as server:
+        connect(f"tencent-mps://some-id:SECRETKEY@127.0.0.1:{server.port}/http?token=SECRETTOKEN")
+        with pytest.raises(MpsApiError):
+            MpsHook().submit_text_to_speech("SECRETTEXT", "voice")
+        MpsHook().submit_text_to_speech("SECRETTEXT", "voice")
+        asyncio.run(MpsHook().asubmit_text_to_speech("SECRETTEXT", "voice"))
+        signatures = [request.headers["authorization"].partition("Signature=")[2] for request in server.requests]
+    # Airflow's own loggers write past the standard library's.
+    logged = caplog.text + capsys.readouterr().out
+    assert "task-1" in logged
+    for secret in ["SECRETKEY", "SECRETTOKEN", "SECRETTEXT", *signatures]:
+        assert secret not in logged
+
+
+@pytest.mark.parametrize(
+    ("reply", "works"),
+    [
+        (json_reply({"Response": {"Status": "fail", "ErrorCode": 1, "RequestId": "r"}}), True),
+        (api_error("ResourceNotFound"), True),
+        (api_error("InvalidParameterValue.TaskId"), True),
+        (api_error("RequestLimitExceeded"), True),
+        (api_error("AuthFailure.SignatureFailure"), False),
+        (api_error("AuthFailure.TokenFailure"), False),
+        (api_error("UnauthorizedOperation"), False),
+        (api_error("InvalidAction"), False),
+        (api_error("NoSuchVersion"), False),
+        (api_error("UnsupportedRegion"), False),
+        (NOT_JSON, False),
+        (NO_RESPONSE, False),
+        (Reply(b"<html>not here", 404), False),
+        (HANG, False),
+    ],
+)
+def test_the_connection_test_fails_only_where_the_sensor_could_not_ask(connect, reply, works):
+    with ScriptedServer(reply) as server:
+        connect(server.connection_uri("timeout=0.5"))
+        ok, sentence = MpsHook().test_connection()
+        assert ok is works
+        assert sentence.endswith(".")
+        assert len(server.requests) == 1
+
+
+def test_the_connection_test_never_raises(monkeypatch):
+    for uri in ("tencent-mps://id@host", "tencent-mps://id:key@127.0.0.1:1/http", "tencent-mps://id:key@h/?timeout=x"):
+        monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", uri)
+        assert MpsHook().test_connection()[0] is False
+
+
+def test_a_role_that_cannot_be_assumed_fails_the_connection_test_and_names_the_role(emulator, connect):
+    connect(f"{emulator.connection_uri}&role_arn=nonsense")
+    ok, sentence = MpsHook().test_connection()
+    assert not ok
+    assert "Check Role ARN" in sentence
+
+
+def test_an_error_of_the_test_query_that_is_no_answer_about_a_task_disproves_the_connection(connect):
+    with ScriptedServer(json_reply({"Response": {"hello": 1}})) as server:
+        connect(server.connection_uri())
+        assert MpsHook().test_connection()[0] is False

@@ -1,0 +1,119 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from airflow_provider_mps.errors import (
+    ErrorClass,
+    InvalidMpsConnectionError,
+    MpsApiError,
+    MpsPermanentError,
+)
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests.answers import ACCEPTED, PROCESSING
+from tests.scripted_server import ScriptedServer, api_error, json_reply
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+@pytest.mark.parametrize("call", ["describe", "submit"])
+def test_expired_credentials_are_renewed_once(connect, calls, call):
+    with ScriptedServer(api_error("AuthFailure.TokenFailure")) as server:
+        connect(server.connection_uri())
+        with pytest.raises(MpsPermanentError):
+            getattr(calls, call)()
+        assert len(server.requests) == 2
+
+
+def test_many_calls_with_expired_keys_renew_them_once(connect):
+    keys = {"Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}, "ExpiredTime": time.time() + 3600}
+    roles = []
+
+    def serve(request):
+        if request.headers["x-tc-action"] == "AssumeRole":
+            roles.append({**keys, "Credentials": {**keys["Credentials"], "Token": f"token-{len(roles)}"}})
+            return json_reply({"Response": roles[-1]})
+        return PROCESSING if request.headers["x-tc-token"] == "token-1" else api_error("AuthFailure.TokenFailure")
+
+    async def many():
+        hook = MpsHook()
+        tasks = await asyncio.gather(*(hook.adescribe_text_to_speech_task(f"task-{i}") for i in range(10)))
+        await hook.aclose()
+        return len(tasks)
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        assert asyncio.run(many()) == 10
+    assert len(roles) == 2
+
+
+def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
+    answered, went_on = threading.Event(), []
+
+    def slow_role(_):
+        went_on.append(answered.wait(5))
+        return json_reply(
+            {
+                "Response": {
+                    "Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"},
+                    "ExpiredTime": time.time() + 3600,
+                }
+            }
+        )
+
+    async def ask():
+        query = asyncio.create_task(MpsHook().adescribe_text_to_speech_task("task-1"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        answered.set()  # reached too late where the loop is blocked
+        return await query
+
+    with ScriptedServer(slow_role, PROCESSING) as server:
+        connect(server.connection_uri("timeout=10&role_arn=arn"))
+        assert asyncio.run(ask()).request_id == "req-9"
+        assert server.requests[0].headers["x-tc-action"] == "AssumeRole"
+    assert went_on == [True]
+
+
+@pytest.mark.parametrize("secret_key", ["SECRET\nKEY", "SECRETKEY€"])
+def test_a_secret_that_no_header_can_hold_is_not_quoted(emulator, calls, monkeypatch, connect, secret_key):
+    # From the environment, where no form has checked it.
+    connect(emulator.connection_uri.replace("emulator-id:emulator-key@", ""))
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", secret_key)
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", secret_key)
+    with pytest.raises(InvalidMpsConnectionError, match="character that no HTTP header can hold") as caught:
+        calls.submit()
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_renewing_credentials_leaves_other_calls_in_flight_alone(connect):
+    def serve(request):
+        if request.headers["x-tc-action"] == "TextToSpeechAsync":
+            time.sleep(0.5)
+            return ACCEPTED
+        return api_error("AuthFailure.TokenFailure") if len(server.requests) < 4 else PROCESSING
+
+    async def both():
+        hook = MpsHook()
+        submitted, _described = await asyncio.gather(
+            hook.asubmit_text_to_speech("hello", "voice"),
+            hook.adescribe_text_to_speech_task("task-1"),
+            return_exceptions=True,
+        )
+        await hook.aclose()
+        return submitted
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("timeout=5"))
+        assert asyncio.run(both()) == "task-1"
+
+
+@pytest.mark.parametrize("credentials", [None, {}, {"TmpSecretId": None}])
+def test_a_role_without_usable_keys_was_not_sent_and_says_so(connect, calls, credentials):
+    with ScriptedServer(json_reply({"Response": {"Credentials": credentials, "RequestId": "req-5"}})) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        with pytest.raises(MpsApiError, match=r"without usable keys.*req-5") as caught:
+            calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
