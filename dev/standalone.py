@@ -137,7 +137,9 @@ def _free_port() -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both, for a shell starts what it puts into the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
