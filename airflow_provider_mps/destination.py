@@ -31,14 +31,16 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
     """
     Return the destination as given.
 
-    :raises InvalidRequestError: when it is empty or no path
+    :raises InvalidRequestError: when it is empty or no path, or relative to wherever the worker happens to run
     """
-    if isinstance(destination, str) and destination.strip() not in {"", "None"}:
-        return destination.strip()
+    text = destination.strip() if isinstance(destination, str) else ""
+    if "://" in text or text.startswith("/"):
+        return text
     if isinstance(destination, ObjectStoragePath):
         return destination
     raise InvalidRequestError(
-        f"destination is {destination!r}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clip.wav."
+        f"destination is {destination!r}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clip.wav or "
+        "file:///data/clips/."
     )
 
 

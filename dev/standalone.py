@@ -44,6 +44,7 @@ class Standalone:
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
@@ -135,11 +136,18 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _interrupt_once(*_: object) -> None:
+    # make passes a signal on that its whole group has had: a second one must not break off the stopping.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     # Both, for a shell starts what it puts into the background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt_once)
     try:
         yield
     except KeyboardInterrupt:
@@ -149,6 +157,9 @@ def _interruptible() -> Iterator[None]:
 def main() -> None:
     """Run until interrupted."""
     port = int(os.environ.get("PORT", "8080"))
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            sys.exit(f"Port {port} is in use. Choose another: make airflow PORT={port + 1}")
     with _interruptible():
         print("Starting Airflow and the MPS emulator; this takes about half a minute", flush=True)
         with Standalone(HOME, port) as airflow:

@@ -16,7 +16,7 @@ from airflow_provider_mps.errors import AudioTransferError, DestinationError, In
 URL = "https://bucket.cos.example/async_dubbing/clip.wav?sign=abc/def.wav"
 
 
-@pytest.mark.parametrize("destination", ["", "  ", "None", None, 5])
+@pytest.mark.parametrize("destination", ["", "  ", "None", None, 5, "clips/", "clip.wav", "./clips/", "~/clips/"])
 def test_a_missing_destination_is_refused_before_anything_moves(destination):
     with pytest.raises(InvalidRequestError, match="destination"):
         require_destination(destination)
