@@ -32,6 +32,8 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
         raise _unreadable(f"it has more than {MAX_BYTES} bytes")
     try:
         answer = json.loads(body)
+        # Half of a surrogate pair, which JSON can spell, could be neither logged nor stored.
+        answer = json.loads(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise _unreadable(f"it is not JSON: {_quote(body)}") from None
     response = answer.get("Response") if isinstance(answer, dict) else None

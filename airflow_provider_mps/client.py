@@ -60,13 +60,15 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         """Do :meth:`Client.ask` in an event loop."""
         # Renewing temporary keys blocks; done here, the SDK finds them fresh when it signs.
         await asyncio.to_thread(self.credential.get_credential_info)
-        request = self._build_req(action, params, {}, {})
+        # Not compressed, so that the limit on what is read is one on what is kept.
+        request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
+        request.extensions["timeout"] = self.http_client.timeout.as_dict()
         # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
         async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
             answer = await self.http_client.send(request, stream=True)
             try:
                 body = b""
-                async for block in answer.aiter_bytes():
+                async for block in answer.aiter_raw():
                     body += block
                     if len(body) > MAX_BYTES:
                         break

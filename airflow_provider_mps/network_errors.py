@@ -24,12 +24,10 @@ _UNUSABLE_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
-    httpx.InvalidURL,
     httpx.UnsupportedProtocol,
     LocationParseError,
     OverflowError,
 )
-_HANDSHAKE_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HANDSHAKE_FAILURE", "PROTOCOL")
 
 
 def to_api_error(error: Exception, context: str) -> MpsApiError | InvalidMpsConnectionError:
@@ -44,17 +42,24 @@ def to_api_error(error: Exception, context: str) -> MpsApiError | InvalidMpsConn
         error = error.__context__  # the SDK words it as text and forgets its kind
     if isinstance(error, MpsApiError):
         return api_error(error.code, error.message, error.request_id, error.context or context)
-    if isinstance(error, _UNSENDABLE):
+    if isinstance(error, _UNSENDABLE) and not _is_of_the_answer(error):
         return InvalidMpsConnectionError(
             f"{context}: nothing was sent, because a credential, the region or the proxy has a character that no HTTP "
             "header can hold. Check the connection's fields for line breaks and for anything but ASCII."
         )
     if isinstance(error, _UNUSABLE_ADDRESS):
         return InvalidMpsConnectionError(f"{context}: nothing was sent. Check Host, Port and Proxy: {error}.")
-    if isinstance(error, requests.RequestException | httpx.HTTPError | urllib3.exceptions.HTTPError | OSError):
+    # httpx.InvalidURL: of a Location in the answer, for our own address has been checked.
+    network = requests.RequestException | httpx.HTTPError | httpx.InvalidURL | urllib3.exceptions.HTTPError | OSError
+    if isinstance(error, network):
         code = NOT_SENT if never_sent(error) else OUTCOME_UNKNOWN
         return api_error(code, f"{type(error).__name__}: {error}", context=context)
     raise error
+
+
+def _is_of_the_answer(error: Exception) -> bool:
+    """Tell whether requests complains of a header that it received, not of one that it was to send."""
+    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.InvalidHeader)
 
 
 def never_sent(error: BaseException) -> bool:
@@ -77,11 +82,8 @@ def _never_connected(reason: object) -> bool:
         )
     if isinstance(reason, NewConnectionError | ConnectTimeoutError):
         return True
-    cause = _root(reason)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return True
-    # Any other TLS error may also come from an established connection.
-    return isinstance(cause, ssl.SSLError) and any(word in str(cause.reason) for word in _HANDSHAKE_REASONS)
+    # Any other TLS error may also come from an established connection, whatever its text says.
+    return isinstance(_root(reason), ssl.SSLCertVerificationError)
 
 
 def _root(error: object) -> object:

@@ -21,9 +21,11 @@ from tenacity import (
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.errors import (
+    OUTCOME_UNKNOWN,
     ErrorClass,
     InvalidMpsConnectionError,
     MpsApiError,
+    api_error,
     disproves_connection,
 )
 
@@ -211,7 +213,14 @@ class MpsHook(BaseHook):
     def _raise(self, error: Exception, call: ApiCall[Any]) -> NoReturn:
         from airflow_provider_mps.network_errors import to_api_error
 
-        failure = to_api_error(error, f"{call.action} for {call.subject} with connection '{self.mps_conn_id}'")
+        context = f"{call.action} for {call.subject} with connection '{self.mps_conn_id}'"
+        try:
+            failure = to_api_error(error, context)
+        except Exception:
+            if call.may_repeat(ErrorClass.OUTCOME_UNKNOWN):
+                raise
+            # Whatever it is, it came up after a submit may have been sent: Airflow must not retry it.
+            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {type(error).__name__}: {error}", context=context)
         # The cause of an unusable connection may quote the secret that made it so.
         raise failure from None if isinstance(failure, InvalidMpsConnectionError) else error
 

@@ -51,3 +51,7 @@ def test_an_answer_of_any_size_makes_an_error_of_a_few_lines():
         with pytest.raises(MpsApiError) as caught:
             read_answer(200, body)
         assert len(str(caught.value)) < 1000
+
+
+def test_half_of_a_surrogate_pair_is_replaced_so_that_it_can_be_logged_and_stored():
+    assert read_answer(200, rb'{"Response": {"RequestId": "r\udc00"}}') == {"RequestId": "r?"}

@@ -1,9 +1,13 @@
+import ssl
+
 import pytest
+import requests
+import urllib3
 
 from airflow_provider_mps.api import submit_call
 from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.network_errors import to_api_error
+from airflow_provider_mps.network_errors import never_sent, to_api_error
 from tests.certificates import self_signed
 from tests.scripted_server import RESET, ScriptedServer
 
@@ -20,3 +24,12 @@ def test_a_refused_certificate_was_provably_not_sent(connect, tmp_path):
             MpsHook()._call_once(submit_call("hello", "voice"))
     assert caught.value.error_class is ErrorClass.NOT_SENT
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "text", ["WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "SSLV3_ALERT_HANDSHAKE_FAILURE"]
+)
+def test_any_other_tls_error_may_come_after_the_request_was_sent(text):
+    broken = urllib3.exceptions.SSLError(ssl.SSLError(1, text))
+    error = requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(None, "/", broken))
+    assert not never_sent(error)

@@ -135,11 +135,34 @@ def test_a_proxy_that_refuses_the_tunnel_proves_that_nothing_was_sent(connect, c
     assert "SECRETPROXY" not in str(caught.value)
 
 
-def test_https_to_a_server_that_speaks_http_was_not_sent_and_says_to_check_the_schema(emulator, connect, calls):
+def test_https_to_a_server_that_speaks_http_says_to_check_the_schema(emulator, connect, calls):
     connect(emulator.connection_uri.replace("/http?", "/https?"))
-    with pytest.raises(MpsApiError, match="Schema") as caught:
+    with pytest.raises(MpsApiError, match="Schema"):
         calls.submit()
-    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Length": "68, 7"}, {"Location": "mailto:x"}], ids=["two lengths", "odd location"]
+)
+def test_a_garbled_answer_is_no_proof_that_nothing_was_sent(connect, calls, headers):
+    with ScriptedServer(Reply(b"x" * 68, 302, headers)) as server:
+        connect(server.connection_uri())
+        with pytest.raises(MpsApiError) as caught:
+            calls.submit()
+        assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
+        assert len(server.requests) == 1
+
+
+def test_what_nobody_foresaw_after_a_submit_was_sent_is_an_unknown_outcome(emulator, calls, monkeypatch):
+    def stumble(*_):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("airflow_provider_mps.client.read_answer", stumble)
+    with pytest.raises(MpsApiError, match="unforeseen AttributeError") as caught:
+        calls.submit()
+    assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
+    with pytest.raises(AttributeError):
+        calls.describe()
 
 
 def test_timeout_bounds_the_whole_request_and_not_only_each_wait(connect, calls):
