@@ -6,14 +6,19 @@ Importing this imports the SDK; hooks do so when the first call is made.
 
 from __future__ import annotations
 
+import configparser
 import threading
 import time
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tencentcloud.common import credential as sdk
 from tencentcloud.common.exception import TencentCloudSDKException
 
-from airflow_provider_mps.errors import NOT_SENT, InvalidMpsConnectionError, api_error
+from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, api_error, classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +29,8 @@ ROLE_DURATION = 7200
 """Seconds that the temporary keys of an assumed role live."""
 RENEW_BEFORE = 300
 """Seconds before their end at which they are renewed: a request in flight must not outlive them."""
+METADATA_TIMEOUT = 2.0
+"""Seconds that a CVM's metadata service, a few hops away, may take."""
 
 Keys = tuple[str, str, str | None]
 
@@ -103,12 +110,59 @@ def _static_keys(connection: MpsConnection) -> Credential:
 
 def _default_chain(connection: MpsConnection) -> Credential:
     try:
-        found: Credential = sdk.DefaultCredentialProvider().get_credential()
+        return _ChainCredential(sdk.DefaultCredentialProvider().get_credential())
+    except (configparser.Error, AttributeError, UnicodeDecodeError) as error:
+        # Neither quoted nor kept as the cause: the parser's words hold the line, which may be the key.
+        raise InvalidMpsConnectionError(
+            f"Connection '{connection.conn_id}' has no Login (SecretId), and the profile file of the Tencent Cloud SDK "
+            f"(~/.tencentcloud/credentials) cannot be read ({type(error).__name__}). It wants a section [default] with "
+            "secret_id and secret_key."
+        ) from None
     except (TencentCloudSDKException, OSError) as error:
+        if _runs_on_cvm():
+            problem = f"the role of this CVM gave no keys to connection '{connection.conn_id}'"
+            raise api_error(f"{NOT_SENT}.NoRole", problem) from error
         raise InvalidMpsConnectionError(
             f"Connection '{connection.conn_id}' has no Login (SecretId), and the Tencent Cloud SDK's default chain "
             f"found no credentials in the environment, a profile file, a CVM role or a TKE identity; of the last it "
             f"says: {error}. Set Login and Password in the connection, or TENCENTCLOUD_SECRET_ID and "
             "TENCENTCLOUD_SECRET_KEY in the worker's environment."
         ) from error
-    return found
+
+
+def _runs_on_cvm() -> bool:
+    """Tell whether there is a metadata service: the SDK takes one that stumbles for none."""
+    try:
+        with urlopen(sdk.CVMRoleCredential._role_endpoint, timeout=METADATA_TIMEOUT) as answer:  # noqa: S310 - the SDK's own
+            return bool(answer.read().strip())
+    except HTTPError as error:
+        return error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    except (OSError, HTTPException):
+        return False
+
+
+class _ChainCredential:
+    """
+    A credential of the SDK's default chain, whose renewals fail in the SDK's many ways.
+
+    :param found: the credential
+    """
+
+    def __init__(self, found: Credential) -> None:
+        self._found = found
+
+    def get_credential_info(self) -> Keys:
+        """Return SecretId, SecretKey and token; blocks while it renews them."""
+        try:
+            keys = self._found.get_credential_info()
+        except TencentCloudSDKException as error:
+            refused = classify(str(error.get_code())) is ErrorClass.PERMANENT
+            code = str(error.get_code()) if refused else f"{NOT_SENT}.NoRole"
+            raise api_error(
+                code, f"no temporary keys: {error.get_message()}", str(error.get_request_id() or "")
+            ) from error
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise api_error(f"{NOT_SENT}.NoRole", f"no temporary keys: {type(error).__name__}: {error}") from error
+        if not (keys[0] and keys[1]):
+            raise api_error(f"{NOT_SENT}.NoRole", "the machine's role gave no keys")
+        return keys

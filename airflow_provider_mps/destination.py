@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 _LASTING = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """What an operating system says of a path that no retry can write."""
+_PASSING = {
+    "BadDigest",
+    "ExpiredToken",
+    "IncompleteBody",
+    "NoSuchUpload",
+    "RequestTimeTooSkewed",
+    "TokenRefreshRequired",
+}
+"""What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
 _PACKAGE_OF_SCHEME = {
     "s3": "airflow-provider-mps[s3]",
     "gs": "apache-airflow-providers-google",
@@ -93,22 +102,34 @@ def explaining(path: ObjectStoragePath) -> Iterator[None]:
         yield
     except AirflowException:
         raise
-    except PermissionError as error:
-        raise DestinationError(
+    except Exception as error:
+        raise _explained(error, path) from error
+
+
+def _explained(error: Exception, path: ObjectStoragePath) -> AirflowException:
+    problem = f"{path} could not be written: {type(error).__name__}: {error}."
+    if _s3_code(error) in _PASSING:
+        return AudioTransferError(f"{problem} What was there is unchanged.")
+    if isinstance(error, PermissionError):
+        return DestinationError(
             f"There is no permission to write {path} ({error}). Grant it to the account that the worker runs with, or "
             "to the connection in the path."
-        ) from error
-    except IsADirectoryError as error:
-        raise DestinationError(f"{path} is a folder. End the destination with '/' to store into it.") from error
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise DestinationError(
+        )
+    if isinstance(error, IsADirectoryError):
+        return DestinationError(f"{path} is a folder. End the destination with '/' to store into it.")
+    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
+        return DestinationError(
             f"{path} cannot be written: its bucket or folder does not exist, or is a file ({error})."
-        ) from error
-    except Exception as error:
-        problem = f"{path} could not be written: {type(error).__name__}: {error}."
-        if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
-            raise DestinationError(f"{problem} Check how the destination is written, and its connection.") from error
-        raise AudioTransferError(f"{problem} What was there is unchanged.") from error
+        )
+    if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
+        return DestinationError(f"{problem} Check how the destination is written, and its connection.")
+    return AudioTransferError(f"{problem} What was there is unchanged.")
+
+
+def _s3_code(error: Exception) -> str | None:
+    """Return the code that S3 answered with, where s3fs has worded it as an error of the operating system."""
+    response = getattr(error.__cause__, "response", None)
+    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
 
 def filesystem_of(path: ObjectStoragePath) -> Any:

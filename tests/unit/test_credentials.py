@@ -1,10 +1,13 @@
 import time
+import traceback
 
 import pytest
+from tencentcloud.common.profile.http_profile import HttpProfile
 
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.credentials import RENEW_BEFORE, AssumedRole, make_credential
-from airflow_provider_mps.errors import InvalidMpsConnectionError
+from airflow_provider_mps.errors import ErrorClass, InvalidMpsConnectionError, MpsApiError
+from tests.scripted_server import Reply, ScriptedServer, api_error, json_reply
 
 
 def connection(**fields):
@@ -37,6 +40,65 @@ def test_no_credentials_at_all_is_an_error_that_names_the_connection_and_what_to
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InvalidMpsConnectionError, match=r"'my_mps'.*TENCENTCLOUD_SECRET_ID"):
         make_credential(connection(), never)
+
+
+@pytest.mark.parametrize("text", ["secret_key=SECRET\n", "[other]\nsecret_key=SECRET\n", "[default]\nSECRET\n"])
+def test_a_profile_file_that_cannot_be_read_is_an_error_that_does_not_quote_it(monkeypatch, tmp_path, text):
+    (tmp_path / ".tencentcloud").mkdir()
+    (tmp_path / ".tencentcloud" / "credentials").write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InvalidMpsConnectionError, match="profile file") as caught:
+        make_credential(connection(), never)
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_metadata_service_that_stumbles_is_no_reason_to_give_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ScriptedServer(Reply(b"", 503)) as metadata:
+        monkeypatch.setattr("tencentcloud.common.credential.CVMRoleCredential._role_endpoint", f"{metadata.url}/")
+        with pytest.raises(MpsApiError) as caught:
+            make_credential(connection(), never)
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_a_machines_role_that_gives_no_keys_later_is_no_reason_to_give_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    soon = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t", "Code": "Success", "ExpiredTime": time.time() + 100}
+    with ScriptedServer(Reply(b"my-role"), json_reply(soon)) as metadata:
+        monkeypatch.setattr("tencentcloud.common.credential.CVMRoleCredential._role_endpoint", f"{metadata.url}/")
+        credential = make_credential(connection(), never)
+        credential._found._secret_id = None
+        metadata.script[:] = [Reply(b"", 503)]
+        with pytest.raises(MpsApiError) as caught:
+            credential.get_credential_info()
+    assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (api_error("InternalError"), ErrorClass.NOT_SENT),
+        (Reply(b"no json"), ErrorClass.NOT_SENT),
+        (Reply(b"", 502), ErrorClass.NOT_SENT),
+        (api_error("AuthFailure.UnauthorizedOperation"), ErrorClass.PERMANENT),
+    ],
+)
+def test_a_pods_identity_tells_what_lasts_from_what_passes(monkeypatch, tmp_path, answer, kind):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "token").write_text("jwt")
+    for name in ("REGION", "PROVIDER_ID", "ROLE_ARN"):
+        monkeypatch.setenv(f"TKE_{name}", "some")
+    monkeypatch.setenv("TKE_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    with ScriptedServer(answer) as sts:
+        credential = make_credential(connection(), never)
+        credential._found.endpoint = f"127.0.0.1:{sts.port}"
+        monkeypatch.setattr(
+            "tencentcloud.common.credential.HttpProfile", lambda: HttpProfile(protocol="http", reqTimeout=2)
+        )
+        with pytest.raises(MpsApiError) as caught:
+            credential.get_credential_info()
+        assert sts.requests
+    assert caught.value.error_class is kind
 
 
 def test_a_role_is_assumed_with_the_keys_and_its_name():

@@ -2,6 +2,8 @@ import errno
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from airflow_provider_mps.destination import (
     audio_name,
@@ -78,6 +80,23 @@ def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, 
         explaining(ObjectStoragePath("memory://a")),
     ):
         raise raised
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("BadDigest", AudioTransferError),
+        ("ExpiredToken", AudioTransferError),
+        ("NoSuchUpload", AudioTransferError),
+        ("AccessDenied", DestinationError),
+        ("NoSuchBucket", DestinationError),
+        ("InvalidArgument", DestinationError),
+    ],
+)
+def test_what_s3_says_of_one_try_is_worth_another(code, kind):
+    refusal = ClientError({"Error": {"Code": code, "Message": "refused"}}, "PutObject")
+    with pytest.raises(kind, match="memory://a"), explaining(ObjectStoragePath("memory://a")):
+        raise translate_boto_error(refusal) from refusal
 
 
 def test_the_size_of_what_is_there_is_told_and_a_folder_is_no_file(tmp_path):

@@ -26,6 +26,20 @@ def test_expired_credentials_are_renewed_once(connect, calls, call):
         assert len(server.requests) == 2
 
 
+def test_a_token_that_was_replaced_in_the_connection_assumes_the_role_again(connect, calls, monkeypatch):
+    def serve(request):
+        if request.headers.get("x-tc-token") == "old":
+            connect(server.connection_uri("role_arn=arn&token=new"))
+            return api_error("AuthFailure.TokenFailure")
+        return role if request.headers["x-tc-action"] == "AssumeRole" else PROCESSING
+
+    keys = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}
+    role = json_reply({"Response": {"Credentials": keys, "ExpiredTime": time.time() + 3600}})
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("role_arn=arn&token=old"))
+        assert calls.describe().request_id == "req-9"
+
+
 def test_many_calls_with_expired_keys_renew_them_once(connect):
     keys = {"Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}, "ExpiredTime": time.time() + 3600}
     roles = []
