@@ -35,10 +35,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
     add(
         "--synthesis-time",
-        type=_not_negative,
+        type=_seconds_or_range,
         default=defaults.synthesis_time,
         metavar="SECONDS",
-        help="how long each task stays processing",
+        help="how long each task stays processing; 30-90 lets each draw its own",
+    )
+    add(
+        "--latency",
+        type=_not_negative,
+        default=defaults.latency,
+        metavar="SECONDS",
+        help="how long each answer of the API takes at least",
     )
     add(
         "--rate-limit",
@@ -71,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse_arguments(arguments)
     options = Options(
         synthesis_time=given.synthesis_time,
+        latency=given.latency,
         rate_limit=given.rate_limit,
         link_lifetime=given.link_lifetime,
         secret_id=given.secret_id,
@@ -100,6 +108,16 @@ def _not_negative(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
+
+
+def _seconds_or_range(text: str) -> float | tuple[float, float]:
+    shortest, dash, longest = text.partition("-")
+    if not dash or not shortest:
+        return _not_negative(text)
+    ends = _not_negative(shortest), _not_negative(longest)
+    if ends[0] > ends[1]:
+        raise argparse.ArgumentTypeError(f"{text} is no range: its first number is the greater one")
+    return ends
 
 
 def _at_least_one(text: str) -> int:

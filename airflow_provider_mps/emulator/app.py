@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -49,8 +50,10 @@ _ERROR_CODES = {Status.SUCCESS: 0, Status.PROCESSING: 100, Status.FAIL: 110}
 class Options:
     """How the emulator behaves."""
 
-    synthesis_time: float = 3.0
-    """Seconds that each task stays ``processing``."""
+    synthesis_time: float | tuple[float, float] = 3.0
+    """Seconds that each task stays ``processing``; two ends of a range let each task draw its own."""
+    latency: float = 0.0
+    """Seconds that each answer of the API takes at least."""
     rate_limit: int = 20
     """Requests a second that each call admits."""
     link_lifetime: float = 3600.0
@@ -72,13 +75,15 @@ def make_app(options: Options | None = None) -> Starlette:
         with folder, emulator.tasks:
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", emulator.api, methods=["POST"]),
             Route("/async_dubbing/{name}.wav", emulator.serve_audio, methods=["GET", "HEAD"]),
         ],
         lifespan=lifespan,
     )
+    app.state.tasks = emulator.tasks  # for a program that fills it without submitting
+    return app
 
 
 class _Emulator:
@@ -103,6 +108,7 @@ class _Emulator:
             answer = {"Error": {"Code": refusal.code, "Message": refusal.message}}
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
+        await asyncio.sleep(self.options.latency)
         # Escaped, for a refusal may name a parameter that no encoding can write.
         return Response(json.dumps({"Response": {**answer, "RequestId": request_id}}), media_type="application/json")
 

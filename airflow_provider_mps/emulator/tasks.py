@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -62,19 +64,23 @@ class Audio:
 
 class TaskBook:
     """
-    All tasks since the start, gone when the ``with`` block ends. Each is spoken in the background from its submit on.
+    All tasks since the start, gone when the ``with`` block ends. Each is spoken in the background from its submit on;
+    tasks that ask for the same share one audio, so that many thousands fit.
 
     :param folder: where audio is written
-    :param synthesis_time: seconds that each task stays ``processing`` at least; with 0 a submit returns when it is done
+    :param synthesis_time: seconds that each task stays ``processing`` at least, or the two ends of a range from which
+        each task draws; with 0 a submit returns when it is done
     :param voice: who speaks, see :func:`~.speech.speak`
     """
 
-    def __init__(self, folder: Path, synthesis_time: float, voice: Voice) -> None:
+    def __init__(self, folder: Path, synthesis_time: float | tuple[float, float], voice: Voice) -> None:
         self._folder = folder
-        self._synthesis_time = synthesis_time
+        self._synthesis_time = synthesis_time if isinstance(synthesis_time, tuple) else (synthesis_time, synthesis_time)
         self._voice: Voice = voice
         self._tasks: dict[str, Task] = {}
         self._audio: dict[str, Future[Audio]] = {}
+        self._spoken: dict[tuple[str, str | None, Style], Future[Audio]] = {}
+        self._lock = threading.Lock()
         self._speaker = ThreadPoolExecutor(1, thread_name_prefix="mps-emulator-voice")
 
     def __enter__(self) -> TaskBook:
@@ -85,11 +91,16 @@ class TaskBook:
 
     def submit(self, text: str, voice_id: str, language: str | None, style: Style) -> Task:
         """Accept a text."""
-        task = Task(text, voice_id, language, style, done_at=time.monotonic() + self._synthesis_time)
-        self._audio[task.name] = self._speaker.submit(self._speak, task)
+        seconds_to_go = random.uniform(*self._synthesis_time)  # noqa: S311 - no secret
+        task = Task(text, voice_id, language, style, done_at=time.monotonic() + seconds_to_go)
+        with self._lock:
+            audio = self._spoken.get((text, language, style))
+            if audio is None:
+                audio = self._spoken[text, language, style] = self._speaker.submit(self._speak, task)
+        self._audio[task.name] = audio
         self._tasks[task.name] = task
-        if not self._synthesis_time:
-            wait([self._audio[task.name]])
+        if not seconds_to_go:
+            wait([audio])
         return task
 
     def find(self, task_id: str) -> Task | None:

@@ -81,13 +81,30 @@ def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(
 
 def test_the_emulators_help_names_every_option():
     help_text = subprocess.run(emulator_command("--help"), capture_output=True, text=True, check=True).stdout
-    for option in ("--host", "--port", "--synthesis-time", "--rate-limit", "--secret-id", "--secret-key", "--token"):
+    for option in (
+        "--host",
+        "--port",
+        "--synthesis-time",
+        "--latency",
+        "--rate-limit",
+        "--secret-id",
+        "--secret-key",
+        "--token",
+    ):
         assert option in help_text
     assert "[fail]" in help_text
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--synthesis-time", "-1"], ["--rate-limit", "0"], ["--port", "x"], ["--voice", "opera"]]
+    "arguments",
+    [
+        ["--synthesis-time", "-1"],
+        ["--synthesis-time", "9-3"],
+        ["--synthesis-time", "3-x"],
+        ["--rate-limit", "0"],
+        ["--port", "x"],
+        ["--voice", "opera"],
+    ],
 )
 def test_the_emulator_refuses_options_that_cannot_work(arguments):
     done = subprocess.run(emulator_command(*arguments), capture_output=True, text=True, timeout=20, check=False)

@@ -131,6 +131,13 @@ def test_a_timestamp_that_is_no_number_is_refused(emulator, timestamp):
     assert answer.json()["Response"]["Error"]["Code"] == "MissingParameter"
 
 
+def test_latency_delays_every_answer(start_emulator):
+    client = Client(start_emulator(latency=0.3))
+    started = time.monotonic()
+    client.call("DescribeTextToSpeechAsyncTask", {"TaskId": "none"})
+    assert time.monotonic() - started >= 0.3
+
+
 def test_a_long_text_is_spoken_in_the_background_and_holds_nobody_up(start_emulator):
     require_program("espeak-ng")  # the tone is quick
     client = Client(start_emulator(voice="auto", synthesis_time=0.001))
