@@ -81,17 +81,9 @@ def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(
 
 def test_the_emulators_help_names_every_option():
     help_text = subprocess.run(emulator_command("--help"), capture_output=True, text=True, check=True).stdout
-    for option in (
-        "--host",
-        "--port",
-        "--synthesis-time",
-        "--latency",
-        "--rate-limit",
-        "--secret-id",
-        "--secret-key",
-        "--token",
-    ):
-        assert option in help_text
+    options = "host port synthesis-time latency rate-limit link-lifetime secret-id secret-key token voice"
+    for option in options.split():
+        assert f"--{option} " in help_text
     assert "[fail]" in help_text
 
 

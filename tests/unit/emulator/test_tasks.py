@@ -19,8 +19,8 @@ def book(tmp_path):
         opened.__exit__()
 
 
-def submit(book, text="hello", style=Style()):
-    return book.submit(text, "voice", None, style)
+def submit(book, text="hello", sample_rate=16000):
+    return book.submit(text, "voice", None, Style(sample_rate))
 
 
 def test_each_task_draws_its_time_from_the_range(book):
@@ -41,5 +41,5 @@ def test_ten_thousand_tasks_that_ask_for_the_same_share_one_audio(book, tmp_path
 
 def test_what_is_asked_for_in_another_way_is_another_audio(book):
     tasks = book(0)
-    audio = {tasks.audio(task).path for task in (submit(tasks), submit(tasks, "bye"), submit(tasks, style=Style(8000)))}
+    audio = {tasks.audio(task).path for task in (submit(tasks), submit(tasks, "bye"), submit(tasks, sample_rate=8000))}
     assert len(audio) == 3
