@@ -56,12 +56,15 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     """The SDK's asynchronous client, with :meth:`ask` beside its own calls."""
 
+    connection: MpsConnection
+    """What it was made from."""
+
     async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
         """Do :meth:`Client.ask` in an event loop."""
-        # Renewing temporary keys blocks; done here, the SDK finds them fresh when it signs.
-        await asyncio.to_thread(self.credential.get_credential_info)
         # Not compressed, so that the limit on what is read is one on what is kept.
-        request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
+        headers = {"Accept-Encoding": "identity"}
+        # In a thread, because signing blocks where it must renew temporary keys first.
+        request = await asyncio.to_thread(self._build_req, action, params, headers, {})
         request.extensions["timeout"] = self.http_client.timeout.as_dict()
         # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
         async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
@@ -101,6 +104,7 @@ def make_async_client(connection: MpsConnection) -> AsyncClient:
     if connection.proxy:
         # The SDK passes the proxy under a name that httpx 0.28 no longer knows.
         client.http_client = httpx.AsyncClient(timeout=connection.timeout, proxy=connection.proxy)
+    client.connection = connection
     return client
 
 

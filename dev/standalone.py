@@ -14,10 +14,10 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dev.airflow_environment import REPOSITORY, airflow_environment, run_airflow
+from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY, airflow_environment, run_airflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 START_TIMEOUT = 180
@@ -31,15 +31,26 @@ class Standalone:
 
     :param home: folder for Airflow's database and logs; what is there already is used
     :param port: of the UI; 0 takes any free one
+    :param dags: folder of the DAGs
+    :param emulator: the emulator's options on its command line
+    :param environment: goes before what is set here
     """
 
-    def __init__(self, home: Path, port: int = 0) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int = 0,
+        dags: Path = EXAMPLE_DAGS,
+        emulator: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
+        self.emulator = emulator
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "standalone.log"
         self.environment = {
-            **airflow_environment(home),
+            **airflow_environment(home, dags),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -48,18 +59,19 @@ class Standalone:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            **(environment or {}),
         }
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Standalone:
         self.home.mkdir(parents=True, exist_ok=True)
         try:
-            connection = self._start_emulator()
+            self.connection_uri = self._start_emulator()
             run_airflow(self.environment, "db", "migrate")
             run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
-            run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", connection)
+            run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", self.connection_uri)
             with self.log.open("w") as log:
-                self._start("airflow", "standalone", output=log.fileno())
+                self.start("airflow", "standalone", output=log.fileno())
             self._await_ui()
         except BaseException:
             self.__exit__()
@@ -71,7 +83,8 @@ class Standalone:
             _stop_group(process)
         self._processes.clear()
 
-    def _start(self, module: str, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, module: str, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start a Python module as one more process that ends with the ``with`` block."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=self.environment,
@@ -85,7 +98,7 @@ class Standalone:
         return process
 
     def _start_emulator(self) -> str:
-        emulator = self._start("airflow_provider_mps.emulator", "--port", "0")
+        emulator = self.start("airflow_provider_mps.emulator", "--port", "0", *self.emulator)
         for line in emulator.stdout or ():
             if match := re.search(r"AIRFLOW_CONN_MPS_DEFAULT='(.+)'", line):
                 return match[1]

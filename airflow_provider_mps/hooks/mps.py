@@ -6,6 +6,7 @@ import asyncio
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mps.api import ApiCall
     from airflow_provider_mps.client import AsyncClient, Client
+    from airflow_provider_mps.credentials import Credential
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class MpsHook(BaseHook):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._client: Client | None = None
-        self._async: _LoopsClient | None = None
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
         self._renewing = threading.Lock()
 
     def get_conn(self) -> Client:
@@ -84,10 +86,7 @@ class MpsHook(BaseHook):
 
     async def aget_conn(self) -> AsyncClient:
         """Return the SDK's asynchronous ``CommonClient``, kept for the running event loop; see :meth:`get_conn`."""
-        loop = asyncio.get_running_loop()
-        if self._async is None or self._async.loop is not loop:
-            self._async = _LoopsClient(loop)
-        kept = self._async
+        kept = self._async.setdefault(asyncio.get_running_loop(), _LoopsClient())
         async with kept.lock:
             if kept.client is None:
                 connection = await self._alook_up()
@@ -95,9 +94,9 @@ class MpsHook(BaseHook):
             return kept.client
 
     async def aclose(self) -> None:
-        """Close the asynchronous client; the next awaited call makes a new one."""
-        kept, self._async = self._async, None
-        if kept is not None and kept.client is not None and kept.loop is asyncio.get_running_loop():
+        """Close the running event loop's client; the next awaited call makes a new one."""
+        kept = self._async.pop(asyncio.get_running_loop(), None)
+        if kept is not None and kept.client is not None:
             await kept.client.close()
 
     def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
@@ -165,6 +164,29 @@ class MpsHook(BaseHook):
             return False, str(error)
         return True, "MPS accepted the credentials, and they may query text-to-speech tasks."
 
+    async def acall_once(self, call: ApiCall[T]) -> T:
+        """
+        Make a call, and neither repeat it nor renew credentials: for who paces, and repeats, by himself.
+
+        :param call: what :mod:`~airflow_provider_mps.api` describes
+        :raises MpsApiError: when MPS does not answer, or refuses
+        """
+        client = await self.aget_conn()
+        try:
+            return call.read(await client.ask(call.action, call.params))
+        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
+            self._raise(error, call)
+
+    async def arenew_credentials(self, expired: Credential, error: MpsApiError) -> None:
+        """
+        Read the connection anew, and sign with what it says now, unless another call has done so meanwhile.
+
+        :param expired: the client's ``credential`` when the refused call was made
+        :param error: the refusal, for the log
+        """
+        connection = await self._alook_up()
+        await asyncio.to_thread(self._renew, await self.aget_conn(), expired, lambda: connection, error)
+
     # What follows is the one way to the API: each pair differs in nothing but `await`.
 
     def _call(self, call: ApiCall[T]) -> T:
@@ -184,8 +206,7 @@ class MpsHook(BaseHook):
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
-            connection = await self._alook_up()
-            await asyncio.to_thread(self._renew, await self.aget_conn(), credential, lambda: connection, error)
+            await self.arenew_credentials(credential, error)
             return await self._acall_patiently(call)
 
     def _call_patiently(self, call: ApiCall[T]) -> T:
@@ -193,20 +214,13 @@ class MpsHook(BaseHook):
         return result
 
     async def _acall_patiently(self, call: ApiCall[T]) -> T:
-        result: T = await AsyncRetrying(**self._retries(call))(self._acall_once, call)
+        result: T = await AsyncRetrying(**self._retries(call))(self.acall_once, call)
         return result
 
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()
         try:
             return call.read(client.ask(call.action, call.params))
-        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
-            self._raise(error, call)
-
-    async def _acall_once(self, call: ApiCall[T]) -> T:
-        client = await self.aget_conn()
-        try:
-            return call.read(await client.ask(call.action, call.params))
         except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
             self._raise(error, call)
 
@@ -227,7 +241,7 @@ class MpsHook(BaseHook):
     def _renew(
         self,
         client: Client | AsyncClient,
-        expired: object,
+        expired: Credential,
         look_up: Callable[[], MpsConnection],
         error: MpsApiError,
     ) -> None:
@@ -280,7 +294,6 @@ class MpsHook(BaseHook):
 class _LoopsClient:
     """The asynchronous client of one event loop: it works in no other."""
 
-    loop: asyncio.AbstractEventLoop
     client: AsyncClient | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Lets the first of many calls make the client for all."""

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import random
+import time
+import warnings
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
 
-from airflow_provider_mps.errors import MpsApiError, MpsPermanentError
+from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.intervals import PollInterval, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
 class TextToSpeechTaskSensor(BaseSensorOperator):
     """
     Wait until a text-to-speech task of MPS has finished.
 
-    While the task is ``processing`` the sensor waits: in ``reschedule`` mode, the default, without holding a
-    worker slot. When it is done, it returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``
+    While the task is ``processing`` the sensor waits: in ``reschedule`` mode, the default, or deferred, without holding
+    a worker slot. When it is done, it returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``
     with ``duration`` in seconds. https://www.tencentcloud.com/document/product/1041/79696
 
     An error that another try may mend, such as a dropped connection or a used-up quota, is logged and waited out
@@ -30,7 +44,11 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
     :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
-    :param mode: ``reschedule`` or ``poke``
+    :param mode: ``reschedule`` or ``poke``, where it is not deferrable
+    :param deferrable: ask once, then wait in the triggerer, where all share one budget of requests; the default is
+        Airflow's ``[operators] default_deferrable``
+    :param start_from_trigger: do without that first question, and the worker that it takes; implies ``deferrable``
+    :param end_from_trigger: succeed in the triggerer, without another worker; implies ``deferrable``
     :raises TextToSpeechTaskFailed: when MPS has failed the task; not retried
     :raises MpsPermanentError: when MPS refuses to answer for a reason that waiting cannot mend; not retried
     :raises InvalidRequestError: when there is no task id; not retried
@@ -46,29 +64,143 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         mode: str = "reschedule",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, **kwargs)
         self.mps_task_id = mps_task_id
         self.mps_conn_id = mps_conn_id
         self.region = region
+        self.deferrable = deferrable or start_from_trigger or end_from_trigger
+        self.end_from_trigger = end_from_trigger and self._can_end_from_trigger()
+        if start_from_trigger:
+            self._start_from_trigger()
+        self._throttled = False
 
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept over the pokes of one process."""
         return MpsHook(self.mps_conn_id, self.region)
 
+    def execute(self, context: Context) -> Any:
+        """Wait until the task has finished, and return what it tells."""
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            # Airflow itself heeds never_fail here only where the sensor was deferred.
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask MPS once."""
+        self._throttled = False
         try:
             task = self.hook.describe_text_to_speech_task(self.mps_task_id)
         except MpsPermanentError:
             raise
         except MpsApiError as error:
+            self._throttled = error.error_class is ErrorClass.THROTTLED
             self.log.warning("MPS could not be asked this time, still waiting: %s", error)
             return PokeReturnValue(is_done=False)
         if not task.is_ready():
             self.log.info("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
             return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._succeed(task))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Return what the task tells, or raise why there is nothing to tell, once the trigger has fired."""
+        from airflow_provider_mps.triggers.event import finished_task
+
+        try:
+            task = finished_task(event)
+        except AirflowSensorTimeout:
+            # It was asked for last up to one interval ago: what has been spoken, and billed, since is not given up.
+            last = self.poke(context)
+            if not last.is_done:
+                raise
+            return last.xcom_value
+        task.is_ready()
+        return self._succeed(task)
+
+    def _succeed(self, task: TextToSpeechTask) -> dict[str, Any]:
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
-        return PokeReturnValue(is_done=True, xcom_value=task.to_xcom())
+        return task.to_xcom()
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Return the seconds until the next poke; a deferrable sensor leaves it to the triggerer instead."""
+        if self.deferrable:
+            self._defer(self.timeout - run_duration())
+        if self.exponential_backoff:
+            backoff: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+            return backoff
+        return spread(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret
+
+    def _defer(self, seconds_left: float) -> NoReturn:
+        from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
+
+        arguments = self._trigger_arguments()
+        interval = PollInterval(self.poke_interval, self.exponential_backoff, arguments["max_wait"])
+        now = time.time()
+        self.defer(
+            trigger=TextToSpeechTaskTrigger(
+                **arguments,
+                first_poll_at=now + interval.after_answers(1, random.random()),  # noqa: S311 - no secret
+                # Airflow's own timeout below is looked at every 15 seconds only, and by dag.test() never.
+                deadline=now + seconds_left,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def _trigger_arguments(self) -> dict[str, Any]:
+        return {
+            "mps_task_id": self.mps_task_id,
+            "mps_conn_id": self.mps_conn_id,
+            "region": self.region,
+            "poll_interval": self.poke_interval,
+            "exponential_backoff": self.exponential_backoff,
+            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
+            "end_from_trigger": self.end_from_trigger,
+        }
+
+    def _can_end_from_trigger(self) -> bool:
+        if self.outlets or not self.do_xcom_push:
+            self._warn("end_from_trigger", "a triggerer neither updates outlets nor heeds do_xcom_push=False")
+            return False
+        return True
+
+    def _start_from_trigger(self) -> None:
+        from airflow.providers.common.compat.sdk import XComArg
+        from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+
+        arguments = self._trigger_arguments()
+        for name in self.template_fields:
+            if isinstance(arguments[name], XComArg):
+                # As a template, which the triggerer can render; what is mapped or joined has none.
+                arguments[name] = str(arguments[name]) if hasattr(arguments[name], "key") else None
+        if arguments["mps_task_id"] is None:
+            self._warn("start_from_trigger", "mps_task_id is computed from XComs, which a triggerer cannot do")
+        elif self.get_closest_mapped_task_group() is not None:
+            self._warn("start_from_trigger", "Airflow cannot start what is in a mapped task group in the triggerer")
+        elif not hasattr(BaseTrigger, "render_template_fields"):
+            self._warn("start_from_trigger", "Airflow renders no templates in the triggerer before 3.3")
+        else:
+            self.start_from_trigger = True
+            self.start_trigger_args = StartTriggerArgs(
+                trigger_cls="airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger",
+                trigger_kwargs=arguments,
+                next_method="execute_complete",
+                timeout=timedelta(seconds=self.timeout),
+            )
+
+    def _warn(self, argument: str, reason: str) -> None:
+        warnings.warn(
+            f"{argument} of task '{self.task_id}' has no effect: {reason}. A worker does it instead.",
+            UserWarning,
+            stacklevel=4,
+        )

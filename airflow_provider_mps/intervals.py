@@ -1,0 +1,58 @@
+"""How long to wait until the next question: pure functions of what has happened so far, and of chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LONGEST_BACKOFF = 60.0
+"""Seconds that errors alone may hold a task back: what comes up again shall be noticed soon."""
+SPREAD = 0.25
+"""Part of an interval by which rescheduled pokes are spread."""
+_MAX_DOUBLINGS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class PollInterval:
+    """
+    The pace at which one task is asked for.
+
+    :param seconds: between two questions
+    :param exponential_backoff: double it with every answer, with jitter, as Airflow's sensors do
+    :param max_wait: seconds that doubling never exceeds
+    """
+
+    seconds: float
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+
+    def after_answers(self, answers: int, chance: float) -> float:
+        """
+        Return the seconds until the next question after ``answers`` that said *processing*.
+
+        :param chance: from 0 to 1
+        """
+        if not self.exponential_backoff:
+            return self.seconds
+        wait = self.seconds * 2.0 ** (min(answers, _MAX_DOUBLINGS) - 2) * (1 + chance)
+        return wait if self.max_wait is None else min(wait, self.max_wait)
+
+    def after_errors(self, errors: int, chance: float) -> float:
+        """
+        Return the seconds until the next question after ``errors`` in a row that may pass.
+
+        :param chance: from 0 to 1
+        """
+        longest = min(max(self.seconds, 1.0) * 2.0 ** min(errors, _MAX_DOUBLINGS), LONGEST_BACKOFF)
+        return self.seconds + chance * max(longest - self.seconds, 0.0)
+
+
+def spread(interval: float, chance: float, *, throttled: bool) -> float:
+    """
+    Return an interval changed by chance, so that sensors that started together drift apart.
+
+    Its mean stays the interval; after a refusal for too many requests it is up to twice the interval, and never less.
+
+    :param interval: seconds
+    :param chance: from 0 to 1
+    """
+    return interval * (1 + chance if throttled else 1 + SPREAD * (2 * chance - 1))

@@ -1,0 +1,1 @@
+"""Triggers: what waits inside Airflow's triggerer."""
