@@ -8,6 +8,8 @@ LONGEST_BACKOFF = 60.0
 """Seconds that errors alone may hold a task back: what comes up again shall be noticed soon."""
 SPREAD = 0.25
 """Part of an interval by which rescheduled pokes are spread."""
+SHORT = 10.0
+"""Seconds of an interval below which spreading only lengthens it: Airflow fails what it queues again too soon."""
 _MAX_DOUBLINGS = 40
 
 
@@ -50,9 +52,11 @@ def spread(interval: float, chance: float, *, throttled: bool) -> float:
     """
     Return an interval changed by chance, so that sensors that started together drift apart.
 
-    Its mean stays the interval; after a refusal for too many requests it is up to twice the interval, and never less.
+    Its mean stays the interval, unless that is short; after a refusal for too many requests it is up to twice as long.
 
     :param interval: seconds
     :param chance: from 0 to 1
     """
-    return interval * (1 + chance if throttled else 1 + SPREAD * (2 * chance - 1))
+    if throttled:
+        return interval * (1 + chance)
+    return max(interval * (1 + SPREAD * (2 * chance - 1)), min(interval, SHORT))

@@ -83,7 +83,7 @@ class Standalone:
             _stop_group(process)
         self._processes.clear()
 
-    def start(self, module: str, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, module: str, *arguments: str, output: int) -> subprocess.Popen[str]:
         """Start a Python module as one more process that ends with the ``with`` block."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -98,11 +98,16 @@ class Standalone:
         return process
 
     def _start_emulator(self) -> str:
-        emulator = self.start("airflow_provider_mps.emulator", "--port", "0", *self.emulator)
-        for line in emulator.stdout or ():
-            if match := re.search(r"AIRFLOW_CONN_MPS_DEFAULT='(.+)'", line):
+        log = self.home / "emulator.log"
+        with log.open("w") as output:
+            emulator = self.start(
+                "airflow_provider_mps.emulator", "--port", "0", *self.emulator, output=output.fileno()
+            )
+        while emulator.poll() is None:
+            if match := re.search(r"AIRFLOW_CONN_MPS_DEFAULT='(.+)'", log.read_text()):
                 return match[1]
-        raise RuntimeError("the emulator did not start")
+            time.sleep(0.1)
+        raise RuntimeError(f"the emulator did not start:\n{log.read_text()}")
 
     def _await_ui(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT

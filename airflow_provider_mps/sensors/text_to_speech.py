@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval, spread
+from airflow_provider_mps.intervals import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,13 +143,11 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
     def _defer(self, seconds_left: float) -> NoReturn:
         from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 
-        arguments = self._trigger_arguments()
-        interval = PollInterval(self.poke_interval, self.exponential_backoff, arguments["max_wait"])
         now = time.time()
         self.defer(
             trigger=TextToSpeechTaskTrigger(
-                **arguments,
-                first_poll_at=now + interval.after_answers(1, random.random()),  # noqa: S311 - no secret
+                **self._trigger_arguments(),
+                asked_at=now,
                 # Airflow's own timeout below is looked at every 15 seconds only, and by dag.test() never.
                 deadline=now + seconds_left,
             ),
@@ -175,28 +173,34 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
         return True
 
     def _start_from_trigger(self) -> None:
-        from airflow.providers.common.compat.sdk import XComArg
-        from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+        from airflow.triggers.base import StartTriggerArgs
 
         arguments = self._trigger_arguments()
-        for name in self.template_fields:
-            if isinstance(arguments[name], XComArg):
-                # As a template, which the triggerer can render; what is mapped or joined has none.
-                arguments[name] = str(arguments[name]) if hasattr(arguments[name], "key") else None
-        if arguments["mps_task_id"] is None:
-            self._warn("start_from_trigger", "mps_task_id is computed from XComs, which a triggerer cannot do")
-        elif self.get_closest_mapped_task_group() is not None:
-            self._warn("start_from_trigger", "Airflow cannot start what is in a mapped task group in the triggerer")
-        elif not hasattr(BaseTrigger, "render_template_fields"):
-            self._warn("start_from_trigger", "Airflow renders no templates in the triggerer before 3.3")
-        else:
-            self.start_from_trigger = True
-            self.start_trigger_args = StartTriggerArgs(
-                trigger_cls="airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger",
-                trigger_kwargs=arguments,
-                next_method="execute_complete",
-                timeout=timedelta(seconds=self.timeout),
-            )
+        arguments.update((name, _triggerers_template(arguments[name])) for name in self.template_fields)
+        if obstacle := self._obstacle_to_starting(arguments):
+            self._warn("start_from_trigger", obstacle)
+            return
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger",
+            trigger_kwargs=arguments,
+            next_method="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def _obstacle_to_starting(self, arguments: Mapping[str, Any]) -> str | None:
+        from airflow.providers.common.compat.sdk import XComArg
+        from airflow.triggers.base import BaseTrigger
+
+        if not hasattr(BaseTrigger, "render_template_fields"):
+            return "Airflow renders no templates in the triggerer before 3.3"
+        if self.get_closest_mapped_task_group() is not None:
+            return "Airflow cannot start what is in a mapped task group in the triggerer"
+        for value in arguments.values():
+            if isinstance(value, XComArg) or ("xcom_pull" in str(value) and "map_indexes" not in str(value)):
+                # Without it the triggerer would wait for an answer that never comes.
+                return "a triggerer can pull XComs only by a template with xcom_pull(..., map_indexes=-1)"
+        return None
 
     def _warn(self, argument: str, reason: str) -> None:
         warnings.warn(
@@ -204,3 +208,11 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
             UserWarning,
             stacklevel=4,
         )
+
+
+def _triggerers_template(value: Any) -> Any:
+    """Return what a triggerer can render in place of another task's output."""
+    operator, key = getattr(value, "operator", None), getattr(value, "key", None)
+    if operator is None or key is None:
+        return value
+    return f"{{{{ ti.xcom_pull(task_ids={operator.task_id!r}, key={key!r}, map_indexes=-1) }}}}"

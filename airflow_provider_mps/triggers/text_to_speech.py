@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,16 @@ from airflow_provider_mps.triggers.poller import wait_for_task
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow.providers.common.compat.sdk import AirflowException
+
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
+
+
+HANDOVER = 10.0
+"""
+Seconds after which a task may be queued again: a worker's supervisor lingers up to 5 after its task has ended, and
+Airflow fails a task of which it hears "success" while it is queued.
+"""
 
 
 class TextToSpeechTaskTrigger(BaseTrigger):
@@ -37,7 +47,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
     :param poll_interval: seconds between two questions, as far as the connection's budget allows
     :param exponential_backoff: double ``poll_interval`` with every answer, with jitter
     :param max_wait: seconds that doubling never exceeds
-    :param first_poll_at: when to ask first, in seconds since 1970; at once where it is not given or has passed
+    :param asked_at: when the worker that deferred has asked, in seconds since 1970; where none has, this asks at once
     :param deadline: when to give up, in seconds since 1970
     :param end_from_trigger: end the task in the triggerer where it has succeeded, without another worker
     """
@@ -51,7 +61,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         *,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
-        first_poll_at: float | None = None,
+        asked_at: float | None = None,
         deadline: float | None = None,
         end_from_trigger: bool = False,
     ) -> None:
@@ -62,7 +72,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
-        self.first_poll_at = first_poll_at
+        self.asked_at = asked_at
         self.deadline = deadline
         self.end_from_trigger = end_from_trigger
 
@@ -75,7 +85,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
             "poll_interval",
             "exponential_backoff",
             "max_wait",
-            "first_poll_at",
+            "asked_at",
             "deadline",
             "end_from_trigger",
         )
@@ -84,37 +94,62 @@ class TextToSpeechTaskTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and tell what came of it."""
+        outcome: TextToSpeechTask | AirflowException
         try:
-            task = await self._finished()
+            outcome = await self._finished()
         except (AirflowSensorTimeout, InvalidMpsConnectionError, InvalidRequestError, MpsApiError) as error:
-            yield TriggerEvent(event_of(error))
-            return
-        self.log.info("Task %s: %s (RequestId %s)", task.task_id, task.status.value, task.request_id)
-        if self._may_end(task):
-            from airflow.triggers.base import TaskSuccessEvent  # not in every Airflow
-
-            yield TaskSuccessEvent(xcoms={"return_value": task.to_xcom()})
+            outcome = error
         else:
-            yield TriggerEvent(event_of(task))
+            self.log.info("Task %s: %s (RequestId %s)", outcome.task_id, outcome.status.value, outcome.request_id)
+            # A failure is the worker's: there it is logged, and not retried.
+            if self.end_from_trigger and outcome.status is TaskStatus.SUCCESS and await self._pushed(outcome):
+                from airflow.triggers.base import TaskSuccessEvent
+
+                yield TaskSuccessEvent()
+                return
+        await self._worker_has_gone()
+        yield TriggerEvent(event_of(outcome))
 
     async def _finished(self) -> TextToSpeechTask:
         now = time.time()
+        interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)
+        first_poll_in = 0.0
+        if self.asked_at is not None:
+            first_poll_in = self.asked_at - now + interval.after_answers(1, random.random())  # noqa: S311 - no secret
         try:
             async with asyncio.timeout(None if self.deadline is None else self.deadline - now) as limit:
                 return await wait_for_task(
-                    self.mps_task_id,
-                    PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait),
-                    self.mps_conn_id,
-                    self.region or None,
-                    first_poll_in=(self.first_poll_at or now) - now,
+                    self.mps_task_id, interval, self.mps_conn_id, self.region or None, first_poll_in
                 )
         except TimeoutError:
             if not limit.expired():
                 raise
         raise AirflowSensorTimeout(f"Task {self.mps_task_id} was still processing when the sensor's timeout ended.")
 
-    def _may_end(self, task: TextToSpeechTask) -> bool:
-        """Tell whether this trigger may end the Airflow task: only success, and only where a triggerer runs it."""
-        # A failure is the worker's: there it is logged, and not retried. dag.test() runs triggers without an id, and
-        # knows no event but a plain one.
-        return self.end_from_trigger and task.status is TaskStatus.SUCCESS and self.trigger_id is not None
+    async def _worker_has_gone(self) -> None:
+        """Wait until Airflow has surely seen that the worker which deferred has ended."""
+        if self.asked_at is not None and self.task_instance is not None:
+            await asyncio.sleep(self.asked_at + HANDOVER - time.time())
+
+    async def _pushed(self, task: TextToSpeechTask) -> bool:
+        """Push what a worker would return; ``False`` where only a worker can."""
+        waiting = self.task_instance
+        if waiting is None:
+            return False  # dag.test() knows no event but a plain one, and gives its triggers no task instance
+        try:
+            from airflow.sdk.execution_time.xcom import XCom
+
+            # Not in the event: Airflow would store the JSON of the value as a text.
+            await asyncio.to_thread(
+                XCom.set,
+                key="return_value",
+                value=task.to_xcom(),
+                dag_id=waiting.dag_id,
+                task_id=waiting.task_id,
+                run_id=waiting.run_id,
+                map_index=waiting.map_index,
+            )
+        except Exception:
+            self.log.warning("The XCom could not be pushed from the triggerer; a worker does it", exc_info=True)
+            return False
+        return True
