@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
 
 from airflow_provider_mps.emulator.app import Options, make_app
 
@@ -21,17 +22,29 @@ class FaultyEmulator:
     def __init__(self, options: Options) -> None:
         self.app = make_app(options)
         self.faults: deque[tuple[int, bytes]] = deque()
+        self.faults_of: Callable[[int], tuple[int, bytes] | None] = lambda _: None
+        """By the number of the request, for what comes again and again."""
         self.actions: list[str] = []
+        self.refused = 0
+        """How many requests were over the quota."""
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http" or scope["path"] != "/":
             await self.app(scope, receive, send)
             return
         self.actions.append(dict(scope["headers"])[b"x-tc-action"].decode())
-        if not self.faults:
-            await self.app(scope, receive, send)
+        fault = self.faults.popleft() if self.faults else self.faults_of(len(self.actions))
+        if fault is None:
+            await self.app(scope, receive, self._counting(send))
             return
-        status, body = self.faults.popleft()
+        status, body = fault
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _counting(self, send):
+        async def count(message) -> None:
+            self.refused += b"RequestLimitExceeded" in message.get("body", b"")
+            await send(message)
+
+        return count

@@ -45,7 +45,7 @@ RESET = object()
 HANG = object()
 """Read the request and never answer."""
 
-Step = Reply | object | Callable[[Request], Reply]
+Step = Reply | object | Callable[[Request], Reply | object]
 
 
 class ScriptedServer:
@@ -104,19 +104,20 @@ class ScriptedServer:
             with self._lock:
                 self.requests.append(request)
                 step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+            if callable(step):
+                step = step(request)
             if step is HANG:
                 self._stopped.wait(30)
             elif step is RESET:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
-                reply = step(request) if callable(step) else step
-                assert isinstance(reply, Reply)
-                head, body = _to_bytes(reply)
+                assert isinstance(step, Reply)
+                head, body = _to_bytes(step)
                 with suppress(OSError):
-                    connection.sendall(head if reply.drip else head + body)
-                    for byte in body if reply.drip else b"":
+                    connection.sendall(head if step.drip else head + body)
+                    for byte in body if step.drip else b"":
                         connection.sendall(bytes([byte]))
-                        if self._stopped.wait(reply.drip):
+                        if self._stopped.wait(step.drip):
                             break
 
 
