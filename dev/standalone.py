@@ -61,7 +61,7 @@ class Standalone:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             **(environment or {}),
         }
-        self._processes: list[subprocess.Popen[str]] = []
+        self.processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Standalone:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -79,9 +79,9 @@ class Standalone:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in reversed(self._processes):
+        for process in reversed(self.processes):
             _stop_group(process)
-        self._processes.clear()
+        self.processes.clear()
 
     def start(self, module: str, *arguments: str, output: int) -> subprocess.Popen[str]:
         """Start a Python module as one more process that ends with the ``with`` block."""
@@ -94,7 +94,7 @@ class Standalone:
             text=True,
             start_new_session=True,
         )
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def _start_emulator(self) -> str:
@@ -112,7 +112,7 @@ class Standalone:
     def _await_ui(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not _answers(f"{self.url}/api/v2/monitor/health"):
-            if time.monotonic() > deadline or self._processes[-1].poll() is not None:
+            if time.monotonic() > deadline or self.processes[-1].poll() is not None:
                 raise RuntimeError(f"Airflow did not start; its log is {self.log}:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.5)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+import re
+import time
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from airflow_provider_mps.emulator.app import Options, make_app
 
@@ -25,22 +28,40 @@ class FaultyEmulator:
         self.faults_of: Callable[[int], tuple[int, bytes] | None] = lambda _: None
         """By the number of the request, for what comes again and again."""
         self.actions: list[str] = []
+        self.arrivals: list[float] = []
+        self.asked_for: Counter[str] = Counter()
         self.refused = 0
         """How many requests were over the quota."""
+
+    def finish_all_tasks(self) -> None:
+        """Let every task that has been submitted be done."""
+        tasks = self.app.state.tasks
+        for name, task in tasks._tasks.items():
+            tasks._tasks[name] = replace(task, done_at=0.0)
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http" or scope["path"] != "/":
             await self.app(scope, receive, send)
             return
+        self.arrivals.append(time.monotonic())
         self.actions.append(dict(scope["headers"])[b"x-tc-action"].decode())
         fault = self.faults.popleft() if self.faults else self.faults_of(len(self.actions))
         if fault is None:
-            await self.app(scope, receive, self._counting(send))
+            await self.app(scope, self._reading(receive), self._counting(send))
             return
         status, body = fault
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _reading(self, receive):
+        async def read():
+            message = await receive()
+            if found := re.search(rb'"TaskId": *"([^"]+)"', message.get("body", b"")):
+                self.asked_for[found[1].decode()] += 1
+            return message
+
+        return read
 
     def _counting(self, send):
         async def count(message) -> None:

@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.emulator.server import RunningEmulator
+from airflow_provider_mps.hooks.mps import MpsHook
+from dev.standalone import Standalone
+from tests.airflow_api import AirflowApi
+from tests.faulty_emulator import FaultyEmulator
 
 
 @dataclass
@@ -37,3 +45,50 @@ def run_dag(airflow_database):
         )
 
     return run
+
+
+@dataclass
+class RunningTriggerer:
+    """A whole Airflow whose triggerer waits, its emulator, and a second one whose tasks last for ever."""
+
+    standalone: Standalone
+    api: AirflowApi
+    slow: FaultyEmulator
+    emulators: dict[str, str]
+    """The connection to each."""
+
+    def submit(self, text: str, voice_id: str) -> str:
+        return self._submit("mps_default", text, voice_id)
+
+    def submit_slow(self, text: str, voice_id: str) -> str:
+        return self._submit("mps_slow", text, voice_id)
+
+    def finish_slow_tasks(self) -> None:
+        self.slow.finish_all_tasks()
+
+    def _submit(self, mps_conn_id: str, text: str, voice_id: str) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(f"AIRFLOW_CONN_{mps_conn_id.upper()}", self.emulators[mps_conn_id])
+            return MpsHook(mps_conn_id).submit_text_to_speech(text, voice_id)
+
+
+@pytest.fixture(scope="session")
+def triggerer(tmp_path_factory):
+    """One Airflow for all tests that need a real triggerer: it takes half a minute to start."""
+    options = Options(synthesis_time=600, rate_limit=100, voice="tone", secret_id="slow-id", secret_key="slow-key")
+    slow = FaultyEmulator(options)
+    with RunningEmulator(options, slow) as other:
+        environment = {
+            "AIRFLOW_CONN_MPS_SLOW": other.connection_uri,
+            # So that another triggerer takes over soon from one that was killed.
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        }
+        with Standalone(
+            tmp_path_factory.mktemp("triggerer"),
+            dags=Path(__file__).parent / "dags",
+            emulator=("--synthesis-time", "2", "--voice", "tone", "--rate-limit", "100"),
+            environment=environment,
+        ) as standalone:
+            emulators = {"mps_default": standalone.connection_uri, "mps_slow": other.connection_uri}
+            yield RunningTriggerer(standalone, AirflowApi(standalone.url), slow, emulators)

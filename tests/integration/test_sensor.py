@@ -1,5 +1,7 @@
 """The sensor's table of the contract, row by row, in real DAG runs over real HTTP."""
 
+from itertools import pairwise
+
 import pytest
 
 from airflow_provider_mps.emulator.app import Options
@@ -7,7 +9,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from tests import faulty_emulator
 from tests.faulty_emulator import FaultyEmulator
 
-MODES = pytest.mark.parametrize("mode", ["reschedule", "poke"])
+MODES = pytest.mark.parametrize("mode", ["reschedule", "poke", "deferred"])
 FAILED_AT_ONCE = {"wait": ("failed", 1)}
 
 
@@ -26,7 +28,7 @@ def faulty(start_emulator):
 def test_it_waits_while_processing_and_succeeds_with_the_same_xcom_from_every_mode(run_dag, start_emulator, mode):
     start_emulator(synthesis_time=1)
     task_id = submit()
-    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.state == "success"
     xcom = run.xcom("wait")
     assert xcom.pop("AudioUrl").startswith("http://127.0.0.1")
@@ -43,17 +45,11 @@ def test_it_waits_while_processing_and_succeeds_with_the_same_xcom_from_every_mo
 @MODES
 def test_a_failed_task_fails_the_sensor_without_a_retry(run_dag, emulator, mode, capfd):
     task_id = submit("[fail] hello")
-    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == FAILED_AT_ONCE
     log = capfd.readouterr().out
     assert f"task {task_id} failed: ErrorCode 110" in log
     assert "RequestId" in log
-
-
-@MODES
-def test_soft_fail_skips_a_failed_task(run_dag, emulator, mode):
-    run = run_dag("waiting", f"{mode}_soft_fail", mps_task_id=submit("[fail] hello"))
-    assert run.tasks == {"wait": ("skipped", 1)}
 
 
 @MODES
@@ -68,7 +64,7 @@ def test_soft_fail_skips_a_failed_task(run_dag, emulator, mode):
 )
 def test_what_waiting_cannot_mend_fails_at_once_and_says_what_to_mend(run_dag, faulty, mode, fault, said, capfd):
     faulty.faults.append(fault)
-    run = run_dag("waiting", f"{mode}_plain", mps_task_id="some-task")
+    run = run_dag("waiting", mode, mps_task_id="some-task")
     assert run.tasks == FAILED_AT_ONCE
     log = capfd.readouterr().out
     assert said in log
@@ -78,7 +74,7 @@ def test_what_waiting_cannot_mend_fails_at_once_and_says_what_to_mend(run_dag, f
 @MODES
 @pytest.mark.parametrize("task_id", ["", "None"])
 def test_a_missing_task_id_fails_at_once_without_a_call(run_dag, faulty, mode, task_id, capfd):
-    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == FAILED_AT_ONCE
     assert faulty.actions == []
     assert "mps_task_id is" in capfd.readouterr().out
@@ -97,14 +93,18 @@ def test_errors_that_outlast_the_hooks_retries_are_waited_out(run_dag, faulty, m
             faulty_emulator.api_error("InternalError"),
         ]
     )
-    run = run_dag("waiting", f"{mode}_plain", mps_task_id=task_id)
+    run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == {"wait": ("success", 1)}
     assert "still waiting" in capfd.readouterr().out
 
 
-@MODES
-@pytest.mark.parametrize(("flag", "state"), [("short", "failed"), ("short_soft_fail", "skipped")])
-def test_the_timeout_ends_the_waiting_without_a_retry(run_dag, start_emulator, mode, flag, state):
-    start_emulator(synthesis_time=600)
-    run = run_dag("waiting", f"{mode}_{flag}", mps_task_id=submit())
-    assert run.tasks == {"wait": (state, 1)}
+@pytest.mark.parametrize("mode", ["backoff", "deferred_backoff"])
+def test_exponential_backoff_asks_more_and_more_rarely_up_to_max_wait(run_dag, start_emulator, mode):
+    app = FaultyEmulator(Options(synthesis_time=5, voice="tone"))
+    start_emulator(app)
+    run = run_dag("waiting", mode, mps_task_id=submit())
+    assert run.tasks == {"wait": ("success", 1)}
+    polls = [moment for action, moment in zip(app.actions, app.arrivals, strict=True) if action.startswith("Describe")]
+    gaps = [later - sooner for sooner, later in pairwise(polls)]
+    assert len(polls) < 12  # without backoff there would be 16
+    assert max(gaps) < 2  # without max_wait the last would be 2 to 4 seconds

@@ -1,0 +1,119 @@
+"""However it waits, the sensor ends alike: each mode with each outcome and each flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from airflow_provider_mps.hooks.mps import MpsHook
+
+IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]
+"""Run by ``dag.test()``, which starts and ends nothing in a triggerer: there they fall back."""
+IN_A_TRIGGERER = ["deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]
+FLAGS = ["plain", "soft_fail", "never_fail"]
+OUTCOMES = ["success", "fail", "refused", "missing", "timeout"]
+
+
+@dataclass
+class Outcome:
+    state: str
+    tries: int
+    xcom: Any
+    log: str = field(repr=False)
+
+
+@pytest.fixture(scope="module")
+def outcomes(request):
+    """Each mode's run with each flag, made when it is first asked for."""
+    return {}
+
+
+@pytest.fixture
+def outcome_in_one_process(run_dag, emulator, start_emulator, monkeypatch, capfd, outcomes):
+    def outcome(mode: str, flag: str, outcome: str) -> Outcome:
+        if (mode, flag) not in outcomes:
+            hook = MpsHook()
+            conf = configuration(hook.submit_text_to_speech)
+            fast = emulator.connection_uri
+            slow = start_emulator(synthesis_time=600).connection_uri
+            conf["timeout"] = MpsHook().submit_text_to_speech("hello", "voice-1")
+            monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", fast)
+            monkeypatch.setenv("AIRFLOW_CONN_MPS_SLOW", slow)
+            run = run_dag("outcomes", f"{mode}_{flag}", **conf)
+            outcomes[mode, flag] = run, capfd.readouterr().out
+        run, log = outcomes[mode, flag]
+        return Outcome(*run.tasks[outcome], run.xcom(outcome), log)
+
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def outcome_in_a_triggerer(triggerer):
+    """All of them wait at once, in one triggerer."""
+    conf = configuration(triggerer.submit)
+    conf["timeout"] = triggerer.submit_slow("hello", "voice-1")
+    dags = [f"{mode}_{flag}" for mode in IN_A_TRIGGERER for flag in FLAGS]
+    runs = {dag_id: triggerer.api.trigger(dag_id, conf) for dag_id in dags}
+    ended = {dag_id: triggerer.api.wait(dag_id, run_id, timeout=300) for dag_id, run_id in runs.items()}
+
+    def outcome(mode: str, flag: str, outcome: str) -> Outcome:
+        dag_id = f"{mode}_{flag}"
+        state, tries = ended[dag_id][outcome]
+        xcom = triggerer.api.xcom(dag_id, runs[dag_id], outcome) if state == "success" else None
+        return Outcome(state, tries, xcom, triggerer.api.log(dag_id, runs[dag_id], outcome))
+
+    return outcome
+
+
+def configuration(submit):
+    return {
+        "success": submit("hello", "voice-1"),
+        "fail": submit("[fail] hello", "voice-1"),
+        "refused": "no-such-task",
+        "missing": "None",
+    }
+
+
+def assert_it_ended_as_the_contract_says(outcome: Outcome, flag: str, name: str) -> None:
+    if name == "success":
+        assert outcome.state == "success"
+        duration = outcome.xcom["duration"]
+        assert duration > 0
+        assert outcome.xcom["AudioUrl"].startswith("http://127.0.0.1")
+        assert {**outcome.xcom, "TaskId": "", "AudioUrl": ""} == {
+            "TaskId": "",
+            "Status": "success",
+            "AudioUrl": "",
+            "VoiceId": "voice-1",
+            "duration": duration,
+            "ExtInfo": {"duration": duration},
+        }
+    else:
+        assert outcome.state == ("failed" if flag == "plain" else "skipped")
+        assert outcome.xcom is None
+    assert outcome.tries == 1
+    if name in SAID and flag == "plain":
+        assert SAID[name] in outcome.log
+
+
+SAID = {
+    "fail": "failed: ErrorCode 110",
+    "refused": "ResourceNotFound",
+    "missing": "mps_task_id is",
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("mode", IN_ONE_PROCESS)
+def test_every_mode_ends_alike(outcome_in_one_process, mode, flag, outcome):
+    assert_it_ended_as_the_contract_says(outcome_in_one_process(mode, flag, outcome), flag, outcome)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("mode", IN_A_TRIGGERER)
+def test_every_mode_ends_alike_in_a_real_triggerer(outcome_in_a_triggerer, mode, flag, outcome):
+    assert_it_ended_as_the_contract_says(outcome_in_a_triggerer(mode, flag, outcome), flag, outcome)
