@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LONGEST_BACKOFF = 60.0
+LONGEST_BACKOFF = 30.0
 """Seconds that errors alone may hold a task back: what comes up again shall be noticed soon."""
 SPREAD = 0.25
 """Part of an interval by which rescheduled pokes are spread."""

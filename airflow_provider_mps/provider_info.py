@@ -96,6 +96,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": modules("airflow_provider_mps.hooks.mps"),
         "operators": modules("airflow_provider_mps.operators.text_to_speech"),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),
+        "triggers": modules("airflow_provider_mps.triggers.text_to_speech"),
         "connection-types": [
             {
                 "connection-type": "tencent_mps",

@@ -14,9 +14,9 @@ import subprocess
 import sys
 
 CANDIDATES = {
-    "this provider: hook, sensor, operators": (
+    "this provider: hook, sensor, trigger, operators": (
         "import airflow_provider_mps.hooks.mps, airflow_provider_mps.sensors.text_to_speech, "
-        "airflow_provider_mps.operators.text_to_speech"
+        "airflow_provider_mps.triggers.text_to_speech, airflow_provider_mps.operators.text_to_speech"
     ),
     "the same, and the SDK that the first call imports": (
         "import airflow_provider_mps.operators.text_to_speech, airflow_provider_mps.sensors.text_to_speech, "

@@ -10,8 +10,8 @@ import pytest
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.hooks.mps import MpsHook
+from dev.airflow_api import AirflowApi
 from dev.standalone import Standalone
-from tests.airflow_api import AirflowApi
 from tests.faulty_emulator import FaultyEmulator
 
 

@@ -15,6 +15,7 @@ IMPORTS = (
         ("hooks.mps", {"tencentcloud"}),
         ("sensors.text_to_speech", {"tencentcloud"}),
         ("operators.text_to_speech", {"tencentcloud"}),
+        ("triggers.text_to_speech", {"tencentcloud"}),
         ("provider_info", {"tencentcloud", "airflow"}),
         ("emulator.app", {"tencentcloud", "airflow"}),
     ],

@@ -31,7 +31,7 @@ def test_errors_hold_a_task_back_longer_than_its_interval_but_not_for_long(error
 
 def test_errors_in_a_row_hold_back_longer_and_longer():
     waits = [PollInterval(5).after_errors(errors, 1) for errors in range(1, 6)]
-    assert waits == [10, 20, 40, 60, 60]
+    assert waits == [10, 20, 30, 30, 30]
 
 
 @given(chance=CHANCE, throttled=st.booleans(), interval=st.floats(SHORT, 1e6))

@@ -31,7 +31,7 @@ def test_the_connection_form_is_what_airflows_own_schema_asks_for():
     jsonschema.validate(get_provider_info()["connection-types"], types)
 
 
-@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
 def test_every_registered_module_can_be_imported(kind):
     for group in get_provider_info()[kind]:
         for module in group["python-modules"]:

@@ -1,9 +1,26 @@
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    Asset,
+    TaskDeferred,
+    task_group,
+)
 
 from airflow_provider_mps.errors import MpsPermanentError, TextToSpeechTaskFailed
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
+from airflow_provider_mps.triggers.event import event_of
+from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
+from tests.answers import PROCESSING
 from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -71,3 +88,169 @@ def test_a_missing_task_id_fails_before_any_call(connect, task_id):
 
 def test_task_id_connection_and_region_can_be_templated():
     assert set(TextToSpeechTaskSensor.template_fields) == {"mps_task_id", "mps_conn_id", "region"}
+
+
+def deferral(sensor):
+    """Run the sensor until it defers."""
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({"ti": NeverRescheduled()})
+    return deferred.value
+
+
+class NeverRescheduled:
+    def get_first_reschedule_date(self, _):
+        return None
+
+
+def test_a_deferrable_sensor_asks_once_and_then_leaves_the_waiting_to_the_triggerer(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        deferred = deferral(sensor("task-1", deferrable=True, poke_interval=30, timeout=600, region="ap-singapore"))
+        assert len(server.requests) == 1
+    path, arguments = deferred.trigger.serialize()
+    assert path.endswith("TextToSpeechTaskTrigger")
+    now = time.time()
+    assert now - 5 < arguments.pop("asked_at") <= now
+    assert now + 590 < arguments.pop("deadline") <= now + 600
+    assert arguments == {
+        "mps_task_id": "task-1",
+        "mps_conn_id": "mps_default",
+        "region": "ap-singapore",
+        "poll_interval": 30,
+        "exponential_backoff": False,
+        "max_wait": None,
+        "end_from_trigger": False,
+    }
+    assert deferred.timeout == timedelta(seconds=600)
+
+
+def test_what_has_finished_already_is_not_deferred(emulator):
+    task_id = MpsHook().submit_text_to_speech("hello", "voice")
+    waited = sensor(task_id, deferrable=True).execute({"ti": NeverRescheduled()})
+    assert waited["Status"] == "success"
+
+
+def test_backoff_goes_along_to_the_triggerer(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        waiting = sensor("task-1", deferrable=True, exponential_backoff=True, max_wait=timedelta(minutes=10))
+        _, arguments = deferral(waiting).trigger.serialize()
+    assert (arguments["exponential_backoff"], arguments["max_wait"]) == (True, 600)
+
+
+def test_a_throttled_question_is_no_reason_not_to_defer(connect):
+    with ScriptedServer(api_error("RequestLimitExceeded")) as server:
+        connect(server.connection_uri())
+        deferral(sensor("task-1", deferrable=True))
+
+
+def test_airflows_setting_makes_it_deferrable():
+    code = (
+        "from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor as Sensor;"
+        "print(Sensor(task_id='wait', mps_task_id='task-1').deferrable)"
+    )
+    environment = {**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
+def test_a_task_that_finished_just_before_the_timeout_is_not_given_up(emulator):
+    task_id = MpsHook().submit_text_to_speech("hello", "voice")
+    event = event_of(AirflowSensorTimeout("too late"))
+    assert sensor(task_id, deferrable=True).execute_complete({}, event)["Status"] == "success"
+
+
+def test_a_timeout_is_a_timeout_where_the_last_look_sees_no_end(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        with pytest.raises(AirflowSensorTimeout):
+            sensor("task-1", deferrable=True).execute_complete({}, event_of(AirflowSensorTimeout("too late")))
+
+
+def intervals(sensor, count=200):
+    return [sensor._get_next_poke_interval(0, lambda: 0, 1) for _ in range(count)]
+
+
+def test_pokes_that_started_together_drift_apart():
+    waits = intervals(sensor("task-1", poke_interval=60))
+    assert len({round(wait, 3) for wait in waits}) > 100
+    assert 45 <= min(waits) < max(waits) <= 75
+
+
+def test_after_a_throttled_poke_the_next_is_spread_over_twice_the_interval(connect):
+    waiting = sensor("task-1", poke_interval=60)
+    with ScriptedServer(api_error("RequestLimitExceeded"), PROCESSING) as server:
+        connect(server.connection_uri())
+        server.script[:] = [api_error("RequestLimitExceeded")]
+        waiting.poke({})
+        assert 60 <= min(waits := intervals(waiting)) < 75 < max(waits) <= 120
+        server.script[:] = [PROCESSING]
+        waiting.poke({})
+        assert max(intervals(waiting)) <= 75
+
+
+def test_starting_in_the_triggerer_needs_no_worker_and_renders_there():
+    with DAG("dag", schedule=None):
+        waiting = sensor(
+            "{{ dag_run.conf['id'] }}", start_from_trigger=True, end_from_trigger=True, poke_interval=20, timeout=99
+        )
+    assert waiting.deferrable
+    assert waiting.start_from_trigger
+    arguments = waiting.start_trigger_args
+    assert arguments.trigger_kwargs == {
+        "mps_task_id": "{{ dag_run.conf['id'] }}",
+        "mps_conn_id": "mps_default",
+        "region": None,
+        "poll_interval": 20,
+        "exponential_backoff": False,
+        "max_wait": None,
+        "end_from_trigger": True,
+    }
+    assert arguments.timeout == timedelta(seconds=99)
+    assert arguments.next_method == "execute_complete"
+    assert TextToSpeechTaskTrigger(**arguments.trigger_kwargs).end_from_trigger
+
+
+def test_another_tasks_output_is_pulled_as_a_triggerer_can():
+    with DAG("dag", schedule=None):
+        submit = TextToSpeechOperator(task_id="submit", text="hello", voice_id="v")
+        waiting = sensor(submit.output, start_from_trigger=True)
+    template = waiting.start_trigger_args.trigger_kwargs["mps_task_id"]
+    assert template == "{{ ti.xcom_pull(task_ids='submit', key='return_value', map_indexes=-1) }}"
+    assert waiting.upstream_task_ids == {"submit"}
+
+
+def test_off_by_default():
+    assert not sensor("task-1").deferrable
+    assert not sensor("task-1").start_from_trigger
+    assert not sensor("task-1").end_from_trigger
+
+
+def test_what_a_triggerer_cannot_pull_is_started_by_a_worker_and_says_so():
+    with DAG("dag", schedule=None):
+        submit = TextToSpeechOperator(task_id="submit", text="hello", voice_id="v")
+    computed = submit.output.map(lambda task_id: task_id)
+    for mps_task_id in ("{{ ti.xcom_pull('submit') }}", computed):
+        with pytest.warns(UserWarning, match="start_from_trigger of task 'wait' has no effect.*map_indexes=-1"):
+            waiting = sensor(mps_task_id, start_from_trigger=True)
+        assert waiting.deferrable
+        assert not waiting.start_from_trigger
+
+
+def test_in_a_mapped_task_group_a_worker_starts_it_and_it_says_so():
+    @task_group
+    def clip(task_id):
+        waiting.append(sensor(task_id, start_from_trigger=True))
+
+    waiting = []
+    with DAG("dag", schedule=None), pytest.warns(UserWarning, match="mapped task group"):
+        clip.expand(task_id=["task-1", "task-2"])
+    assert not waiting[0].start_from_trigger
+
+
+@pytest.mark.parametrize("arguments", [{"outlets": [Asset("file:///clip.wav")]}, {"do_xcom_push": False}])
+def test_what_a_triggerer_cannot_do_at_the_end_is_left_to_a_worker_and_says_so(arguments):
+    with pytest.warns(UserWarning, match="end_from_trigger of task 'wait' has no effect"):
+        waiting = sensor("task-1", end_from_trigger=True, **arguments)
+    assert waiting.deferrable
+    assert not waiting.end_from_trigger

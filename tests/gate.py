@@ -1,0 +1,51 @@
+"""A way to a server of this machine that can be shut and opened again, always at the same address."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+
+class Gate:
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._connections: list[socket.socket] = []
+        self.port = 0
+
+    def __enter__(self) -> Gate:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def open(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Refuse connections, and break those that there are."""
+        for end in (self._listening, *self._connections):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._connections.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._target_port))
+                self._connections += [client, server]
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=_pump, args=ends, daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
