@@ -58,7 +58,7 @@ CONNECTION_FORM = {
         },
         "requests_per_second": {
             "label": "Requests per second",
-            "description": "Budget of each API call. The documented quota is 20; leave room for other programs.",
+            "description": "What one triggerer asks at most. The documented quota is 20; leave room for others.",
             "schema": {"type": NUMBER, "default": DEFAULT_REQUESTS_PER_SECOND, "minimum": 0.1},
         },
         "timeout": {
