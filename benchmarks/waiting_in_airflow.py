@@ -1,7 +1,7 @@
 """
 Two hundred tasks that take a minute each, waited for by a whole Airflow: rescheduled, deferred, and without a worker.
 
-It is ``airflow standalone`` (LocalExecutor, SQLite) with four workers at most. The emulator runs in this process and
+It is ``airflow standalone`` (LocalExecutor, SQLite) with 16 workers at most. The emulator runs in this process and
 enforces 20 requests/s. Run it with ``python -m benchmarks.waiting_in_airflow``; it takes a quarter of an hour.
 """
 
@@ -25,6 +25,7 @@ from benchmarks.waiting import Counted
 from dev.airflow_api import AirflowApi
 from dev.standalone import Standalone
 
+WORKERS = 16
 SYNTHESIS = (50.0, 70.0)
 IDLE = 30
 """Seconds over which an Airflow is measured that does nothing."""
@@ -80,7 +81,10 @@ def main() -> None:
     counted = Counted(app)
     dags = Path(__file__).parent / "dags"
     with tempfile.TemporaryDirectory(prefix="mps-benchmark-") as home, RunningEmulator(options, counted) as emulator:
-        environment = {"AIRFLOW_CONN_MPS_DEFAULT": emulator.connection_uri}
+        environment = {
+            "AIRFLOW_CONN_MPS_DEFAULT": emulator.connection_uri,
+            "AIRFLOW__CORE__PARALLELISM": str(WORKERS),
+        }
         with Standalone(Path(home), dags=dags, environment=environment) as airflow:
             print(
                 "| mode | succeeded | seconds | CPU, seconds | worker processes | ready to succeeded, mean (longest) "

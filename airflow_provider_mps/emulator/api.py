@@ -158,8 +158,6 @@ def _is_storable(text: str) -> bool:
 
 
 def _read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_BODY:
-        raise RefusalError("RequestSizeLimitExceeded", f"The request has more than {MAX_BODY} bytes.")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusalError("InvalidParameter", "The content type must be application/json.")
     try:

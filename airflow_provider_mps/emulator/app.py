@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mps.emulator.api import (
+    MAX_BODY,
     RefusalError,
     authenticate,
     find_action,
@@ -113,7 +114,7 @@ class _Emulator:
         return Response(json.dumps({"Response": {**answer, "RequestId": request_id}}), media_type="application/json")
 
     async def answer(self, request: Request) -> dict[str, Any]:
-        body = await request.body()
+        body = await _body(request)
         caller = authenticate(request.headers, body, self.keys, time.time())
         name, action = find_action(request.headers, caller.service)
         # Counted by action and region for the one account there is, before the parameters are read.
@@ -183,6 +184,16 @@ class _Emulator:
 
     def link_signature(self, name: str, expires: str) -> str:
         return hmac.digest(self.link_secret, f"{name} {expires}".encode(), "sha256").hex()
+
+
+async def _body(request: Request) -> bytes:
+    """Read no more than a request may have."""
+    body = b""
+    async for block in request.stream():
+        body += block
+        if len(body) > MAX_BODY:
+            raise RefusalError("RequestSizeLimitExceeded", f"The request has more than {MAX_BODY} bytes.")
+    return body
 
 
 def _refusal(status: int, code: str, message: str) -> Response:

@@ -17,6 +17,8 @@ SAMPLE_RATES = (8000, 16000, 22050, 32000, 44100)
 DEFAULT_SAMPLE_RATE = 16000
 SECONDS_PER_CHARACTER = 0.065
 MIN_SECONDS = 0.2
+MAX_TONE = 3600.0
+"""Seconds that a text alone can ask for, however long it is: a tone is made in memory."""
 
 Voice = Literal["auto", "espeak-ng", "tone"]
 
@@ -65,7 +67,7 @@ def _tone(characters: int, style: Style) -> array[int]:
     rate = style.sample_rate
     step = 2 * math.pi * 220 * 2 ** (style.pitch / 12) / rate
     second = array("h", (round(6000 * math.sin(step * i)) for i in range(rate)))
-    frames = round(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters) * rate)
+    frames = round(min(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters), MAX_TONE) * rate)
     whole, rest = divmod(frames, rate)
     return second * whole + second[:rest]
 

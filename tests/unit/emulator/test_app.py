@@ -131,6 +131,15 @@ def test_a_timestamp_that_is_no_number_is_refused(emulator, timestamp):
     assert answer.json()["Response"]["Error"]["Code"] == "MissingParameter"
 
 
+def test_a_request_is_read_no_further_than_its_limit(emulator):
+    def far_too_much():
+        for _ in range(100):
+            yield bytes(1024 * 1024)
+
+    answer = httpx.post(emulator.url, content=far_too_much())
+    assert answer.json()["Response"]["Error"]["Code"] == "RequestSizeLimitExceeded"
+
+
 def test_latency_delays_every_answer(start_emulator):
     client = Client(start_emulator(latency=0.3))
     started = time.monotonic()

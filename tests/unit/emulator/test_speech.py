@@ -50,3 +50,7 @@ def test_asking_for_a_speaker_that_is_not_installed_is_an_error(monkeypatch):
     with pytest.raises(FileNotFoundError, match="espeak-ng"):
         speak("Hello", voice="espeak-ng")
     assert seconds(speak("Hello", voice="auto")) > 0
+
+
+def test_the_longest_text_is_not_more_than_an_hour_of_tone():
+    assert seconds(speak("x" * 10_000_000, style=Style(8000), voice="tone")) == 3600
