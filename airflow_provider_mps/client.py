@@ -16,7 +16,7 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
 from airflow_provider_mps.answer import MAX_BYTES, read_answer
-from airflow_provider_mps.credentials import make_credential
+from airflow_provider_mps.credentials import FreshKeys, make_credential
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsPermanentError, api_error
 from airflow_provider_mps.network_errors import to_api_error
 from airflow_provider_mps.redaction import keep_secrets_out_of_sdk_log
@@ -56,15 +56,15 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     """The SDK's asynchronous client, with :meth:`ask` beside its own calls."""
 
+    credential: FreshKeys
     connection: MpsConnection
     """What it was made from."""
 
     async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
         """Do :meth:`Client.ask` in an event loop."""
+        await self.credential.renew()
         # Not compressed, so that the limit on what is read is one on what is kept.
-        headers = {"Accept-Encoding": "identity"}
-        # In a thread, because signing blocks where it must renew temporary keys first.
-        request = await asyncio.to_thread(self._build_req, action, params, headers, {})
+        request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
         request.extensions["timeout"] = self.http_client.timeout.as_dict()
         # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
         async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
@@ -100,7 +100,7 @@ def make_async_client(connection: MpsConnection) -> AsyncClient:
     """
     profile = _profile(connection, connection.endpoint)
     profile.httpProfile.proxy = None
-    client = AsyncClient("mps", API_VERSION, credential_of(connection), connection.region, profile)
+    client = AsyncClient("mps", API_VERSION, FreshKeys(credential_of(connection)), connection.region, profile)
     if connection.proxy:
         # The SDK passes the proxy under a name that httpx 0.28 no longer knows.
         client.http_client = httpx.AsyncClient(timeout=connection.timeout, proxy=connection.proxy)

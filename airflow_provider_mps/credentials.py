@@ -6,6 +6,7 @@ Importing this imports the SDK; hooks do so when the first call is made.
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import threading
 import time
@@ -19,6 +20,7 @@ from tencentcloud.common import credential as sdk
 from tencentcloud.common.exception import TencentCloudSDKException
 
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, api_error, classify
+from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,8 @@ ROLE_DURATION = 7200
 """Seconds that the temporary keys of an assumed role live."""
 RENEW_BEFORE = 300
 """Seconds before their end at which they are renewed: a request in flight must not outlive them."""
+LOOK_AGAIN = 5.0
+"""Seconds after which an event loop asks a credential again whether its keys still do."""
 METADATA_TIMEOUT = 2.0
 """Seconds that a CVM's metadata service, a few hops away, may take."""
 
@@ -166,3 +170,37 @@ class _ChainCredential:
         if not (keys[0] and keys[1]):
             raise api_error(f"{NOT_SENT}.NoRole", "the machine's role gave no keys")
         return keys
+
+
+class FreshKeys:
+    """
+    The keys of a credential for an event loop: renewed in a thread of their own, so that signing never blocks.
+
+    :param source: the credential
+    """
+
+    def __init__(self, source: Credential) -> None:
+        self._source = source
+        self._keys: Keys | None = None
+        self._look_again_at = 0.0
+        self._renewal: asyncio.Future[Keys] | None = None
+
+    def get_credential_info(self) -> Keys:
+        """Return SecretId, SecretKey and token, as :meth:`renew` has found them."""
+        if self._keys is None:
+            raise RuntimeError("renew() comes first")
+        return self._keys
+
+    async def renew(self) -> None:
+        """
+        Have keys that will do for the next request; many who ask at once share one renewal.
+
+        :raises MpsApiError: when there are none for now
+        :raises InvalidMpsConnectionError: when there are none until somebody mends the connection
+        """
+        if self._keys is not None and time.monotonic() < self._look_again_at:
+            return
+        if self._renewal is None or self._renewal.done():
+            self._renewal = in_own_thread(self._source.get_credential_info)
+        self._keys = await asyncio.shield(self._renewal)
+        self._look_again_at = time.monotonic() + LOOK_AGAIN

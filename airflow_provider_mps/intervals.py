@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from airflow_provider_mps.errors import InvalidRequestError
 
 LONGEST_BACKOFF = 30.0
 """Seconds that errors alone may hold a task back: what comes up again shall be noticed soon."""
@@ -10,7 +13,8 @@ SPREAD = 0.25
 """Part of an interval by which rescheduled pokes are spread."""
 SHORT = 10.0
 """Seconds of an interval below which spreading only lengthens it: Airflow fails what it queues again too soon."""
-_MAX_DOUBLINGS = 40
+MAX_DOUBLINGS = 40
+"""Far more than any waiting lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +25,17 @@ class PollInterval:
     :param seconds: between two questions
     :param exponential_backoff: double it with every answer, with jitter, as Airflow's sensors do
     :param max_wait: seconds that doubling never exceeds
+    :raises InvalidRequestError: when one of them is no number of seconds
     """
 
     seconds: float
     exponential_backoff: bool = False
     max_wait: float | None = None
+
+    def __post_init__(self) -> None:
+        for seconds in (self.seconds, 0.0 if self.max_wait is None else self.max_wait):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                raise InvalidRequestError(f"{seconds!r} is no number of seconds to wait between two questions.")
 
     def after_answers(self, answers: int, chance: float) -> float:
         """
@@ -35,7 +45,7 @@ class PollInterval:
         """
         if not self.exponential_backoff:
             return self.seconds
-        wait = self.seconds * 2.0 ** (min(answers, _MAX_DOUBLINGS) - 2) * (1 + chance)
+        wait = self.seconds * 2.0 ** (min(answers, MAX_DOUBLINGS) - 2) * (1 + chance)
         return wait if self.max_wait is None else min(wait, self.max_wait)
 
     def after_errors(self, errors: int, chance: float) -> float:
@@ -44,7 +54,7 @@ class PollInterval:
 
         :param chance: from 0 to 1
         """
-        longest = min(max(self.seconds, 1.0) * 2.0 ** min(errors, _MAX_DOUBLINGS), LONGEST_BACKOFF)
+        longest = min(max(self.seconds, 1.0) * 2.0 ** min(errors, MAX_DOUBLINGS), LONGEST_BACKOFF)
         return self.seconds + chance * max(longest - self.seconds, 0.0)
 
 

@@ -42,10 +42,8 @@ def measure(mode: str, airflow: Standalone, app: Any, counted: Counted) -> dict[
     run_id = api.trigger(mode, {"mps_task_ids": list(ready_at)})
     states = api.wait(mode, run_id, timeout=1800)
     cpu, seconds = _cpu_seconds(airflow) - cpu, time.monotonic() - started
-    path = f"/dags/{mode}/dagRuns/{run_id}/taskInstances"
     ended = {
-        task["task_id"]: datetime.fromisoformat(task["end_date"]).timestamp()
-        for task in api.call("GET", path, params={"limit": WAITING})["task_instances"]
+        task["task_id"]: datetime.fromisoformat(task["end_date"]).timestamp() for task in api.instances(mode, run_id)
     }
     delays = [ended[f"wait_{number:03}"] - ready for number, ready in enumerate(ready_at.values())]
     return {

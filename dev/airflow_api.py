@@ -37,15 +37,22 @@ class AirflowApi:
         run = {"logical_date": None, "conf": conf or {}}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=run)["dag_run_id"])
 
+    def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return what Airflow tells of each task instance."""
+        found: list[dict[str, Any]] = []
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        while page := self.call("GET", path, params={"limit": 100, "offset": len(found)})["task_instances"]:
+            found += page
+        return found
+
     def tasks(self, dag_id: str, run_id: str) -> dict[str, tuple[str | None, int]]:
         """Return state and number of tries of each task instance; mapped ones as ``wait[0]``."""
-        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 200})
         return {
             task["task_id"] + ("" if task["map_index"] < 0 else f"[{task['map_index']}]"): (
                 task["state"],
                 task["try_number"],
             )
-            for task in found["task_instances"]
+            for task in self.instances(dag_id, run_id)
         }
 
     def wait(self, dag_id: str, run_id: str, states: set[str] = FINISHED, timeout: float = 180) -> dict[str, Any]:

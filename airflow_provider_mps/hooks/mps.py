@@ -29,9 +29,10 @@ from airflow_provider_mps.errors import (
     api_error,
     disproves_connection,
 )
+from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tenacity import RetryCallState
 
@@ -90,7 +91,7 @@ class MpsHook(BaseHook):
         async with kept.lock:
             if kept.client is None:
                 connection = await self._alook_up()
-                kept.client = await asyncio.to_thread(_make_async_client, connection)
+                kept.client = await in_own_thread(lambda: _make_async_client(connection))
             return kept.client
 
     async def aclose(self) -> None:
@@ -184,8 +185,14 @@ class MpsHook(BaseHook):
         :param expired: the client's ``credential`` when the refused call was made
         :param error: the refusal, for the log
         """
-        connection = await self._alook_up()
-        await asyncio.to_thread(self._renew, await self.aget_conn(), expired, lambda: connection, error)
+        from airflow_provider_mps.client import credential_of
+        from airflow_provider_mps.credentials import FreshKeys
+
+        client, connection = await self.aget_conn(), await self._alook_up()
+        renewed = await in_own_thread(lambda: FreshKeys(credential_of(connection)))
+        if client.credential is expired:
+            self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
+            client.credential = renewed
 
     # What follows is the one way to the API: each pair differs in nothing but `await`.
 
@@ -196,7 +203,7 @@ class MpsHook(BaseHook):
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
-            self._renew(self.get_conn(), credential, self._look_up, error)
+            self._renew(credential, error)
             return self._call_patiently(call)
 
     async def _acall(self, call: ApiCall[T]) -> T:
@@ -238,20 +245,15 @@ class MpsHook(BaseHook):
         # The cause of an unusable connection may quote the secret that made it so.
         raise failure from None if isinstance(failure, InvalidMpsConnectionError) else error
 
-    def _renew(
-        self,
-        client: Client | AsyncClient,
-        expired: Credential,
-        look_up: Callable[[], MpsConnection],
-        error: MpsApiError,
-    ) -> None:
+    def _renew(self, expired: Credential, error: MpsApiError) -> None:
         """Give the client fresh credentials, unless another call has done so meanwhile."""
         from airflow_provider_mps.client import credential_of
 
+        client = self.get_conn()
         with self._renewing:
             if client.credential is expired:
-                self.log.info("The credentials have expired, trying once with fresh ones: %s", error)
-                client.credential = credential_of(look_up())
+                self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
+                client.credential = credential_of(self._look_up())
 
     def _retries(self, call: ApiCall[Any]) -> dict[str, Any]:
         def repeat(error: BaseException) -> bool:

@@ -19,7 +19,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import spread
+from airflow_provider_mps.intervals import MAX_DOUBLINGS, spread
+from airflow_provider_mps.triggers.event import event_of, finished_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -110,10 +111,15 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._succeed(task))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on where the trigger, or Airflow's own timeout, has ended the waiting."""
+        if next_method == "__fail__" and (next_kwargs or {}).get("error") == "Trigger timeout":
+            timeout = AirflowSensorTimeout(f"Task {self.mps_task_id} was not done when the sensor's timeout ended.")
+            next_method, next_kwargs = "execute_complete", {"event": event_of(timeout)}
+        return super().resume_execution(next_method, next_kwargs, context)
+
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Return what the task tells, or raise why there is nothing to tell, once the trigger has fired."""
-        from airflow_provider_mps.triggers.event import finished_task
-
         try:
             task = finished_task(event)
         except AirflowSensorTimeout:
@@ -136,6 +142,8 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
         if self.deferrable:
             self._defer(self.timeout - run_duration())
         if self.exponential_backoff:
+            # Airflow's own doubling overflows after a thousand pokes.
+            poke_count = min(poke_count, MAX_DOUBLINGS)
             backoff: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
             return backoff
         return spread(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret

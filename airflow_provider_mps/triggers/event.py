@@ -26,10 +26,10 @@ _ERRORS = {
 
 
 class _Unlogged(dict[str, Any]):
-    """A dict whose repr, which the triggerer logs, tells no signed link."""
+    """A dict whose repr, which the triggerer logs, tells no signed link, wherever it may stand."""
 
     def __repr__(self) -> str:
-        return repr({name: value for name, value in self.items() if name != "audio_url"})
+        return repr({name: self[name] for name in ("task_id", "status", "error_code", "message", "request_id")})
 
 
 def event_of(outcome: TextToSpeechTask | AirflowException) -> dict[str, Any]:

@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_mps.api import describe_call
-from airflow_provider_mps.errors import (
-    ErrorClass,
-    InvalidMpsConnectionError,
-    MpsApiError,
-    MpsPermanentError,
-    disproves_connection,
-)
+from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
+from airflow_provider_mps.triggers.consequence import Consequence, consequence
 from airflow_provider_mps.triggers.pace import Pace
+from airflow_provider_mps.triggers.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +33,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TELL_EVERY = 60.0
-"""Seconds between two lines about how the waiting goes."""
 MAX_IN_FLIGHT = 100
 """As many as the HTTP client keeps connections."""
-_UNTIL_CONNECTED = PollInterval(1.0)
+MAX_REFUSALS = 3
+"""Credentials that must be refused in a row before nobody waits any more: those there were, and those read anew."""
+MAX_FAILURES = 15
+"""Tries, some five minutes, before an error that nobody foresaw is taken for one that lasts."""
+LEFT_OVER = 100
+"""Entries of who has left that the line may hold."""
+_BETWEEN_FAILURES = PollInterval(1.0)
 
 
 async def wait_for_task(
@@ -98,17 +98,20 @@ class _Waiting:
 
 
 class _Pollers:
-    """The pollers of one event loop, and the pace of each, which outlives it: the budget is the connection's."""
+    """The pollers of one event loop, and the pace of each quota, which outlives them: a budget is not given twice."""
 
     def __init__(self) -> None:
         self._pollers: dict[tuple[str, str | None], Poller] = {}
-        self._paces: dict[tuple[str, str | None], Pace] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
 
     def poller(self, mps_conn_id: str, region: str | None) -> Poller:
         key = (mps_conn_id, region)
         if key not in self._pollers:
-            pace = self._paces.setdefault(key, Pace(1.0))
-            self._pollers[key] = Poller(MpsHook(mps_conn_id, region), pace, lambda: self._pollers.pop(key))
+            self._pollers[key] = Poller(
+                MpsHook(mps_conn_id, region),
+                pace_of=lambda found: self._paces.setdefault((mps_conn_id, found), Pace(1.0)),
+                retire=lambda: self._pollers.pop(key),
+            )
         return self._pollers[key]
 
 
@@ -126,13 +129,13 @@ class Poller:
     It runs from the first ``add`` to the last ``leave``; whoever comes later needs another one.
 
     :param hook: of the connection
-    :param pace: of the connection
+    :param pace_of: returns the pace of the access region that the connection turns out to have
     :param retire: called once, when nobody may be added any more
     """
 
-    def __init__(self, hook: MpsHook, pace: Pace, retire: Callable[[], object]) -> None:
+    def __init__(self, hook: MpsHook, pace_of: Callable[[str], Pace], retire: Callable[[], object]) -> None:
         self._hook = hook
-        self._pace = pace
+        self._pace_of = pace_of
         self._retire = retire
         self._retired = False
         self._loop = asyncio.get_running_loop()
@@ -140,11 +143,9 @@ class Poller:
         self._line: list[tuple[float, int, _Waiting]] = []
         self._arrivals = itertools.count()
         self._changed = asyncio.Event()
-        self._renewing = asyncio.Lock()
-        self._worked = True
-        """Whether the credentials have, since they were renewed last."""
-        self._told_at = self._loop.time()
-        self._requests = self._throttled = 0
+        self._refused: tuple[Credential, MpsApiError] | None = None
+        self._refused_in_a_row = 0
+        self._report = Report(hook.mps_conn_id, self._loop.time())
         # In a context of its own: it outlives the trigger that happens to be the first, and must not fill its log.
         self._runner = asyncio.create_task(self._run(), name=f"MPS poller {hook.mps_conn_id}", context=Context())
 
@@ -160,19 +161,24 @@ class Poller:
             self._turn_newcomers_away()
             self._runner.cancel()
             await asyncio.wait([self._runner])
+        elif len(self._line) > 2 * len(self._everyone) + LEFT_OVER:
+            self._line = [entry for entry in self._line if entry[2] in self._everyone]
+            heapq.heapify(self._line)
 
     async def _run(self) -> None:
         try:
-            client = await self._connect()
-            budget = self._pace.budget = client.connection.requests_per_second
+            client = await self._client()
+            self._pace = self._pace_of(client.connection.region)
+            self._pace.budget = client.connection.requests_per_second
             # Two seconds' worth: an answer takes a tenth of one, and a server that hangs shall not be piled upon.
-            free = asyncio.Semaphore(min(MAX_IN_FLIGHT, max(2, math.ceil(2 * budget))))
+            free = asyncio.Semaphore(min(MAX_IN_FLIGHT, max(2, math.ceil(2 * self._pace.budget))))
             async with asyncio.TaskGroup() as requests:
                 while True:
                     await free.acquire()
                     waiting = await self._next_due()
+                    client = await self._client()
                     self._pace.sent(self._loop.time())
-                    self._requests += 1
+                    self._report.requests += 1
                     request = requests.create_task(self._ask(waiting, client))
                     request.add_done_callback(lambda _: free.release())
         except asyncio.CancelledError:
@@ -182,17 +188,27 @@ class Poller:
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
             self._end_all(error)
         finally:
-            await self._hook.aclose()
+            with suppress(Exception):
+                await self._hook.aclose()
 
-    async def _connect(self) -> AsyncClient:
+    async def _client(self) -> AsyncClient:
+        """Return the client, with keys that it can sign with; what may pass is waited out, once for everybody."""
         for errors in itertools.count(1):
             try:
-                return await self._hook.aget_conn()
-            except MpsPermanentError:
+                client = await self._hook.aget_conn()
+                if self._refused is not None and self._refused[0] is client.credential:
+                    await self._hook.arenew_credentials(*self._refused)
+                await client.credential.renew()
+            except (InvalidMpsConnectionError, MpsPermanentError):
                 raise
-            except MpsApiError as error:
-                log.warning("Connection '%s' cannot be used yet, still trying: %s", self._hook.mps_conn_id, error)
-                await asyncio.sleep(_UNTIL_CONNECTED.after_errors(errors, random.random()))  # noqa: S311 - no secret
+            except Exception as error:
+                # Connections may come from anywhere and fail in any way, but not for ever.
+                if not isinstance(error, MpsApiError) and errors >= MAX_FAILURES:
+                    raise
+                log.warning("Connection '%s' cannot be used now, still trying: %s", self._hook.mps_conn_id, error)
+                await asyncio.sleep(_BETWEEN_FAILURES.after_errors(errors, random.random()))  # noqa: S311 - no secret
+            else:
+                return client
         raise AssertionError("unreachable")
 
     async def _next_due(self) -> _Waiting:
@@ -201,7 +217,7 @@ class Poller:
             while self._line and self._line[0][2] not in self._everyone:
                 heapq.heappop(self._line)
             now = self._loop.time()
-            self._tell(now)
+            self._report.tell(now, len(self._everyone), self._pace.budget)
             when = max(self._line[0][0], self._pace.next_slot(now)) if self._line else None
             if when is not None and when <= now:
                 return heapq.heappop(self._line)[2]
@@ -213,56 +229,51 @@ class Poller:
     async def _ask(self, waiting: _Waiting, client: AsyncClient) -> None:
         sent_at, credential = self._loop.time(), client.credential
         try:
-            try:
-                task = await self._hook.acall_once(waiting.call)
-            except MpsApiError as error:
-                await self._react(waiting, error, sent_at, client, credential)
-                return
+            task = await self._hook.acall_once(waiting.call)
         except InvalidMpsConnectionError as error:
             self._end_all(error)
-            return
+        except MpsApiError as error:
+            self._react(waiting, error, sent_at, credential)
         except Exception as error:  # noqa: BLE001 - it ends the waiting for this task, not the loop
             _end(waiting, error)
-            return
-        self._worked, waiting.errors = True, 0
-        if task.status is not TaskStatus.PROCESSING:
-            _end(waiting, task)
-            return
-        waiting.answers += 1
-        chance = random.random()  # noqa: S311 - no secret
-        self._line_up(waiting, sent_at + waiting.interval.after_answers(waiting.answers, chance))
-
-    async def _react(
-        self, waiting: _Waiting, error: MpsApiError, sent_at: float, client: AsyncClient, credential: Credential
-    ) -> None:
-        now = self._loop.time()
-        if error.error_class is ErrorClass.THROTTLED:
-            self._throttled += 1
-            self._pace.refused(sent_at, now)
-            self._line_up(waiting, waiting.due)
-        elif error.code.startswith("AuthFailure"):
-            if await self._renew(client, credential, error):
-                self._line_up(waiting, waiting.due)
-            else:
-                self._end_all(error)
-        elif error.error_class is not ErrorClass.PERMANENT:
-            waiting.errors += 1
-            waiting.context.run(log.warning, "MPS could not be asked this time, still waiting: %s", error)
-            self._line_up(waiting, now + waiting.interval.after_errors(waiting.errors, random.random()))  # noqa: S311
-        elif disproves_connection(error.code):
-            self._end_all(error)
         else:
-            _end(waiting, error)
+            if credential is client.credential:
+                self._refused_in_a_row = 0
+            waiting.errors = 0
+            if task.status is TaskStatus.PROCESSING:
+                waiting.answers += 1
+                chance = random.random()  # noqa: S311 - no secret
+                self._line_up(waiting, sent_at + waiting.interval.after_answers(waiting.answers, chance))
+            else:
+                _end(waiting, task)
 
-    async def _renew(self, client: AsyncClient, credential: Credential, error: MpsApiError) -> bool:
-        """Get the credentials anew, once: they may have expired, or been replaced in the connection meanwhile."""
-        async with self._renewing:
-            if client.credential is credential:
-                if not self._worked:
-                    return False
-                await self._hook.arenew_credentials(credential, error)
-                self._worked = False
-        return True
+    def _react(self, waiting: _Waiting, error: MpsApiError, sent_at: float, credential: Credential) -> None:
+        match consequence(error.code):
+            case Consequence.SLOW_DOWN:
+                self._report.throttled += 1
+                self._pace.refused(sent_at, self._loop.time())
+                self._line_up(waiting, waiting.due)
+            case Consequence.RENEW_CREDENTIALS:
+                self._note_refusal(credential, error)
+                self._line_up(waiting, self._loop.time())
+            case Consequence.BACK_OFF:
+                waiting.errors += 1
+                waiting.context.run(log.warning, "MPS could not be asked this time, still waiting: %s", error)
+                chance = random.random()  # noqa: S311 - no secret
+                self._line_up(waiting, self._loop.time() + waiting.interval.after_errors(waiting.errors, chance))
+            case Consequence.END_ALL:
+                self._end_all(error)
+            case Consequence.END:
+                _end(waiting, error)
+
+    def _note_refusal(self, credential: Credential, error: MpsApiError) -> None:
+        """Have the credentials renewed; where several in a row have been refused, they are wrong."""
+        if self._refused is not None and self._refused[0] is credential:
+            return  # one of several that were on their way
+        self._refused = (credential, error)
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= MAX_REFUSALS:
+            self._end_all(error)
 
     def _line_up(self, waiting: _Waiting, due: float) -> None:
         if waiting in self._everyone:
@@ -282,22 +293,6 @@ class Poller:
         if not self._retired:
             self._retired = True
             self._retire()
-
-    def _tell(self, now: float) -> None:
-        seconds = now - self._told_at
-        if seconds < TELL_EVERY:
-            return
-        log.info(
-            "Connection '%s': %s tasks are waiting; in the last %.0f seconds %.1f requests a second of a budget of %g, "
-            "%s of them throttled",
-            self._hook.mps_conn_id,
-            len(self._everyone),
-            seconds,
-            self._requests / seconds,
-            self._pace.budget,
-            self._throttled,
-        )
-        self._told_at, self._requests, self._throttled = now, 0, 0
 
 
 def _end(waiting: _Waiting, outcome: TextToSpeechTask | Exception) -> None:

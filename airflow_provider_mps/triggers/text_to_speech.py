@@ -115,7 +115,8 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)
         first_poll_in = 0.0
         if self.asked_at is not None:
-            first_poll_in = self.asked_at - now + interval.after_answers(1, random.random())  # noqa: S311 - no secret
+            chance = random.random()  # noqa: S311 - no secret
+            first_poll_in = min(self.asked_at - now, 0.0) + interval.after_answers(1, chance)
         try:
             async with asyncio.timeout(None if self.deadline is None else self.deadline - now) as limit:
                 return await wait_for_task(
@@ -129,7 +130,8 @@ class TextToSpeechTaskTrigger(BaseTrigger):
     async def _worker_has_gone(self) -> None:
         """Wait until Airflow has surely seen that the worker which deferred has ended."""
         if self.asked_at is not None and self.task_instance is not None:
-            await asyncio.sleep(self.asked_at + HANDOVER - time.time())
+            # At most so long, whatever the clock of the worker says.
+            await asyncio.sleep(min(self.asked_at - time.time(), 0.0) + HANDOVER)
 
     async def _pushed(self, task: TextToSpeechTask) -> bool:
         """Push what a worker would return; ``False`` where only a worker can."""

@@ -1,7 +1,10 @@
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.intervals import LONGEST_BACKOFF, SHORT, PollInterval, spread
 
 CHANCE = st.floats(0, 1)
@@ -27,6 +30,15 @@ def test_max_wait_is_never_exceeded(answers, chance):
 def test_errors_hold_a_task_back_longer_than_its_interval_but_not_for_long(errors, chance, seconds):
     wait = PollInterval(seconds).after_errors(errors, chance)
     assert seconds <= wait <= max(seconds, LONGEST_BACKOFF)
+
+
+@pytest.mark.parametrize("seconds", [None, "10", timedelta(seconds=10), True, -1, float("nan"), float("inf")])
+def test_what_is_no_number_of_seconds_is_refused(seconds):
+    with pytest.raises(InvalidRequestError, match="no number of seconds"):
+        PollInterval(seconds)
+    if seconds is not None:
+        with pytest.raises(InvalidRequestError, match="no number of seconds"):
+            PollInterval(10, max_wait=seconds)
 
 
 def test_errors_in_a_row_hold_back_longer_and_longer():

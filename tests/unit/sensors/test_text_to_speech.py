@@ -5,10 +5,12 @@ import time
 from datetime import timedelta
 
 import pytest
+from airflow.models.trigger import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     Asset,
     TaskDeferred,
     task_group,
@@ -165,6 +167,24 @@ def test_a_timeout_is_a_timeout_where_the_last_look_sees_no_end(connect):
         connect(server.connection_uri())
         with pytest.raises(AirflowSensorTimeout):
             sensor("task-1", deferrable=True).execute_complete({}, event_of(AirflowSensorTimeout("too late")))
+
+
+def test_airflows_own_timeout_gives_up_nothing_that_is_done_either(emulator, connect):
+    task_id = MpsHook().submit_text_to_speech("hello", "voice")
+    timeout = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    waited = sensor(task_id, deferrable=True).resume_execution(TRIGGER_FAIL_REPR, timeout, {})
+    assert waited["Status"] == "success"
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(task_id, deferrable=True).resume_execution(TRIGGER_FAIL_REPR, timeout, {})
+        with pytest.raises(AirflowSkipException):
+            sensor(task_id, deferrable=True, soft_fail=True).resume_execution(TRIGGER_FAIL_REPR, timeout, {})
+
+
+def test_backoff_outlives_thousands_of_pokes():
+    waiting = sensor("task-1", mode="poke", exponential_backoff=True, max_wait=10)
+    assert [waiting._get_next_poke_interval(0, lambda: 0, count) for count in (1024, 1025, 5000)] == [10, 10, 10]
 
 
 def intervals(sensor, count=200):

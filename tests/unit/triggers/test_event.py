@@ -8,7 +8,7 @@ from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
 from airflow_provider_mps.triggers.event import event_of, finished_task
 
 TASK = TextToSpeechTask(
-    "task-1", TaskStatus.SUCCESS, "https://cos.example/a.wav?sign=SECRET", "voice", {"duration": 1.5}, 0, "ok", "req-1"
+    "task-1", TaskStatus.SUCCESS, "https://cos.example/a.wav?sign=SECRET", "voice", {"link": "SECRET"}, 0, "ok", "req-1"
 )
 
 

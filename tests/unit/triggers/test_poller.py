@@ -20,7 +20,7 @@ from airflow_provider_mps.errors import (
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.triggers import poller
+from airflow_provider_mps.triggers import poller, report
 from airflow_provider_mps.triggers.poller import wait_for_task
 from tests import faulty_emulator
 from tests.answers import PROCESSING
@@ -38,6 +38,14 @@ async def wait_all(*task_ids, interval=FAST, **arguments):
         outcomes = await asyncio.gather(*waits, return_exceptions=True)
     assert_nothing_runs()
     return outcomes
+
+
+async def wait_for_a_while(seconds, *task_ids):
+    waits = [asyncio.create_task(wait_for_task(task_id, FAST)) for task_id in task_ids]
+    await asyncio.sleep(seconds)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
 
 
 def assert_nothing_runs():
@@ -67,8 +75,12 @@ def submit(start_emulator):
 
 @pytest.fixture
 def told(caplog):
-    caplog.set_level(logging.INFO, logger=poller.__name__)
-    return lambda level: [record.message for record in caplog.records if record.levelno == level]
+    caplog.set_level(logging.INFO, logger="airflow_provider_mps.triggers")
+    return lambda level: [
+        record.message
+        for record in caplog.records
+        if record.levelno == level and record.name.startswith("airflow_provider_mps.triggers")
+    ]
 
 
 def test_each_gets_the_task_that_it_waited_for(submit):
@@ -119,15 +131,7 @@ def test_the_quota_is_never_used_up(submit, connect):
 def test_with_more_tasks_than_the_budget_can_ask_at_once_all_take_turns(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri("requests_per_second=40"))
-
-        async def for_a_while():
-            waits = [asyncio.create_task(wait_for_task(name, FAST)) for name in names(25)]
-            await asyncio.sleep(2)
-            for wait in waits:
-                wait.cancel()
-            await asyncio.wait(waits)
-
-        asyncio.run(for_a_while())
+        asyncio.run(wait_for_a_while(2, *names(25)))
         asked = Counter(task_of(request) for request in server.requests)
     assert set(asked) == set(names(25))
     assert max(asked.values()) - min(asked.values()) <= 1
@@ -223,8 +227,27 @@ def test_a_wrong_key_ends_it_for_all_at_once_with_one_warning(connect, told):
     assert "300 stop waiting" in warning
 
 
-def test_a_missing_permission_ends_it_for_all(connect, told):
-    with ScriptedServer(api_error("UnauthorizedOperation")) as server:
+def test_one_refusal_of_the_key_ends_it_for_nobody(connect, told):
+    refusals = [api_error("AuthFailure.SecretIdNotFound")]
+    with ScriptedServer(lambda _: refusals.pop() if refusals else SUCCESS) as server:
+        connect(server.connection_uri())
+        outcomes = asyncio.run(wait_all(*names(20)))
+    assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
+    assert told(logging.WARNING) == []
+
+
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "AuthFailure.UnauthorizedOperation"])
+def test_a_permission_that_is_missing_for_one_task_ends_no_other(connect, code):
+    with ScriptedServer(lambda request: api_error(code) if task_of(request) == "task-0" else SUCCESS) as server:
+        connect(server.connection_uri())
+        refused, *others = asyncio.run(wait_all(*names(10)))
+    assert isinstance(refused, MpsPermanentError)
+    assert "Grant" in str(refused) or code.startswith("AuthFailure")
+    assert {task.status for task in others} == {TaskStatus.SUCCESS}
+
+
+def test_what_is_wrong_with_the_connection_ends_it_for_all(connect, told):
+    with ScriptedServer(api_error("IpNotInWhitelist")) as server:
         connect(server.connection_uri())
         outcomes = asyncio.run(wait_all(*names(20)))
     assert {type(error) for error in outcomes} == {MpsPermanentError}
@@ -293,6 +316,57 @@ def test_temporary_keys_that_end_while_tasks_wait_are_renewed_off_the_event_loop
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
     assert roles == ["token-0", "token-1"]
     assert went_on == [True, True]
+
+
+@pytest.mark.parametrize("when", ["at first", "while tasks wait"])
+def test_a_connection_that_cannot_be_looked_up_for_now_is_waited_for(connect, monkeypatch, told, when):
+    look_up, looks = MpsHook._alook_up, []
+
+    async def stumble(hook):
+        looks.append(hook)
+        if (len(looks) <= 2) if when == "at first" else (len(looks) == 2):
+            raise RuntimeError("the secrets backend is down")
+        return await look_up(hook)
+
+    monkeypatch.setattr(MpsHook, "_alook_up", stumble)
+    refusals = [] if when == "at first" else [api_error("AuthFailure.TokenFailure")]
+    with ScriptedServer(lambda _: refusals.pop() if refusals else SUCCESS) as server:
+        connect(server.connection_uri())
+        outcomes = asyncio.run(wait_all(*names(10)))
+    assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
+    assert all("still trying: the secrets backend is down" in line for line in told(logging.WARNING))
+    assert len(told(logging.WARNING)) == (2 if when == "at first" else 1)
+
+
+def test_a_look_up_that_never_works_is_given_up(monkeypatch):
+    async def stumble(_):
+        raise RuntimeError("the secrets backend is gone")
+
+    monkeypatch.setattr(MpsHook, "_alook_up", stumble)
+    monkeypatch.setattr(poller, "_BETWEEN_FAILURES", PollInterval(0))
+    monkeypatch.setattr(poller, "MAX_FAILURES", 2)
+    outcomes = asyncio.run(wait_all(*names(3)))
+    assert all("is gone" in repr(error) for error in outcomes)
+
+
+def test_keys_that_take_long_to_renew_hold_up_nobody_else(connect):
+    with ScriptedServer(HANG) as sts:
+        connect(sts.connection_uri("timeout=20&role_arn=arn"))
+
+        async def beside():
+            waits = [asyncio.create_task(wait_for_task(name, FAST)) for name in names(30)]
+            while not sts.requests:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(asyncio.to_thread(time.sleep, 0) for _ in range(20)))
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+            assert len(sts.requests) == 1
+
+        started = time.monotonic()
+        asyncio.run(beside())
+        assert time.monotonic() - started < 10  # the loop's end waits for no renewal either
 
 
 def test_a_role_that_cannot_be_assumed_for_now_is_waited_for(connect):
@@ -415,6 +489,59 @@ def test_two_connections_are_asked_apart_each_with_its_own_key(start_emulator, m
     assert wrong.code == "ResourceNotFound"
 
 
+def test_one_region_has_one_budget_whoever_names_it(start_emulator, connect):
+    app = FaultyEmulator(Options(synthesis_time=1.2, voice="tone", rate_limit=24))
+    emulator = start_emulator(app)
+    hook = MpsHook()
+    task_ids = [hook.submit_text_to_speech(f"hello {number}", "voice") for number in range(20)]
+    connect(f"{emulator.connection_uri}&requests_per_second=20")  # region=ap-singapore
+
+    async def both():
+        regions = [None, "ap-singapore"]
+        waits = (wait_for_task(name, FAST, region=regions[number % 2]) for number, name in enumerate(task_ids))
+        await asyncio.gather(*waits)
+
+    asyncio.run(both())
+    assert app.refused == 0
+
+
+@pytest.mark.parametrize("seconds", ["10", float("nan"), -1])
+def test_an_interval_that_is_none_ends_that_waiting_alone(connect, seconds):
+    async def both():
+        waits = wait_for_task("task-0", FAST), wait_with(seconds)
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    async def wait_with(seconds):
+        return await wait_for_task("task-1", PollInterval(seconds))
+
+    with ScriptedServer(SUCCESS) as server:
+        connect(server.connection_uri())
+        task, error = asyncio.run(both())
+    assert task.status is TaskStatus.SUCCESS
+    assert isinstance(error, InvalidRequestError)
+
+
+def test_who_has_left_is_not_remembered(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+
+        async def come_and_go():
+            stays = asyncio.create_task(wait_for_task("task-0", FAST))
+            waits = [asyncio.create_task(wait_for_task("task-1", FAST, first_poll_in=3600)) for _ in range(1000)]
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+            (running,) = poller._pollers_of(asyncio.get_running_loop())._pollers.values()
+            left = len(running._line)
+            stays.cancel()
+            await asyncio.wait([stays])
+            return left
+
+        assert asyncio.run(come_and_go()) <= poller.LEFT_OVER + 2
+
+
 def test_requests_go_through_the_connections_proxy(connect):
     with ScriptedServer(SUCCESS) as proxy:
         connect(f"tencent-mps://id:key@mps.invalid/http?proxy=http%3A%2F%2F127.0.0.1%3A{proxy.port}")
@@ -424,18 +551,10 @@ def test_requests_go_through_the_connections_proxy(connect):
 
 
 def test_now_and_then_the_log_says_how_the_waiting_goes(connect, told, monkeypatch):
-    monkeypatch.setattr(poller, "TELL_EVERY", 0.5)
+    monkeypatch.setattr(report, "TELL_EVERY", 0.5)
     with ScriptedServer(PROCESSING, api_error("RequestLimitExceeded"), PROCESSING) as server:
         connect(server.connection_uri("requests_per_second=20"))
-
-        async def for_a_while():
-            waits = [asyncio.create_task(wait_for_task(name, FAST)) for name in names(3)]
-            await asyncio.sleep(1.4)
-            for wait in waits:
-                wait.cancel()
-            await asyncio.wait(waits)
-
-        asyncio.run(for_a_while())
+        asyncio.run(wait_for_a_while(1.4, *names(3)))
         requests = len(server.requests)
     lines = told(logging.INFO)
     assert 1 <= len(lines) <= 2 < requests

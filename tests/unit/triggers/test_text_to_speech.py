@@ -141,6 +141,17 @@ def test_after_a_restart_it_asks_at_once(connect, monkeypatch):
     assert max(first_polls) <= 0
 
 
+def test_a_clock_that_runs_ahead_delays_by_one_interval_at_most(connect):
+    with ScriptedServer(SUCCESS) as server:
+        connect(server.connection_uri())
+        the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=0.2, asked_at=time.time() + 3600))
+
+
+def test_an_interval_that_is_none_is_told_to_the_worker():
+    with pytest.raises(InvalidRequestError, match="no number of seconds"):
+        finished_task(the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval="soon")))
+
+
 def test_it_does_not_fire_before_airflow_has_seen_the_worker_go(connect, monkeypatch):
     monkeypatch.setattr(text_to_speech, "HANDOVER", 1.0)
     with ScriptedServer(SUCCESS) as server:

@@ -1,0 +1,45 @@
+"""What blocks, done beside an event loop and beside the threads that everything else in it shares."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def in_own_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """
+    Do what blocks without the executor that everything else in the event loop shares, and which its end waits for.
+
+    :param function: called in a new thread
+    :return: its result, or what it raised
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(cast("T", result))
+        else:
+            future.set_exception(error)
+            future.exception()  # so that nobody complains where everybody has left
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as caught:  # noqa: BLE001 - it is raised where the result is awaited
+            error = caught
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, name="mps-blocking-call", daemon=True).start()
+    return future
