@@ -168,13 +168,13 @@ def test_a_token_that_belongs_to_the_key_must_come_with_it(start_emulator):
 
 
 def test_an_assumed_role_has_keys_that_work_with_their_token_until_they_end(client):
-    role = {"RoleArn": "qcs::cam::uin/1:roleName/a", "RoleSessionName": "me", "DurationSeconds": 1}
+    role = {"RoleArn": "qcs::cam::uin/1:roleName/a", "RoleSessionName": "me", "DurationSeconds": 2}
     changes = {"service": "sts", "headers": {"x-tc-version": "2018-08-13"}}
     keys = client.call("AssumeRole", role, **changes)["Credentials"]
     temporary = {"secret_id": keys["TmpSecretId"], "key": keys["TmpSecretKey"]}
     assert client.code(**temporary) == "AuthFailure.TokenFailure"
     assert client.code(**temporary, headers={"x-tc-token": keys["Token"]}) is None
-    time.sleep(1.1)
+    time.sleep(2.1)
     assert client.code(**temporary, headers={"x-tc-token": keys["Token"]}) == "AuthFailure.TokenFailure"
 
 
