@@ -167,29 +167,33 @@ class Poller:
 
     async def _run(self) -> None:
         try:
+            async with asyncio.TaskGroup() as requests:
+                await self._ask_in_turn(requests)
+        except asyncio.CancelledError:
+            for waiting in self._everyone:
+                waiting.outcome.cancel()  # somebody ends all tasks of this event loop
+            raise
+        finally:
+            with suppress(Exception):
+                await self._hook.aclose()
+
+    async def _ask_in_turn(self, requests: asyncio.TaskGroup) -> None:
+        try:
             client = await self._client()
             self._pace = self._pace_of(client.connection.region)
             self._pace.budget = client.connection.requests_per_second
             # Two seconds' worth: an answer takes a tenth of one, and a server that hangs shall not be piled upon.
             free = asyncio.Semaphore(min(MAX_IN_FLIGHT, max(2, math.ceil(2 * self._pace.budget))))
-            async with asyncio.TaskGroup() as requests:
-                while True:
-                    await free.acquire()
-                    waiting = await self._next_due()
-                    client = await self._client()
-                    self._pace.sent(self._loop.time())
-                    self._report.requests += 1
-                    request = requests.create_task(self._ask(waiting, client))
-                    request.add_done_callback(lambda _: free.release())
-        except asyncio.CancelledError:
-            for waiting in self._everyone:
-                waiting.outcome.cancel()  # somebody ends all tasks of this event loop
-            raise
+            while True:
+                await free.acquire()
+                waiting = await self._next_due()
+                client = await self._client()
+                self._pace.sent(self._loop.time())
+                self._report.requests += 1
+                request = requests.create_task(self._ask(waiting, client))
+                request.add_done_callback(lambda _: free.release())
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
             self._end_all(error)
-        finally:
-            with suppress(Exception):
-                await self._hook.aclose()
 
     async def _client(self) -> AsyncClient:
         """Return the client, with keys that it can sign with; what may pass is waited out, once for everybody."""

@@ -9,8 +9,8 @@ import pytest
 
 from airflow_provider_mps.hooks.mps import MpsHook
 
-IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]
-"""Run by ``dag.test()``, which starts and ends nothing in a triggerer: there they fall back."""
+IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "without_a_worker"]
+"""Run by ``dag.test()``, which starts and ends nothing in a triggerer: there the last one falls back."""
 IN_A_TRIGGERER = ["deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]
 FLAGS = ["plain", "soft_fail", "never_fail"]
 OUTCOMES = ["success", "fail", "refused", "missing", "timeout"]

@@ -318,6 +318,23 @@ def test_temporary_keys_that_end_while_tasks_wait_are_renewed_off_the_event_loop
     assert went_on == [True, True]
 
 
+def test_a_key_that_is_refused_after_its_connection_was_deleted_says_that_it_is_gone(connect, monkeypatch):
+    look_up, looks = MpsHook._alook_up, []
+
+    async def only_once(hook):
+        looks.append(hook)
+        if len(looks) > 1:
+            raise hook._no_connection()
+        return await look_up(hook)
+
+    monkeypatch.setattr(MpsHook, "_alook_up", only_once)
+    with ScriptedServer(api_error("AuthFailure.SecretIdNotFound")) as server:
+        connect(server.connection_uri())
+        outcomes = asyncio.run(wait_all(*names(10)))
+    assert {type(error) for error in outcomes} == {InvalidMpsConnectionError}
+    assert "does not exist" in str(outcomes[0])
+
+
 @pytest.mark.parametrize("when", ["at first", "while tasks wait"])
 def test_a_connection_that_cannot_be_looked_up_for_now_is_waited_for(connect, monkeypatch, told, when):
     look_up, looks = MpsHook._alook_up, []
