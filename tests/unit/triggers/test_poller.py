@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from contextvars import ContextVar
 
 import pytest
 
@@ -200,6 +201,53 @@ def test_an_error_that_may_pass_holds_back_that_task_alone_and_is_told(connect, 
     assert "still waiting" in warning
 
 
+def test_an_answer_ends_the_row_of_errors(connect, monkeypatch):
+    rows, after_errors = [], PollInterval.after_errors
+
+    def note(interval, errors, chance):
+        rows.append(errors)
+        return min(after_errors(interval, errors, chance), 0.1)
+
+    monkeypatch.setattr(PollInterval, "after_errors", note)
+    fault = api_error("InternalError")
+    with ScriptedServer(fault, fault, PROCESSING, fault, SUCCESS) as server:
+        connect(server.connection_uri())
+        asyncio.run(wait_all("task-1"))
+    assert rows == [1, 2, 1]
+
+
+def test_what_is_said_of_a_task_is_said_in_its_own_log(connect, monkeypatch):
+    monkeypatch.setattr(report, "TELL_EVERY", 0.0)
+    trigger = ContextVar("trigger", default=None)
+    said = []
+
+    class InContext(logging.Handler):
+        def emit(self, record):
+            said.append((record.levelno, trigger.get(), record.getMessage()))
+
+    async def wait_as(name):
+        trigger.set(name)
+        await wait_for_task(name, FAST)
+
+    async def both():
+        await asyncio.gather(wait_as("task-0"), wait_as("task-1"))
+
+    handler, logger = InContext(logging.INFO), logging.getLogger("airflow_provider_mps.triggers")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    logger.addHandler(handler)
+    faults = [api_error("InternalError")]
+    try:
+        with ScriptedServer(
+            lambda request: faults.pop() if task_of(request) == "task-1" and faults else SUCCESS
+        ) as server:
+            connect(server.connection_uri())
+            asyncio.run(both())
+    finally:
+        logger.removeHandler(handler)
+    assert [name for level, name, _ in said if level == logging.WARNING] == ["task-1"]
+    assert {name for level, name, _ in said if level == logging.INFO} == {None}
+
+
 def test_answers_that_never_come_are_waited_out(connect, told):
     with ScriptedServer(HANG, HANG, HANG, SUCCESS) as server:
         connect(server.connection_uri("timeout=0.5"))
@@ -316,6 +364,16 @@ def test_temporary_keys_that_end_while_tasks_wait_are_renewed_off_the_event_loop
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
     assert roles == ["token-0", "token-1"]
     assert went_on == [True, True]
+
+
+def test_keys_may_end_again_and_again_as_long_as_the_new_ones_work(connect, told):
+    answers = [PROCESSING, api_error("AuthFailure.TokenFailure")] * 6
+    with ScriptedServer(*answers, SUCCESS) as server:
+        connect(server.connection_uri())
+        (task,) = asyncio.run(wait_all("task-1"))
+        assert len(server.requests) == 13
+    assert task.status is TaskStatus.SUCCESS
+    assert told(logging.WARNING) == []
 
 
 def test_a_key_that_is_refused_after_its_connection_was_deleted_says_that_it_is_gone(connect, monkeypatch):
