@@ -1,3 +1,4 @@
+import asyncio
 import time
 import traceback
 
@@ -5,7 +6,7 @@ import pytest
 from tencentcloud.common.profile.http_profile import HttpProfile
 
 from airflow_provider_mps.connection import MpsConnection
-from airflow_provider_mps.credentials import RENEW_BEFORE, AssumedRole, make_credential
+from airflow_provider_mps.credentials import RENEW_BEFORE, AssumedRole, FreshKeys, make_credential
 from airflow_provider_mps.errors import ErrorClass, InvalidMpsConnectionError, MpsApiError
 from tests.scripted_server import Reply, ScriptedServer, api_error, json_reply
 
@@ -140,3 +141,70 @@ def test_keys_that_live_shorter_than_their_renewal_takes_are_not_asked_for_at_ev
 def role_answer(seconds, secret_id="tmp-id"):
     keys = {"TmpSecretId": secret_id, "TmpSecretKey": "tmp-key", "Token": "tmp-token"}
     return {"Credentials": keys, "ExpiredTime": time.time() + seconds}
+
+
+class Source:
+    """A credential that counts how often it is asked, and blocks a little."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    def get_credential_info(self):
+        self.asked += 1
+        time.sleep(0.05)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_an_event_loop_keeps_keys_for_a_while():
+    source = Source(("id", "key", None))
+
+    async def use():
+        keys = FreshKeys(source)
+        for _ in range(5):
+            await keys.renew()
+        return keys.get_credential_info()
+
+    assert asyncio.run(use()) == ("id", "key", None)
+    assert source.asked == 1
+
+
+def test_an_event_loop_looks_again_for_keys_that_may_have_ended(monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.credentials.LOOK_AGAIN", 0.0)
+
+    async def use():
+        keys = FreshKeys(Source(("old", "key", None), ("new", "key", None)))
+        await keys.renew()
+        await keys.renew()
+        return keys.get_credential_info()
+
+    assert asyncio.run(use())[0] == "new"
+
+
+def test_many_who_need_keys_at_once_share_one_renewal():
+    source = Source(("id", "key", None))
+
+    async def use():
+        keys = FreshKeys(source)
+        await asyncio.gather(*(keys.renew() for _ in range(20)))
+
+    asyncio.run(use())
+    assert source.asked == 1
+
+
+def test_a_renewal_that_failed_is_told_to_all_who_waited_and_tried_again():
+    source = Source(MpsApiError("InternalError", "not now"), ("id", "key", None))
+
+    async def use():
+        keys = FreshKeys(source)
+        failures = await asyncio.gather(*(keys.renew() for _ in range(3)), return_exceptions=True)
+        await keys.renew()
+        return failures, keys.get_credential_info()
+
+    failures, keys = asyncio.run(use())
+    assert [failure.message for failure in failures] == ["not now"] * 3
+    assert keys == ("id", "key", None)
+    assert source.asked == 2

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections import Counter
 from contextvars import ContextVar
 
@@ -271,6 +272,7 @@ def test_a_wrong_key_ends_it_for_all_at_once_with_one_warning(connect, told):
         assert len(server.requests) < 100
     assert {type(error) for error in outcomes} == {MpsPermanentError}
     assert all("Check Password (SecretKey)" in str(error) for error in outcomes)
+    assert len(traceback.extract_tb(outcomes[-1].__traceback__)) < 10  # it does not grow with each who raises it
     (warning,) = told(logging.WARNING)
     assert "300 stop waiting" in warning
 

@@ -90,6 +90,13 @@ def test_it_waits_until_the_task_has_finished(connect):
         assert len(server.requests) == 3
 
 
+def test_it_asks_in_its_region_with_its_connection(monkeypatch):
+    with ScriptedServer(SUCCESS) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_MY_MPS", server.connection_uri())
+        the_event_of(TextToSpeechTaskTrigger("task-1", "my_mps", "ap-singapore"))
+        assert server.requests[0].headers["x-tc-region"] == "ap-singapore"
+
+
 def test_what_waiting_cannot_mend_is_told_to_the_worker(connect):
     with ScriptedServer(api_error("UnauthorizedOperation")) as server:
         connect(server.connection_uri())

@@ -1,0 +1,48 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from airflow_provider_mps.own_thread import in_own_thread
+
+
+def test_it_returns_what_the_function_returns():
+    async def use():
+        return await in_own_thread(lambda: threading.current_thread().name)
+
+    assert asyncio.run(use()) == "mps-blocking-call"
+
+
+def test_it_raises_what_the_function_raises():
+    async def use():
+        return await in_own_thread(lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(use())
+
+
+def test_it_takes_no_thread_from_the_executor_that_everybody_shares():
+    blocked = threading.Event()
+
+    async def use():
+        waiting = [in_own_thread(lambda: blocked.wait(20)) for _ in range(50)]
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(blocked.set)
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(use()) == [True] * 50
+
+
+def test_the_end_of_the_loop_does_not_wait_for_it():
+    blocked = threading.Event()
+
+    async def use():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await in_own_thread(lambda: blocked.wait(20))
+
+    started = time.monotonic()
+    asyncio.run(use())
+    assert time.monotonic() - started < 10
+    blocked.set()
