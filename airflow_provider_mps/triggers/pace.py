@@ -11,8 +11,8 @@ FLOOR = 0.1
 """Part of the budget below which the rate does not fall: somebody must notice that it is calm again."""
 RECOVERY = 120.0
 """Seconds of calm in which the rate would climb from nothing to the budget."""
-WINDOW = 1.0
-"""Seconds; no window of this length holds more requests than the budget."""
+WINDOW = 1.02
+"""Seconds that a second lasts here: requests that take differently long to the server shall not meet in one of its."""
 
 
 class Pace:
@@ -46,12 +46,12 @@ class Pace:
 
     def next_slot(self, now: float) -> float:
         """Return the earliest moment at which the next request may be sent."""
-        earliest = self._slot + 1 / self.rate(now)
+        earliest = self._slot + WINDOW / self.rate(now)
         return max(earliest, self._sent[0] + WINDOW) if len(self._sent) == self._sent.maxlen else earliest
 
     def sent(self, now: float) -> None:
         """Take note of a request that is sent at ``now``."""
-        gap = 1 / self.rate(now)
+        gap = WINDOW / self.rate(now)
         slot = self._slot + gap
         # What comes a little late keeps its place in the row, so that lateness does not add up; idle time is not saved.
         self._slot = slot if now - slot < gap else now
