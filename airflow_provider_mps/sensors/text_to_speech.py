@@ -149,7 +149,7 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
         return spread(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret
 
     def _defer(self, seconds_left: float) -> NoReturn:
-        from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
+        from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
 
         now = time.time()
         self.defer(
@@ -160,7 +160,8 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
                 deadline=now + seconds_left,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+            # It, too, must not queue the task again before the worker has gone.
+            timeout=timedelta(seconds=max(self.timeout, HANDOVER)),
         )
 
     def _trigger_arguments(self) -> dict[str, Any]:

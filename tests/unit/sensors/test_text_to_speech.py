@@ -21,7 +21,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.triggers.event import event_of
-from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
+from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
 from tests.answers import PROCESSING
 from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
 
@@ -124,6 +124,14 @@ def test_a_deferrable_sensor_asks_once_and_then_leaves_the_waiting_to_the_trigge
         "end_from_trigger": False,
     }
     assert deferred.timeout == timedelta(seconds=600)
+
+
+def test_airflows_own_timeout_does_not_come_before_the_worker_has_gone(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        deferred = deferral(sensor("task-1", deferrable=True, timeout=2))
+    assert deferred.timeout == timedelta(seconds=HANDOVER)
+    assert deferred.trigger.deadline <= time.time() + 2
 
 
 def test_what_has_finished_already_is_not_deferred(emulator):
