@@ -237,7 +237,7 @@ class Poller:
         except InvalidMpsConnectionError as error:
             self._end_all(error)
         except MpsApiError as error:
-            self._react(waiting, error, sent_at, credential)
+            self._react(waiting, error, sent_at, client, credential)
         except Exception as error:  # noqa: BLE001 - it ends the waiting for this task, not the loop
             _end(waiting, error)
         else:
@@ -251,14 +251,17 @@ class Poller:
             else:
                 _end(waiting, task)
 
-    def _react(self, waiting: _Waiting, error: MpsApiError, sent_at: float, credential: Credential) -> None:
+    def _react(
+        self, waiting: _Waiting, error: MpsApiError, sent_at: float, client: AsyncClient, credential: Credential
+    ) -> None:
         match consequence(error.code):
             case Consequence.SLOW_DOWN:
                 self._report.throttled += 1
                 self._pace.refused(sent_at, self._loop.time())
                 self._line_up(waiting, waiting.due)
             case Consequence.RENEW_CREDENTIALS:
-                self._note_refusal(credential, error)
+                if credential is client.credential:  # one that was on its way is of keys already replaced
+                    self._note_refusal(credential, error)
                 self._line_up(waiting, self._loop.time())
             case Consequence.BACK_OFF:
                 waiting.errors += 1
@@ -273,7 +276,7 @@ class Poller:
     def _note_refusal(self, credential: Credential, error: MpsApiError) -> None:
         """Have the credentials renewed; where several in a row have been refused, they are wrong."""
         if self._refused is not None and self._refused[0] is credential:
-            return  # one of several that were on their way
+            return  # it is noted, and will be renewed before the next request
         self._refused = (credential, error)
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= MAX_REFUSALS:

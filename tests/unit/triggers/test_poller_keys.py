@@ -1,6 +1,7 @@
 """The shared poll loop: keys that are wrong, end, or cannot be had for now."""
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -201,3 +202,23 @@ def test_a_role_that_cannot_be_assumed_for_now_is_waited_for(connect):
         connect(server.connection_uri("role_arn=arn"))
         outcomes = asyncio.run(wait_all(*names(3)))
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
+
+
+def test_a_late_refusal_of_keys_that_were_replaced_is_no_further_one(connect, told):
+    numbers, fourth = itertools.count(1), threading.Event()
+
+    def serve(_):
+        number = next(numbers)
+        if number == 1:
+            fourth.wait(10)
+        if number <= 3:
+            return api_error("AuthFailure.TokenFailure")
+        fourth.set()
+        time.sleep(0.5)  # until the first has been refused, too
+        return SUCCESS
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri("timeout=20&requests_per_second=10"))
+        outcomes = asyncio.run(wait_all(*names(2)))
+    assert {getattr(outcome, "status", outcome) for outcome in outcomes} == {TaskStatus.SUCCESS}
+    assert told(logging.WARNING) == []
