@@ -12,6 +12,7 @@ from typing import TypeVar
 import uvicorn
 
 from airflow_provider_mps.emulator.app import Options, make_app
+from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.emulator.server import bind, connection_uri
 from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
 
@@ -70,6 +71,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=defaults.voice,
         help="who speaks; auto takes espeak-ng where it is installed, and a tone where not",
     )
+    add(
+        "--audio-fault",
+        type=_audio_fault,
+        action="append",
+        default=[],
+        dest="audio_faults",
+        metavar="KIND[:TIMES]",
+        help="what TIMES downloads of each audio meet: once, a number of times or always; given again, it comes after "
+        f"those before it. KIND is one of: {', '.join(FaultKind)}",
+    )
     return parser.parse_args(arguments)
 
 
@@ -85,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         secret_key=given.secret_key,
         token=given.token,
         voice=given.voice,
+        audio_faults=tuple(given.audio_faults),
     )
     if options.voice == "espeak-ng" and shutil.which("espeak-ng") is None:
         raise SystemExit("espeak-ng is not installed. Install Debian's espeak-ng, or use --voice tone.")
@@ -139,6 +151,13 @@ def _number(kind: type[N], text: str) -> N:
         return kind(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+
+
+def _audio_fault(text: str) -> AudioFault:
+    try:
+        return AudioFault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _credential(text: str) -> str:

@@ -15,10 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from airflow_provider_mps.emulator.api import (
@@ -29,15 +28,27 @@ from airflow_provider_mps.emulator.api import (
     read_parameters,
     read_style,
 )
+from airflow_provider_mps.emulator.connection import App
+from airflow_provider_mps.emulator.faults import FaultKind, FaultSequence
 from airflow_provider_mps.emulator.keys import Key, KeyRing
 from airflow_provider_mps.emulator.rate_limit import RateLimit
+from airflow_provider_mps.emulator.storage import (
+    AUDIO_PATH,
+    MOVED_PATH,
+    AudioAnswer,
+    can_meet,
+    faulty_answer,
+    refusal,
+)
 from airflow_provider_mps.emulator.tasks import Status, TaskBook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from starlette.applications import Starlette
     from starlette.requests import Request
 
+    from airflow_provider_mps.emulator.faults import AudioFault
     from airflow_provider_mps.emulator.speech import Voice
     from airflow_provider_mps.emulator.tasks import Task
 
@@ -63,6 +74,8 @@ class Options:
     secret_key: str = "emulator-key"  # noqa: S105 - a local server's, printed when it starts
     token: str | None = None
     voice: Voice = "auto"
+    audio_faults: tuple[AudioFault, ...] = ()
+    """What downloads of each audio meet, one after the other."""
 
 
 def make_app(options: Options | None = None) -> Starlette:
@@ -76,10 +89,10 @@ def make_app(options: Options | None = None) -> Starlette:
         with folder, emulator.tasks:
             yield
 
-    app = Starlette(
+    app = App(
         routes=[
             Route("/", emulator.api, methods=["POST"]),
-            Route("/async_dubbing/{name}.wav", emulator.serve_audio, methods=["GET", "HEAD"]),
+            *(Route(path, emulator.serve_audio, methods=["GET", "HEAD"]) for path in (AUDIO_PATH, MOVED_PATH)),
         ],
         lifespan=lifespan,
     )
@@ -93,6 +106,7 @@ class _Emulator:
         self.keys = KeyRing(Key(options.secret_id, options.secret_key, options.token))
         self.limit = RateLimit(options.rate_limit)
         self.tasks = TaskBook(folder, options.synthesis_time, options.voice)
+        self.faults = FaultSequence(options.audio_faults)
         self.link_secret = secrets.token_bytes(32)
         self.calls: dict[str, Callable[[Request, dict[str, Any]], dict[str, Any]]] = {
             "TextToSpeechAsync": self.submit,
@@ -164,23 +178,24 @@ class _Emulator:
         expires = request.query_params.get("expires", "")
         given, expected = request.query_params.get("sign", ""), self.link_signature(name, expires)
         if not hmac.compare_digest(given.encode(), expected.encode()):
-            return _refusal(403, "AccessDenied", "The link is not signed by this server.")
+            return refusal(403, "AccessDenied", "The link is not signed by this server.")
         if float(expires) < time.time():
-            return _refusal(403, "AccessDenied", "Request has expired")
+            return refusal(403, "AccessDenied", "Request has expired")
         task = self.tasks.find(name)
         if task is None or self.tasks.status(task) is not Status.SUCCESS:
-            return _refusal(404, "NoSuchKey", "The specified key does not exist.")
-        audio = self.tasks.audio(task)
-        # FileResponse adds Content-Length and Accept-Ranges, and answers Range and If-Range.
-        return FileResponse(
-            audio.path,
-            media_type="audio/wav",
-            headers={"ETag": f'"{audio.crc64:016x}"', "x-cos-hash-crc64ecma": str(audio.crc64)},
-        )
+            return refusal(404, "NoSuchKey", "The specified key does not exist.")
+        audio, fault = self.tasks.audio(task), self.faults.next_for(name)
+        if fault is None or not can_meet(fault, request):
+            return AudioAnswer(audio)
+        self.faults.count(name)
+        log.info("the audio of task %s meets the fault %s", task.task_id, fault)
+        if fault is FaultKind.REPLACE:
+            await run_in_threadpool(self.tasks.replace_audio, task)
+        return faulty_answer(fault, audio, request)
 
     def link(self, task: Task) -> str:
         expires = f"{time.time() + self.options.link_lifetime:.3f}"
-        return f"/async_dubbing/{task.name}.wav?expires={expires}&sign={self.link_signature(task.name, expires)}"
+        return f"{AUDIO_PATH.format(name=task.name)}?expires={expires}&sign={self.link_signature(task.name, expires)}"
 
     def link_signature(self, name: str, expires: str) -> str:
         return hmac.digest(self.link_secret, f"{name} {expires}".encode(), "sha256").hex()
@@ -194,9 +209,3 @@ async def _body(request: Request) -> bytes:
         if len(body) > MAX_BODY:
             raise RefusalError("RequestSizeLimitExceeded", f"The request has more than {MAX_BODY} bytes.")
     return body
-
-
-def _refusal(status: int, code: str, message: str) -> Response:
-    """Word a refusal as COS does, in XML."""
-    xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    return Response(xml, status, media_type="application/xml")

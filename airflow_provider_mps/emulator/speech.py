@@ -57,19 +57,37 @@ def speak(text: str, language: str | None = None, style: Style | None = None, vo
     return _wav(samples, style.sample_rate)
 
 
-def seconds(wav: bytes) -> float:
+def write_tone(path: Path, duration: float, style: Style) -> None:
+    """
+    Write a tone as a WAV, second by second: it may be longer than memory holds.
+
+    :param duration: seconds; that of ``style`` does not count
+    """
+    second = _second_of_tone(style).tobytes()
+    with wave.open(str(path), "wb") as audio:
+        _describe(audio, style.sample_rate)
+        whole, rest = divmod(round(duration * style.sample_rate), style.sample_rate)
+        for _ in range(whole):
+            audio.writeframes(second)
+        audio.writeframes(second[: 2 * rest])
+
+
+def seconds(wav: bytes | Path) -> float:
     """Return the length of a WAV in seconds."""
-    with wave.open(io.BytesIO(wav)) as audio:
+    with wave.open(str(wav) if isinstance(wav, Path) else io.BytesIO(wav), "rb") as audio:
         return int(audio.getnframes()) / int(audio.getframerate())
 
 
 def _tone(characters: int, style: Style) -> array[int]:
-    rate = style.sample_rate
-    step = 2 * math.pi * 220 * 2 ** (style.pitch / 12) / rate
-    second = array("h", (round(6000 * math.sin(step * i)) for i in range(rate)))
-    frames = round(min(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters), MAX_TONE) * rate)
-    whole, rest = divmod(frames, rate)
+    second = _second_of_tone(style)
+    frames = round(min(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters), MAX_TONE) * style.sample_rate)
+    whole, rest = divmod(frames, style.sample_rate)
     return second * whole + second[:rest]
+
+
+def _second_of_tone(style: Style) -> array[int]:
+    step = 2 * math.pi * 220 * 2 ** (style.pitch / 12) / style.sample_rate
+    return array("h", (round(6000 * math.sin(step * i)) for i in range(style.sample_rate)))
 
 
 def _espeak(program: str, text: str, language: str | None, style: Style) -> array[int]:
@@ -103,8 +121,12 @@ def _resample(samples: array[int], rate: int, wanted: int) -> array[int]:
 def _wav(samples: array[int], rate: int) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as audio:
-        audio.setnchannels(1)
-        audio.setsampwidth(2)
-        audio.setframerate(rate)
+        _describe(audio, rate)
         audio.writeframes(samples.tobytes())
     return buffer.getvalue()
+
+
+def _describe(audio: wave.Wave_write, rate: int) -> None:
+    audio.setnchannels(1)
+    audio.setsampwidth(2)
+    audio.setframerate(rate)

@@ -6,24 +6,25 @@ import random
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+import wave
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fastcrc import crc64
 
-from airflow_provider_mps.emulator.speech import seconds, speak
+from airflow_provider_mps.emulator.speech import Style, seconds, speak, write_tone
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
     from pathlib import Path
 
-    from airflow_provider_mps.emulator.speech import Style, Voice
+    from airflow_provider_mps.emulator.speech import Voice
 
 FAIL_PREFIX = "[fail]"
 """A text that begins with this fails, so that users can rehearse failure."""
 ACCOUNT = "1300000000"
+_BLOCK = 1024 * 1024
 
 
 class Status(StrEnum):
@@ -60,6 +61,18 @@ class Audio:
     duration: float
     """Seconds."""
     crc64: int
+
+    @classmethod
+    def of(cls, path: Path) -> Audio:
+        """Measure a file, of any size; what is no WAV lasts 0 seconds."""
+        crc = 0
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                crc = crc64.xz(block, crc)
+        try:
+            return cls(path, seconds(path), crc)
+        except (wave.Error, EOFError):
+            return cls(path, 0.0, crc)
 
 
 class TaskBook:
@@ -103,6 +116,22 @@ class TaskBook:
             wait([audio])
         return task
 
+    def add(self, audio: bytes | Path, voice_id: str) -> Task:
+        """
+        Add a task that is done at once with an audio of the caller's, for a program that fills the book by itself.
+
+        :param audio: its bytes, or a file that is served where it is, however large
+        """
+        if isinstance(audio, bytes):
+            path = self._new_file()
+            path.write_bytes(audio)
+        else:
+            path = audio
+        task = Task("", voice_id, None, Style(), done_at=time.monotonic())
+        self._put(task, Audio.of(path))
+        self._tasks[task.name] = task
+        return task
+
     def find(self, task_id: str) -> Task | None:
         """Return the task of an id, or of the name that ends it."""
         return self._tasks.get(task_id.removeprefix(f"{ACCOUNT}-DubbingAsync-"))
@@ -119,8 +148,25 @@ class TaskBook:
         """Return the audio of a task that has succeeded."""
         return self._audio[task.name].result()
 
+    def replace_audio(self, task: Task) -> None:
+        """Put another audio in the place of a finished task's: a tone that is a second longer."""
+        duration = self.audio(task).duration + 1
+        path = self._new_file()
+        # The pitch changes too, so that no part of the one passes for a part of the other.
+        write_tone(path, duration, replace(task.style, pitch=1 + int(duration) % 12))
+        self._put(task, Audio.of(path))
+
+    def _put(self, task: Task, audio: Audio) -> None:
+        """Give a task an audio of its own."""
+        done: Future[Audio] = Future()
+        done.set_result(audio)
+        self._audio[task.name] = done
+
+    def _new_file(self) -> Path:
+        return self._folder / f"{uuid.uuid4()}.wav"
+
     def _speak(self, task: Task) -> Audio:
         wav = speak(task.text, task.language, task.style, self._voice)
-        path = self._folder / f"{task.name}.wav"
+        path = self._new_file()
         path.write_bytes(wav)
         return Audio(path, seconds(wav), crc64.xz(wav))

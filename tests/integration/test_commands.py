@@ -81,7 +81,7 @@ def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(
 
 def test_the_emulators_help_names_every_option():
     help_text = subprocess.run(emulator_command("--help"), capture_output=True, text=True, check=True).stdout
-    options = "host port synthesis-time latency rate-limit link-lifetime secret-id secret-key token voice"
+    options = "host port synthesis-time latency rate-limit link-lifetime secret-id secret-key token voice audio-fault"
     for option in options.split():
         assert f"--{option} " in help_text
     assert "[fail]" in help_text
@@ -96,6 +96,8 @@ def test_the_emulators_help_names_every_option():
         ["--rate-limit", "0"],
         ["--port", "x"],
         ["--voice", "opera"],
+        ["--audio-fault", "explode"],
+        ["--audio-fault", "truncate:0"],
     ],
 )
 def test_the_emulator_refuses_options_that_cannot_work(arguments):

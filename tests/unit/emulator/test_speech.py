@@ -4,7 +4,7 @@ import wave
 
 import pytest
 
-from airflow_provider_mps.emulator.speech import SAMPLE_RATES, Style, seconds, speak
+from airflow_provider_mps.emulator.speech import SAMPLE_RATES, Style, seconds, speak, write_tone
 from tests.programs import require_program
 
 
@@ -54,3 +54,15 @@ def test_asking_for_a_speaker_that_is_not_installed_is_an_error(monkeypatch):
 
 def test_the_longest_text_is_not_more_than_an_hour_of_tone():
     assert seconds(speak("x" * 10_000_000, style=Style(8000), voice="tone")) == 3600
+
+
+@pytest.mark.parametrize("duration", [0.1, 1.0, 2.5])
+def test_a_tone_that_is_written_second_by_second_is_the_one_that_is_spoken(tmp_path, duration):
+    file = tmp_path / "tone.wav"
+    style = Style(8000, pitch=3)
+    write_tone(file, duration, style)
+    with wave.open(str(file)) as written, wave.open(io.BytesIO(speak("x" * 99, style=style, voice="tone"))) as spoken:
+        frames = written.getnframes()
+        assert written.getparams()[:3] == spoken.getparams()[:3]
+        assert written.readframes(frames) == spoken.readframes(frames)
+    assert seconds(file) == duration

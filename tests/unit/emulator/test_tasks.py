@@ -1,9 +1,10 @@
 import time
 
 import pytest
+from fastcrc import crc64
 
-from airflow_provider_mps.emulator.speech import Style
-from airflow_provider_mps.emulator.tasks import TaskBook
+from airflow_provider_mps.emulator.speech import Style, seconds, speak
+from airflow_provider_mps.emulator.tasks import Status, TaskBook
 
 
 @pytest.fixture
@@ -43,3 +44,49 @@ def test_what_is_asked_for_in_another_way_is_another_audio(book):
     tasks = book(0)
     audio = {tasks.audio(task).path for task in (submit(tasks), submit(tasks, "bye"), submit(tasks, sample_rate=8000))}
     assert len(audio) == 3
+
+
+def test_an_audio_that_is_added_is_a_task_that_is_done_at_once(book):
+    tasks = book(60)
+    wav = speak("hello", style=Style(duration=3), voice="tone")
+    task = tasks.add(wav, "its-voice")
+    assert (tasks.find(task.task_id), tasks.status(task), task.voice_id) == (task, Status.SUCCESS, "its-voice")
+    audio = tasks.audio(task)
+    assert (audio.path.read_bytes(), audio.crc64, audio.duration) == (wav, crc64.xz(wav), 3)
+
+
+def test_a_file_that_is_added_is_served_where_it_is_and_need_not_be_a_wav(book, tmp_path):
+    file = tmp_path / "large.bin"
+    file.write_bytes(bytes(3_000_000))
+    tasks = book(60)
+    audio = tasks.audio(tasks.add(file, "v"))
+    assert (audio.path, audio.crc64, audio.duration) == (file, crc64.xz(bytes(3_000_000)), 0)
+
+
+@pytest.mark.parametrize("noise", [b"", b"RIFF", b"not a WAV at all, and long enough to have a header of its own"])
+def test_what_is_no_wav_lasts_no_time(book, noise):
+    tasks = book(0)
+    assert tasks.audio(tasks.add(noise, "v")).duration == 0
+
+
+def test_an_audio_that_takes_anothers_place_differs_in_every_part_and_is_a_second_longer(book):
+    tasks = book(0)
+    task = submit(tasks, "hello " * 10)
+    before = tasks.audio(task)
+    old = before.path.read_bytes()
+    tasks.replace_audio(task)
+    after = tasks.audio(task)
+    new = after.path.read_bytes()
+    assert seconds(new) == after.duration == before.duration + 1
+    assert (after.crc64, len(new)) == (crc64.xz(new), len(old) + 32_000)
+    assert all(old[i : i + 1000] != new[i : i + 1000] for i in range(0, len(old), 1000))
+
+
+def test_who_shares_an_audio_keeps_it_when_anothers_is_replaced(book):
+    tasks = book(0)
+    mine, theirs = submit(tasks), submit(tasks)
+    audio = tasks.audio(theirs)
+    tasks.replace_audio(mine)
+    assert tasks.audio(theirs) == audio
+    assert tasks.audio(mine) != audio
+    assert tasks.audio(submit(tasks)) == audio

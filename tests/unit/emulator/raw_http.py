@@ -1,0 +1,59 @@
+"""A client that shows what httpx hides: each byte that arrived, and how the connection ended."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+SILENCE = 0.3
+"""Seconds without a byte after which a connection is taken to stay open."""
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    end: str
+    """``closed``, ``reset`` or ``open``."""
+    seconds: float
+    """From the first byte to the last."""
+
+
+def ask(url, *headers, wait=0.0, method="GET") -> Answer:
+    """
+    Send a request and read all that comes.
+
+    :param wait: seconds until the first byte is read
+    """
+    with connect(url, *headers, method=method) as connection:
+        time.sleep(wait)
+        return read(connection)
+
+
+def connect(url, *headers, method="GET") -> socket.socket:
+    """Send a request and leave the answer to be read."""
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    lines = [f"{method} {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def read(connection) -> Answer:
+    received, times, end = b"", [], "closed"
+    try:
+        while block := connection.recv(1024 * 1024):
+            received += block
+            times.append(time.monotonic())
+            connection.settimeout(SILENCE)
+    except ConnectionResetError:
+        end = "reset"
+    except TimeoutError:
+        end = "open"
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Answer(int(first.split()[1]), headers, body, end, times[-1] - times[0])
