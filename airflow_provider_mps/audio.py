@@ -1,18 +1,16 @@
-"""Move the audio from its link to object storage: resumed where it broke off, committed only when verified."""
+"""Move the audio from its link to object storage: fetched and uploaded at once, committed only when verified."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
-import httpx
-from fastcrc import crc64
-from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
-
-from airflow_provider_mps.destination import existing_size, explaining
-from airflow_provider_mps.download import Source, Verdict, judge
+from airflow_provider_mps.content_type import choose_content_type
+from airflow_provider_mps.deadline import Deadline
+from airflow_provider_mps.destination import existing_size, explaining, filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+from airflow_provider_mps.pipe import Pipe
 from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.uncommitted import open_uncommitted
 
@@ -20,18 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
-    from tenacity import RetryCallState
 
-    from airflow_provider_mps.uncommitted import UncommittedFile
+    from airflow_provider_mps.download import Source
+    from airflow_provider_mps.uncommitted.told import Told
 
-MAX_FRUITLESS_TRIES = 5
-"""Tries in a row that bring not one new byte before the transfer is given up."""
-MAX_RESTARTS = 4
-"""Times that everything received is thrown away before the transfer is given up."""
-MAX_TRIES = 50
-"""Tries in all, for a server that sends a little each time."""
-TIMEOUT = httpx.Timeout(10, read=30)
-"""Seconds for connecting, and for every wait for more bytes."""
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds that one transfer may take in all."""
 
 
 class Log(Protocol):
@@ -64,6 +56,16 @@ class IfExists(StrEnum):
             raise InvalidRequestError(f"if_exists must be one of {', '.join(cls)}, not {value!r}.") from error
 
 
+@dataclass(frozen=True)
+class StoredAudio:
+    """What is at the destination now."""
+
+    size: int
+    """Bytes."""
+    crc64: int | None
+    """CRC-64/XZ; ``None`` where a file of the same size was there already, and was not read."""
+
+
 def store_audio(
     url: str,
     path: ObjectStoragePath,
@@ -72,7 +74,8 @@ def store_audio(
     subject: str,
     log: Log,
     if_exists: IfExists = IfExists.OVERWRITE,
-) -> None:
+    timeout: float = DEFAULT_TIMEOUT,
+) -> StoredAudio:
     """
     Store what is at ``url`` at ``path``; nothing that is not verified ever appears there.
 
@@ -82,183 +85,89 @@ def store_audio(
     :param subject: whose audio it is, for logs and errors
     :param log: where the story of the transfer is told, e.g. an operator's own log
     :param if_exists: what to do where a file is there already
-    :raises AudioTransferError: when the audio could not be fetched or verified in several tries
+    :param timeout: seconds that everything may take, tries included
+    :raises AudioTransferError: when the audio could not be fetched, verified or stored in several tries
     :raises DestinationError: when the destination must be mended first
     """
+    from airflow_provider_mps.fetch import Fetch
+
     must_be_new = if_exists is IfExists.FAIL
+    filesystem_of(path)  # which may look up a connection: not in the thread that uploads
     if must_be_new:
         _require_absent(path)
     skip_length = existing_size(path) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
-    with (
-        httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
-        _Transfer(client, url, path, fresh_url=fresh_url, subject=subject, log=log) as transfer,
-    ):
-        transfer.run(skip_length, must_be_new=must_be_new)
+    deadline = Deadline(timeout, subject)
+    with _Upload(path, deadline, log) as upload:
+        fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline)
+        if not fetch.run(skip_length):
+            log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
+            return StoredAudio(skip_length or 0, None)
+        if must_be_new:
+            _require_absent(path)
+        told = upload.commit()
+    if defect := told.defect(fetch.received, fetch.crc64):
+        raise AudioTransferError(
+            f"The audio of {subject} was stored at {path} whole, but of what is there now the store tells that "
+            f"{defect}: either somebody else has written there meanwhile, or the store has damaged it. Look at who "
+            "else writes there, and store it again."
+        )
+    log.info(
+        "Stored the audio of %s at %s: %s bytes, CRC-64 %s, checked by %s; its store confirms %s",
+        subject,
+        path,
+        fetch.received,
+        fetch.crc64,
+        fetch.source.checks,
+        told.what,
+    )
+    return StoredAudio(fetch.received, fetch.crc64)
 
 
-class _TryAgainError(Exception):
-    """A try failed in a way that another may mend."""
+class _Upload:
+    """The uncommitted file at the other end of a pipe; another one each time that the audio begins anew."""
 
-
-class _Transfer:
-    """One download into one uncommitted file, over as many requests as it takes."""
-
-    def __init__(
-        self,
-        client: httpx.Client,
-        url: str,
-        path: ObjectStoragePath,
-        *,
-        fresh_url: Callable[[], str],
-        subject: str,
-        log: Log,
-    ) -> None:
-        self._client = client
-        self._url = _require_http(url, subject)
+    def __init__(self, path: ObjectStoragePath, deadline: Deadline, log: Log) -> None:
         self._path = path
-        self._fresh_url = fresh_url
-        self._subject = subject
+        self._deadline = deadline
         self._log = log
-        self._file: UncommittedFile | None = None
-        self._source = Source()
-        self._received = 0
-        self._crc = 0
-        self._fruitless = 0
-        self._restarts = 0
+        self._pipe: Pipe | None = None
 
-    def __enter__(self) -> _Transfer:
+    def __enter__(self) -> _Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._discard()
 
-    def run(self, skip_length: int | None, *, must_be_new: bool) -> None:
-        """Download, verify and commit; or do nothing, where the audio has just ``skip_length`` bytes."""
-        try:
-            fetched = Retrying(
-                retry=retry_if_exception_type((_TryAgainError, httpx.TransportError)),
-                stop=self._is_hopeless,
-                wait=wait_random_exponential(multiplier=0.5, max=10),
-                before_sleep=self._before_next_try,
-                reraise=True,
-            )(self._fetch, skip_length)
-        except (_TryAgainError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise AudioTransferError(
-                f"The audio of {self._subject} could not be fetched: {self._progress()}, and the last try ended with: "
-                f"{_describe(error)}. {self._path} was left as it was."
-            ) from error
-        if not fetched:
-            self._log.info("%s has the audio's %s bytes already: nothing was moved", self._path, skip_length)
-            return
-        if must_be_new:
-            _require_absent(self._path)
-        with explaining(self._path):
-            self._writable().commit()
-        self._file = None
-        self._log.info(
-            "Stored the audio of %s at %s: %s bytes, CRC-64 %s, checked by %s",
-            self._subject,
-            self._path,
-            self._received,
-            self._crc,
-            self._source.checks,
-        )
-
-    def _fetch(self, skip_length: int | None) -> bool:
-        """Fetch what is missing and verify the whole; return whether there was anything to do."""
-        before = self._received
-        try:
-            with self._client.stream("GET", self._url, headers=self._source.range_headers(self._received)) as response:
-                self._accept(response)
-                if skip_length is not None and skip_length == self._source.length:
-                    return False
-                for block in response.iter_raw():
-                    with explaining(self._path):
-                        self._writable().write(block)
-                    self._received += len(block)
-                    self._crc = crc64.xz(block, self._crc)
-        finally:
-            self._fruitless = 0 if self._received > before else self._fruitless + 1
-        defect = self._source.defect(self._received, self._crc)
-        if defect:
-            raise _TryAgainError(defect)
-        return True
-
-    def _accept(self, response: httpx.Response) -> None:
-        """Prepare for the body of an answer, or refuse the answer."""
-        verdict = judge(response.status_code, response.headers, self._received, self._source)
-        if verdict is Verdict.REST:
-            return
-        if verdict is Verdict.WHOLE:
-            if self._received:
-                self._log.info("The audio is sent from its start again, because it changed or cannot be resumed")
-                self._start_over()
-            self._source = Source.from_headers(response.headers)
-            self._require_verifiable(response)
-            return
-        problem = f"{verdict} (HTTP {response.status_code})"
-        if verdict is Verdict.REFUSED:
-            raise AudioTransferError(f"The audio of {self._subject} could not be fetched: {problem}.")
-        if verdict is Verdict.RANGE_REFUSED:
-            self._start_over()
-        if verdict is Verdict.LINK_REFUSED:
-            self._url = _require_http(self._fresh_url(), self._subject)
-            problem += ", so MPS was asked for a fresh one"
-        raise _TryAgainError(problem)
-
-    def _require_verifiable(self, response: httpx.Response) -> None:
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise AudioTransferError(
-                f"The audio of {self._subject} is sent in the encoding {encoding!r}, so it cannot be verified."
-            )
-        if not self._source.can_be_checked:
-            raise AudioTransferError(
-                f"The audio of {self._subject} is sent with neither a length nor a checksum, so it cannot be told "
-                "whether it arrived whole. It was not stored."
-            )
-
-    def _may_be_beginning(self) -> bool:
-        """Tell whether what was received may be the beginning of the audio, so that its rest can be asked for."""
-        return self._source.can_resume and self._received < (self._source.length or 0)
-
-    def _is_hopeless(self, state: RetryCallState) -> bool:
-        return (
-            self._fruitless >= MAX_FRUITLESS_TRIES or self._restarts > MAX_RESTARTS or state.attempt_number >= MAX_TRIES
-        )
-
-    def _before_next_try(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._log.warning(
-            "Fetching the audio of %s broke off, %s (%s); trying again",
-            self._subject,
-            self._progress(),
-            _describe(error),
-        )
-        if self._received and not self._may_be_beginning():
-            self._start_over()
-
-    def _progress(self) -> str:
-        return f"{self._received} of {self._source.length or 'an unknown number of'} bytes arrived"
-
-    def _writable(self) -> UncommittedFile:
-        if self._file is None:
-            self._file = open_uncommitted(self._path)
-        return self._file
-
-    def _start_over(self) -> None:
-        self._restarts += self._received > 0
-        self._received = self._crc = 0
-        self._source = Source()
+    def begin(self, source: Source) -> None:
+        """Prepare for an audio from its start, and forget what was written before."""
         self._discard()
+        content_type = choose_content_type(source.content_type, self._path.name)
+        file = open_uncommitted(self._path, content_type=content_type, length=source.length)
+        self._pipe = Pipe(file, self._deadline.check)
+
+    def write(self, block: bytes, /) -> None:
+        """Append bytes."""
+        with explaining(self._path):
+            self._begun().write(block)
+
+    def commit(self) -> Told:
+        """Show the file."""
+        with explaining(self._path):
+            told = self._begun().commit()
+        self._pipe = None
+        return told
+
+    def _begun(self) -> Pipe:
+        assert self._pipe is not None  # noqa: S101 - an audio begins before it goes on
+        return self._pipe
 
     def _discard(self) -> None:
-        file, self._file = self._file, None
-        if file is None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
             return
         try:
-            file.discard()
+            pipe.discard()
         except Exception as error:  # noqa: BLE001 - what made us discard is the error to report, not this one
             self._log.warning("What was written towards %s could not be discarded: %s", self._path, error)
 
@@ -269,19 +178,3 @@ def _require_absent(path: ObjectStoragePath) -> None:
         raise DestinationError(
             f"{path} exists already ({size} bytes) and if_exists is 'fail'. Remove it, or choose another path."
         )
-
-
-def _require_http(url: str, subject: str) -> str:
-    try:
-        scheme, host = urlsplit(url).scheme, httpx.URL(url).raw_host
-    except (ValueError, httpx.InvalidURL) as error:
-        raise AudioTransferError(f"The AudioUrl of {subject} is no link that can be opened: {error}.") from error
-    if scheme not in {"http", "https"} or not host:
-        raise AudioTransferError(
-            f"The AudioUrl of {subject} is no http or https link, its scheme is {scheme!r}: it was not opened."
-        )
-    return url
-
-
-def _describe(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, httpx.HTTPError) else str(error)

@@ -26,15 +26,18 @@ class Source:
 
     framed: bool = False
     """Whether it is sent in chunks, of which the last says that it is."""
+    content_type: str | None = None
+    """``None`` where the server tells none, or only that it is bytes."""
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Source:
         """Read the headers of an answer that holds the whole audio."""
         return cls(
             _number(headers.get("Content-Length")),
-            _number(headers.get(CRC_HEADER)),
+            crc64_of(headers),
             headers.get("ETag", ""),
             headers.get("Transfer-Encoding", "").lower() == "chunked",
+            _content_type(headers.get("Content-Type", "")),
         )
 
     @property
@@ -107,9 +110,20 @@ def _is_rest(headers: Mapping[str, str], received: int, source: Source) -> bool:
     first, last, length = map(int, match.groups())
     # A server may answer a range without looking at If-Range.
     same = headers.get("ETag", source.etag) == source.etag
-    crc64 = _number(headers.get(CRC_HEADER))
+    crc64 = crc64_of(headers)
     same = same and (crc64 is None or crc64 == source.crc64)
     return same and received > 0 and first == received and length == source.length and last == length - 1
+
+
+def crc64_of(headers: Mapping[str, str]) -> int | None:
+    """Return the CRC-64/XZ that COS tells of an object."""
+    return _number(headers.get(CRC_HEADER))
+
+
+def _content_type(header: str) -> str | None:
+    kind = header.partition(";")[0].strip().lower()
+    known = re.fullmatch(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}", kind) and not kind.endswith("/octet-stream")
+    return kind if known else None
 
 
 def _number(header: str | None) -> int | None:

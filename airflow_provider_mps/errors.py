@@ -230,6 +230,10 @@ class AudioTransferError(AirflowException):
     """The audio could not be fetched or stored this time; nothing was left at the destination."""
 
 
+class AudioTransferStopped(BaseException):
+    """Airflow wants the task to end while audio is moved. Airflow may retry it: its worker may be what has to go."""
+
+
 class DestinationError(AirflowFailException):
     """The destination cannot be written until somebody mends it; the message tells what."""
 

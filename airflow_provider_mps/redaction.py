@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import httpx
-
 
 def keep_secrets_out_of_sdk_log() -> None:
     """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
@@ -13,9 +11,8 @@ def keep_secrets_out_of_sdk_log() -> None:
 
 
 def keep_links_out_of_logs() -> None:
-    """Keep a link's signature out of what httpx logs of every request, and its transport at DEBUG of every header."""
-    _at_least_info("httpcore")
-    logger = logging.getLogger("httpx")
+    """Keep a link's signature out of what urllib3 logs of every request at DEBUG."""
+    logger = logging.getLogger("urllib3.connectionpool")
     if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
         logger.addFilter(_WithoutQuery())
 
@@ -23,7 +20,7 @@ def keep_links_out_of_logs() -> None:
 class _WithoutQuery(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 
-from airflow_provider_mps.audio import IfExists, store_audio
+from airflow_provider_mps.audio import DEFAULT_TIMEOUT, IfExists, store_audio
 from airflow_provider_mps.destination import require_destination, resolve_destination
 from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.kill_switch import KillSwitch
+from airflow_provider_mps.lineage import Move
+from airflow_provider_mps.outlets import add_asset_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_mps.audio import StoredAudio
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
@@ -83,11 +88,15 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
     server tells it, its CRC-64 are right: the destination never shows anything else. Returns the stored path and
     pushes the XComs ``VoiceId`` and ``duration`` (seconds, ``None`` where MPS does not tell it).
 
+    Each outlet that is an ``Asset`` or ``AssetAlias`` gets an event whose extra holds ``uri`` (of what was stored),
+    ``VoiceId``, ``duration`` (seconds), ``size`` (bytes) and ``crc64`` (CRC-64/XZ, in decimal digits).
+
     :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
     :param destination: an ``ObjectStoragePath`` or its text, e.g. ``s3://conn@bucket/clip.wav``; a text that ends
         in ``/`` is a folder, in which the file takes the audio's own name (templated)
     :param if_exists: ``overwrite``; ``skip``, which moves nothing where a file of the same size is there already;
         or ``fail``
+    :param transfer_timeout: seconds that moving the audio may take in all, tries included
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
     :raises AirflowException: when the task is still processing, or the audio could not be moved this time
@@ -104,6 +113,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         mps_task_id: str,
         destination: str | ObjectStoragePath,
         if_exists: Literal["overwrite", "skip", "fail"] = "overwrite",
+        transfer_timeout: float = DEFAULT_TIMEOUT,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -112,8 +122,11 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         self.mps_task_id = mps_task_id
         self.destination = destination
         self.if_exists = IfExists.parse(if_exists)
+        self.transfer_timeout = transfer_timeout
         self.mps_conn_id = mps_conn_id
         self.region = region
+        self._kill_switch = KillSwitch()
+        self._move: Move | None = None
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -122,20 +135,44 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
+        self._kill_switch = KillSwitch()
         destination = require_destination(self.destination)
         task = self._finished_task()
         path = resolve_destination(destination, _audio_url(task))
-        store_audio(
-            _audio_url(task),
-            path,
-            if_exists=self.if_exists,
-            fresh_url=lambda: _audio_url(self._finished_task()),
-            subject=f"task {task.task_id}",
-            log=self.log,
-        )
+        with self._kill_switch.armed(f"Storing the audio of task {task.task_id} at {path}"):
+            stored = store_audio(
+                _audio_url(task),
+                path,
+                if_exists=self.if_exists,
+                fresh_url=lambda: _audio_url(self._finished_task()),
+                subject=f"task {task.task_id}",
+                log=self.log,
+                timeout=self.transfer_timeout,
+            )
+        self._tell(context, task, path, stored)
+        return str(path)
+
+    def on_kill(self) -> None:
+        """Stop moving: what was uploaded is discarded, so that no parts of it linger."""
+        self._kill_switch.pull()
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
+        """Tell OpenLineage where the audio came from and went to, without the link's signature."""
+        return self._move.to_openlineage() if self._move else None
+
+    def _tell(self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, stored: StoredAudio) -> None:
         context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
         context["ti"].xcom_push(key="duration", value=task.duration)
-        return str(path)
+        self._move = Move.of(_audio_url(task), path, stored.size)
+        self._move.collect(self.hook)
+        extra = {
+            "VoiceId": task.voice_id,
+            "duration": task.duration,
+            "size": stored.size,
+            # As digits, for a browser would round the number.
+            "crc64": None if stored.crc64 is None else str(stored.crc64),
+        }
+        add_asset_events(context, self.outlets, path.as_uri(), extra)
 
     def _finished_task(self) -> TextToSpeechTask:
         task = self.hook.describe_text_to_speech_task(self.mps_task_id)

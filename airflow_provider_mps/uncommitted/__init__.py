@@ -2,136 +2,66 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import uuid
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_mps.destination import explaining, filesystem_of
+from airflow_provider_mps.uncommitted.held_back import HeldBackFile
+from airflow_provider_mps.uncommitted.local import LocalFile
+from airflow_provider_mps.uncommitted.s3 import S3File
+from airflow_provider_mps.uncommitted.spooled import SpooledFile
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from airflow_provider_mps.uncommitted.told import Told
 
-# Filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and
+
+# Only filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and
 # publish all the same; fsspec's own memory filesystem even empties what is there.
-_CAN_WAIT = {"s3", "s3a"}
-# Object stores, where a file that is put appears when all of it is there.
-_PUTS_WHOLE = {"gs", "gcs", "abfs", "abfss", "adl", "wasb", "oss"}
+_SPEAK_S3 = {"s3", "s3a", "cos"}
+_HOLD_BACK = {"gs", "gcs"}
 
 
 class UncommittedFile(Protocol):
     """A file that nobody sees until it is committed."""
 
-    def write(self, data: bytes, /) -> object:
-        """Append bytes."""
+    def block_size(self, sent: int, /) -> int:
+        """Tell how many bytes the block after ``sent`` bytes shall have; only the last one of all may have fewer."""
 
-    def commit(self) -> None:
-        """Show the file at its path, whole, in place of what was there."""
+    def write(self, block: bytearray, /) -> None:
+        """Append a block, which is not changed afterwards."""
+
+    def commit(self) -> Told:
+        """
+        Show the file at its path, whole, in place of what was there.
+
+        :return: what the store tells of it now
+        :raises OSError: when the store tells beforehand that what it has is not what was written
+        """
 
     def discard(self) -> None:
-        """Leave the path as it was."""
+        """Leave the path as it was. It may be called more than once, and by another thread than writes."""
 
 
-def open_uncommitted(path: ObjectStoragePath) -> UncommittedFile:
+def open_uncommitted(
+    path: ObjectStoragePath, *, content_type: str | None = None, length: int | None = None
+) -> UncommittedFile:
     """
     Open a file for writing that appears at ``path`` only when it is committed.
 
+    :param path: where it will appear
+    :param content_type: kept with the file by stores that can, so that a browser plays it
+    :param length: bytes that will be written, where it is known
     :raises DestinationError: when the path cannot be written until somebody mends it
     """
     fs = filesystem_of(path)
     with explaining(path):
         if path.protocol in {"", "file", "local"}:
-            return _LocalFile(Path(path.path))
-        if path.protocol in _CAN_WAIT:
-            return _BufferedFile(fs.open(path.path, "wb", autocommit=False))
-        return _SpooledFile(fs, path.path, puts_whole=path.protocol in _PUTS_WHOLE)
-
-
-class _LocalFile:
-    """Written beside its path and renamed: fsspec's own would be moved, byte by byte, from another disk."""
-
-    def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise IsADirectoryError(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path.resolve()  # a link at the path stays one
-        descriptor, part = tempfile.mkstemp(prefix=".mps-audio-", suffix=".part", dir=self._path.parent)
-        self._part = Path(part)
-        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
-
-    def write(self, data: bytes, /) -> object:
-        return self._file.write(data)
-
-    def commit(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._part.chmod(self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~_umask())
-        self._part.replace(self._path)
-
-    def discard(self) -> None:
-        self._part.unlink(missing_ok=True)
-        with suppress(OSError):  # on a full disk, closing fails once more
-            self._file.close()
-
-
-class _BufferedFile:
-    """A filesystem's own uncommitted file, e.g. a multipart upload that is completed or aborted."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: bytes, /) -> object:
-        return self._file.write(data)
-
-    def commit(self) -> None:
-        self._file.close()
-        self._file.commit()
-
-    def discard(self) -> None:
-        self._file.discard()
-        # Or the garbage collector would close it, which starts an upload of what is still in its buffer.
-        self._file.closed = True
-
-
-class _SpooledFile:
-    """For a filesystem without uncommitted files: kept on the worker's disk until it is whole."""
-
-    def __init__(self, fs: Any, path: str, *, puts_whole: bool) -> None:
-        self._fs = fs
-        self._path = path
-        self._puts_whole = puts_whole
-        self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
-
-    def write(self, data: bytes, /) -> object:
-        return self._spool.write(data)
-
-    def commit(self) -> None:
-        self._spool.flush()
-        if self._puts_whole:
-            self._fs.put_file(self._spool.name, self._path)
-        else:
-            self._put_and_rename()
-        self._spool.close()
-
-    def _put_and_rename(self) -> None:
-        part = f"{self._path.rpartition('/')[0]}/.mps-audio-{uuid.uuid4().hex}.part"
-        try:
-            self._fs.put_file(self._spool.name, part)
-            self._fs.mv(part, self._path)
-        except BaseException:
-            with suppress(Exception):
-                self._fs.rm_file(part)
-            raise
-
-    def discard(self) -> None:
-        self._spool.close()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+            return LocalFile(Path(path.path))
+        if path.protocol in _SPEAK_S3:
+            return S3File(fs, path.path, content_type=content_type, length=length)
+        if path.protocol in _HOLD_BACK:
+            # gcsfs compares the MD5 that Google answers with.
+            return HeldBackFile(fs, path.path, {"consistency": "md5", "content_type": content_type})
+        return SpooledFile(fs, path.path, path.protocol, content_type=content_type)

@@ -13,6 +13,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from dev.airflow_api import AirflowApi
 from dev.standalone import Standalone
 from tests.faulty_emulator import FaultyEmulator
+from tests.s3_server import S3Server
 
 
 @dataclass
@@ -45,6 +46,14 @@ def run_dag(airflow_database):
         )
 
     return run
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A real S3 server with a bucket, and an Airflow connection to it."""
+    with S3Server(tmp_path / "s3") as server:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{server.conn_id.upper()}", server.connection())
+        yield server
 
 
 @dataclass

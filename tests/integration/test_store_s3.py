@@ -1,99 +1,24 @@
 """Storing to a real S3 server, which checks signatures: rclone."""
 
 import io
-import json
+import logging
 import os
-import signal
-import socket
-import subprocess
-import time
 import wave
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
 
 from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
 from airflow_provider_mps.uncommitted import open_uncommitted
-from tests.programs import require_program
 from tests.scripted_server import Reply, ScriptedServer, audio_reply
 
 LONG = os.urandom(60 * 1024 * 1024)
-"""More than s3fs puts into one part, so that an upload has several."""
-
-
-class S3:
-    def __init__(self, port, folder):
-        self.url = f"http://127.0.0.1:{port}"
-        self.folder = folder
-        # Airflow keeps a filesystem per connection id for the life of the process.
-        self.conn_id = f"s3_{port}"
-        self.root = f"s3://{self.conn_id}@clips/"
-
-    def connection(self, key="s3-key", secret="s3-secret"):
-        return json.dumps(
-            {
-                "conn_type": "aws",
-                "login": key,
-                "password": secret,
-                "extra": {"endpoint_url": self.url, "region_name": "us-east-1"},
-            }
-        )
-
-    def seen(self, key):
-        file = self.folder / "clips" / key
-        return file.read_bytes() if file.exists() else None
-
-    def unfinished_uploads(self):
-        fs = ObjectStoragePath(self.root).fs
-        try:
-            return fs.call_s3("list_multipart_uploads", Bucket="clips").get("Uploads", [])
-        except FileNotFoundError:  # rclone's way to say that there are none
-            return []
-
-
-@pytest.fixture
-def s3(tmp_path, monkeypatch):
-    program = require_program("rclone")
-    folder = tmp_path / "s3"
-    (folder / "clips").mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            program,
-            "serve",
-            "s3",
-            "--addr",
-            f"127.0.0.1:{port}",
-            "--auth-key",
-            "s3-key,s3-secret",
-            "--vfs-cache-mode",
-            "off",
-            str(folder),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "RCLONE_CONFIG": "/dev/null"},
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "rclone did not start"
-                time.sleep(0.05)
-        s3 = S3(port, folder)
-        monkeypatch.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", s3.connection())
-        yield s3
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(10)
+"""More than one part, so that an upload has several."""
 
 
 class Instance:
@@ -110,8 +35,6 @@ def store(s3, url, key, log):
 
 @pytest.fixture
 def log():
-    import logging
-
     return logging.getLogger("test")
 
 
@@ -167,18 +90,62 @@ def test_a_refused_key_is_an_error_about_the_permission(s3, log, monkeypatch):
     assert s3.seen("a.wav") is None
 
 
-def test_a_discarded_clip_starts_no_upload_when_it_is_closed_as_the_garbage_collector_does(s3, monkeypatch):
-    path = ObjectStoragePath(f"{s3.root}a.wav")
-    calls = []
-    call = type(path.fs).call_s3
-
-    def listen(fs, method, *args, **kwargs):
-        calls.append(method)
-        return call(fs, method, *args, **kwargs)
-
-    monkeypatch.setattr(type(path.fs), "call_s3", listen)
-    file = open_uncommitted(path)
-    file.write(b"audio")
+def test_a_discarded_clip_sends_nothing(s3, requests_to_s3):
+    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"))
+    file.write(bytearray(b"audio"))
     file.discard()
-    file._file.close()
-    assert calls == []
+    assert requests_to_s3 == []
+
+
+@pytest.fixture
+def requests_to_s3(monkeypatch):
+    """The calls of S3, in order."""
+    calls = []
+    call = S3FileSystem._call_s3
+
+    async def listen(fs, method, *args, **kwargs):
+        calls.append(method)
+        return await call(fs, method, *args, **kwargs)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", listen)
+    monkeypatch.setattr(S3FileSystem, "call_s3", sync_wrapper(listen))
+    return calls
+
+
+def test_a_short_clip_costs_one_request_there_and_one_here(s3, log, requests_to_s3):
+    with ScriptedServer(audio_reply(b"audio")) as server:
+        store(s3, f"{server.url}/a.wav", "a.wav", log)
+        assert len(server.requests) == 1
+    assert requests_to_s3 == ["put_object"]
+
+
+def test_an_audio_is_kept_with_its_content_type(s3, log):
+    for key, audio in (("short.wav", b"audio"), ("long.wav", LONG)):
+        with ScriptedServer(lambda request, audio=audio: audio_reply(audio, request)) as server:
+            store(s3, f"{server.url}/a", key, log)
+        assert s3.client().head_object(Bucket="clips", Key=key)["ContentType"] == "audio/wav"
+
+
+def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monkeypatch):
+    call = S3FileSystem._call_s3
+
+    async def lose_half_a_part(fs, method, *args, **kwargs):
+        if method == "upload_part" and kwargs["PartNumber"] == 1:
+            kwargs["Body"] = kwargs["Body"][: len(kwargs["Body"]) // 2]
+        return await call(fs, method, *args, **kwargs)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", lose_half_a_part)
+    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG))
+    size = file.block_size(0)
+    for first in range(0, len(LONG), size):
+        file.write(bytearray(LONG[first : first + size]))
+    with pytest.raises(OSError, match=f"of {len(LONG)} bytes"):
+        file.commit()
+    file.discard()
+    assert s3.seen("a.wav") is None
+    assert s3.unfinished_uploads() == []
+
+
+def test_a_bucket_alone_is_no_destination(s3, log):
+    with ScriptedServer(audio_reply(b"audio")) as server, pytest.raises(DestinationError, match="is a bucket"):
+        store(s3, f"{server.url}/a.wav", "", log)

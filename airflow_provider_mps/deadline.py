@@ -1,0 +1,33 @@
+"""The time that one transfer may take in all."""
+
+from __future__ import annotations
+
+import time
+
+from airflow_provider_mps.errors import AudioTransferError
+
+
+class Deadline:
+    """
+    Begins when it is made.
+
+    :param seconds: how long everything may take, tries and waiting included
+    :param subject: whose audio it is, for the error
+    """
+
+    def __init__(self, seconds: float, subject: str) -> None:
+        self._seconds = seconds
+        self._subject = subject
+        self._ends = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """
+        Return while there is time left.
+
+        :raises AudioTransferError: when there is none
+        """
+        if time.monotonic() > self._ends:
+            raise AudioTransferError(
+                f"The audio of {self._subject} was not stored within {self._seconds:g} seconds, so it was given up and "
+                "nothing was stored. Raise transfer_timeout if it is that long, or the network that slow."
+            )

@@ -1,0 +1,115 @@
+"""From a download to an upload that runs beside it, with a bounded number of bounded blocks between them."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_mps.uncommitted import UncommittedFile
+    from airflow_provider_mps.uncommitted.told import Told
+
+LOOK = 0.5
+"""Seconds after which whoever waits for the upload looks whether it is still wanted."""
+PATIENCE = 2.0
+"""Seconds that an upload in the middle of a write may take to end by itself: Airflow kills a task after five."""
+
+
+class Pipe:
+    """
+    Fills blocks here, and writes them to an uncommitted file in a thread of its own.
+
+    Besides the block that is being filled, one waits; what goes wrong in the thread is raised by the next call here.
+
+    :param file: where to write
+    :param still_wanted: called while waiting for the thread; raises when the time is up
+    """
+
+    def __init__(self, file: UncommittedFile, still_wanted: Callable[[], None]) -> None:
+        self._file = file
+        self._still_wanted = still_wanted
+        self._blocks: queue.Queue[bytearray | None] = queue.Queue(1)
+        self._handed_over = 0
+        self._block = bytearray(file.block_size(0))
+        self._filled = 0
+        self._error: BaseException | None = None
+        self._unwanted = False
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; waits where the upload is slower than the download."""
+        rest = memoryview(data)
+        while rest:
+            taken = min(len(rest), len(self._block) - self._filled)
+            self._block[self._filled : self._filled + taken] = rest[:taken]
+            self._filled += taken
+            rest = rest[taken:]
+            if self._filled == len(self._block):
+                self._hand_over(self._block)
+                self._handed_over += self._filled
+                self._block, self._filled = bytearray(self._file.block_size(self._handed_over)), 0
+
+    def commit(self) -> Told:
+        """Wait until everything is written, show the file, and return what the store tells of it."""
+        rest = self._block[: self._filled]
+        if self._thread is None:  # one short block needs nobody beside us
+            self._file.write(rest)
+        else:
+            if rest:
+                self._hand_over(rest)
+            self._hand_over(None)
+            self._await(self._thread)
+        return self._file.commit()
+
+    def discard(self) -> None:
+        """Leave no trace of what was written."""
+        self._unwanted = True
+        if self._thread is not None:
+            with suppress(queue.Empty):
+                self._blocks.get_nowait()
+            with suppress(queue.Full):
+                self._blocks.put_nowait(None)
+            self._thread.join(PATIENCE)
+        # Where the thread hangs in a write, that fails now; it discards once more after it.
+        self._file.discard()
+
+    def _start(self) -> threading.Thread:
+        context = contextvars.copy_context()  # so that what is logged there is in the task's log
+        thread = threading.Thread(target=context.run, args=(self._run,), name="mps-upload", daemon=True)
+        thread.start()
+        return thread
+
+    def _await(self, thread: threading.Thread) -> None:
+        while thread.is_alive():
+            thread.join(LOOK)
+            self._still_wanted()
+        self._raise_error()
+
+    def _hand_over(self, block: bytearray | None) -> None:
+        self._thread = self._thread or self._start()
+        while True:
+            self._raise_error()
+            with suppress(queue.Full):
+                self._blocks.put(block, timeout=LOOK)
+                return
+            self._still_wanted()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while (block := self._blocks.get()) is not None and not self._unwanted:
+                self._file.write(block)
+                del block
+        except BaseException as error:  # noqa: BLE001 - it is raised where the next block is handed over
+            self._error = error
+        if self._unwanted:
+            with suppress(Exception):
+                self._file.discard()

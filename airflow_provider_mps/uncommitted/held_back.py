@@ -1,0 +1,58 @@
+"""A file of a filesystem that holds it back by itself: fsspec's ``autocommit=False``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from airflow_provider_mps.parts import PART_SIZE
+from airflow_provider_mps.uncommitted.told import Told
+
+
+class HeldBackFile:
+    """
+    Put with one request where it is no longer than one block; else the filesystem's own uncommitted file.
+
+    :param fs: the fsspec filesystem
+    :param path: the path in it
+    :param options: what both ways of writing take, e.g. a content type
+    """
+
+    def __init__(self, fs: Any, path: str, options: dict[str, Any]) -> None:
+        self._fs = fs
+        self._path = path
+        self._options = options
+        self._only = b""
+        self._file: Any = None
+
+    def block_size(self, _: int) -> int:
+        """Tell how many bytes a block shall have."""
+        return PART_SIZE
+
+    def write(self, block: bytearray, /) -> None:
+        """Append a block."""
+        if self._file is None and len(block) < PART_SIZE:
+            self._only = bytes(block)
+            return
+        if self._file is None:
+            self._file = self._fs.open(self._path, "wb", autocommit=False, block_size=PART_SIZE, **self._options)
+            with suppress(ValueError):
+                # Or a transaction of somebody else on the same filesystem would commit it.
+                self._fs.transaction.files.remove(self._file)
+        self._file.write(block)
+
+    def commit(self) -> Told:
+        """Show the file."""
+        if self._file is None:
+            self._fs.pipe_file(self._path, self._only, **self._options)
+        else:
+            self._file.commit()
+            self._file.closed = True
+        return Told()
+
+    def discard(self) -> None:
+        """Leave the path as it was."""
+        if self._file is not None:
+            # Or the garbage collector would close it, which uploads what is still in its buffer.
+            self._file.closed = True
+            self._file.discard()

@@ -1,0 +1,82 @@
+"""A local file, written without a name and renamed when it is whole."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+from airflow_provider_mps.uncommitted.told import Told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PERMISSIONS = 0o666
+"""Less the process's umask, as for any new file."""
+
+BLOCK_SIZE = 1024 * 1024
+
+
+class LocalFile:
+    """
+    Written in the folder of its path: fsspec's own would be moved, byte by byte, from another disk.
+
+    Where the disk can keep a file without a name, nothing is left even of a process that is killed outright.
+
+    :param path: where it will appear; missing folders are made, and removed again where it does not
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(path)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file")
+        self._path = path.resolve()  # a link at the path stays one
+        self._made = [folder for folder in self._path.parents if not folder.exists()]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self._path.parent / f".mps-audio-{uuid.uuid4().hex}.part"
+        self._nameless = True
+        self._file: IO[bytes] = os.fdopen(self._open(), "wb")
+        self._written = 0
+
+    def _open(self) -> int:
+        with suppress(AttributeError, OSError):  # not every system, and not every disk, knows files without a name
+            return os.open(self._path.parent, os.O_TMPFILE | os.O_WRONLY, _PERMISSIONS)
+        self._nameless = False
+        return os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PERMISSIONS)
+
+    def block_size(self, _: int) -> int:
+        """Tell how many bytes a block shall have."""
+        return BLOCK_SIZE
+
+    def write(self, block: bytearray, /) -> None:
+        """Append a block."""
+        self._file.write(block)
+        self._written += len(block)
+
+    def commit(self) -> Told:
+        """Show the file, once the disk has it."""
+        self._file.flush()
+        descriptor = self._file.fileno()
+        os.fsync(descriptor)
+        size = os.fstat(descriptor).st_size
+        if size != self._written:
+            raise OSError(f"the disk has {size} of {self._written} bytes")
+        if self._path.exists():
+            os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
+        if self._nameless:
+            # The descriptor of a folder, which is not used, makes Python follow the link to the file itself.
+            os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)
+        self._part.replace(self._path)
+        self._file.close()
+        return Told(size)
+
+    def discard(self) -> None:
+        """Remove what was written, and the folders that were made for it."""
+        self._part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a full disk, closing fails once more
+            self._file.close()
+        for folder in self._made:
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                folder.rmdir()

@@ -1,0 +1,93 @@
+"""A file for a filesystem that cannot hold one back: kept on the worker's disk until it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from airflow_provider_mps.uncommitted.told import Told
+
+_AZURE = {"abfs", "abfss", "adl", "az", "wasb"}
+# Object stores, where a file that is put appears when all of it is there.
+_PUTS_WHOLE = _AZURE | {"oss"}
+
+BLOCK_SIZE = 1024 * 1024
+
+
+class SpooledFile:
+    """
+    Written to a temporary file of this machine, and put when it is committed.
+
+    :param fs: the fsspec filesystem
+    :param path: the path in it
+    :param protocol: of the filesystem
+    :param content_type: kept with the file by a store that can
+    """
+
+    def __init__(self, fs: Any, path: str, protocol: str, *, content_type: str | None = None) -> None:
+        self._fs = fs
+        self._path = path
+        self._protocol = protocol
+        self._content_type = content_type
+        self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
+        self._written = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def block_size(self, _: int) -> int:
+        """Tell how many bytes a block shall have."""
+        return BLOCK_SIZE
+
+    def write(self, block: bytearray, /) -> None:
+        """Append a block."""
+        self._spool.write(block)
+        self._written += len(block)
+        self._md5.update(block)
+
+    def commit(self) -> Told:
+        """Put the file, and ask what the store tells of it."""
+        self._spool.flush()
+        if self._protocol in _PUTS_WHOLE:
+            self._fs.put_file(self._spool.name, self._path, **self._options())
+        else:
+            self._put_and_rename()
+        self._spool.close()
+        return Told(self._size_of(self._path))
+
+    def _put_and_rename(self) -> None:
+        part = f"{self._path.rpartition('/')[0]}/.mps-audio-{uuid.uuid4().hex}.part"
+        try:
+            self._fs.put_file(self._spool.name, part)
+            self._require_whole(part)
+            self._fs.mv(part, self._path)
+        except BaseException:
+            with suppress(Exception):
+                self._fs.rm_file(part)
+            raise
+
+    def _options(self) -> dict[str, Any]:
+        if self._protocol not in _AZURE:
+            return {}
+        from azure.storage.blob import ContentSettings  # noqa: PLC0415 - there where its filesystem is
+
+        # Azure keeps the MD5 and verifies nothing by it, but whoever reads the file can.
+        return {
+            "content_settings": ContentSettings(
+                content_type=self._content_type, content_md5=bytearray(self._md5.digest())
+            )
+        }
+
+    def _require_whole(self, part: str) -> None:
+        size = self._size_of(part)
+        if size != self._written:
+            raise OSError(f"the store has {size} of {self._written} bytes")
+
+    def _size_of(self, path: str) -> int:
+        self._fs.invalidate_cache()
+        return int(self._fs.info(path)["size"])
+
+    def discard(self) -> None:
+        """Forget what was written."""
+        self._spool.close()

@@ -1,0 +1,160 @@
+import threading
+import time
+
+import pytest
+
+from airflow_provider_mps.pipe import Pipe
+from airflow_provider_mps.uncommitted.told import Told
+
+BLOCK = 100
+
+
+class File:
+    """An uncommitted file in memory whose writes can be made to wait or to fail."""
+
+    def __init__(self, fails_at=None):
+        self.blocks = []
+        self.committed = False
+        self.discards = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads = set()
+        self._fails_at = fails_at
+
+    def block_size(self, sent):
+        return BLOCK if sent < 10 * BLOCK else 2 * BLOCK
+
+    def write(self, block):
+        self.threads.add(threading.current_thread().name)
+        self.gate.wait(10)
+        if self._fails_at == len(self.blocks):
+            raise OSError("no space left")
+        self.blocks.append(bytes(block))
+
+    def commit(self):
+        self.committed = True
+        return Told(size=sum(map(len, self.blocks)))
+
+    def discard(self):
+        self.discards += 1
+        self.gate.set()
+
+
+def nothing():
+    pass
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [BLOCK], [BLOCK - 1, 2, 250], [7] * 100, [5000]])
+def test_everything_arrives_in_order_in_blocks_of_the_files_size_but_for_the_last(sizes):
+    file, sent = File(), b""
+    pipe = Pipe(file, nothing)
+    for number, size in enumerate(sizes):
+        piece = bytes([number]) * size
+        pipe.write(piece)
+        sent += piece
+    assert pipe.commit() == Told(size=len(sent))
+    assert b"".join(file.blocks) == sent
+    position = 0
+    for block in file.blocks[:-1]:
+        assert len(block) == file.block_size(position)
+        position += len(block)
+
+
+def test_download_and_upload_overlap():
+    file = File()
+    file.gate.clear()
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(2 * BLOCK))  # would never return if it waited for the upload
+    file.gate.set()
+    pipe.commit()
+    assert file.threads == {"mps-upload"}
+
+
+def test_no_more_than_a_few_blocks_lie_between_them():
+    file = File()
+    file.gate.clear()
+    pipe = Pipe(file, nothing)
+    accepted = []
+
+    def write():
+        for _ in range(10):
+            pipe.write(bytes(BLOCK))
+            accepted.append(BLOCK)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    time.sleep(0.3)
+    assert len(accepted) <= 3
+    file.gate.set()
+    writer.join(10)
+    pipe.commit()
+    assert len(file.blocks) == 10
+
+
+def test_one_short_block_needs_no_thread():
+    file = File()
+    pipe = Pipe(file, nothing)
+    pipe.write(b"short")
+    pipe.commit()
+    assert file.threads == {threading.current_thread().name}
+
+
+def write_and_commit(pipe, blocks):
+    for _ in range(blocks):
+        pipe.write(bytes(BLOCK))
+    pipe.commit()
+
+
+@pytest.mark.parametrize("written", [3 * BLOCK, 10 * BLOCK])
+def test_what_goes_wrong_in_the_upload_is_raised_here(written):
+    pipe = Pipe(File(fails_at=1), nothing)
+    with pytest.raises(OSError, match="no space left"):
+        write_and_commit(pipe, written // BLOCK)
+
+
+def test_nothing_is_committed_after_something_went_wrong():
+    file = File(fails_at=0)
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(BLOCK))
+    with pytest.raises(OSError, match="no space left"):
+        pipe.commit()
+    assert not file.committed
+
+
+class TimeIsUpError(Exception):
+    pass
+
+
+def time_is_up():
+    raise TimeIsUpError
+
+
+@pytest.mark.parametrize("blocks", [1, 10], ids=["when committing", "when writing"])
+def test_an_upload_that_hangs_does_not_outlast_the_deadline(blocks):
+    file = File()
+    file.gate.clear()
+    pipe = Pipe(file, time_is_up)
+    with pytest.raises(TimeIsUpError):
+        write_and_commit(pipe, blocks)
+    pipe.discard()
+
+
+@pytest.mark.parametrize("written", [0, 5, 2 * BLOCK])
+def test_a_discard_reaches_the_file(written):
+    file = File()
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(written))
+    pipe.discard()
+    assert file.discards
+    assert not file.committed
+
+
+def test_a_discard_ends_an_upload_that_hangs_and_what_it_writes_late_is_discarded_too():
+    file = File()
+    file.gate.clear()
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(3 * BLOCK))
+    pipe.discard()
+    pipe._thread.join(5)
+    assert not pipe._thread.is_alive()
+    assert file.discards == 2

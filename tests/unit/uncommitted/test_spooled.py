@@ -1,0 +1,56 @@
+import fsspec
+import pytest
+
+from airflow_provider_mps.uncommitted.spooled import SpooledFile
+from airflow_provider_mps.uncommitted.told import Told
+
+
+@pytest.fixture
+def fs(monkeypatch):
+    """fsspec's memory filesystem: it publishes at once what it is told to hold back."""
+    memory = fsspec.filesystem("memory")
+    monkeypatch.setattr(memory, "store", {})
+    memory.pipe("/folder/a.wav", b"older and good")
+    return memory
+
+
+def write(fs, content, protocol="memory"):
+    file = SpooledFile(fs, "/folder/a.wav", protocol)
+    file.write(content)
+    return file
+
+
+@pytest.mark.parametrize("protocol", ["memory", "oss"], ids=["puts and renames", "puts whole"])
+def test_what_is_written_is_not_seen_before_the_commit(fs, protocol):
+    file = write(fs, b"audio", protocol)
+    assert fs.cat("/folder/a.wav") == b"older and good"
+    assert file.commit() == Told(size=5)
+    assert fs.cat("/folder/a.wav") == b"audio"
+    assert fs.find("/") == ["/folder/a.wav"]
+
+
+def test_what_was_there_stays_after_a_discard_however_often(fs):
+    file = write(fs, b"bad")
+    file.discard()
+    file.discard()
+    assert fs.cat("/folder/a.wav") == b"older and good"
+
+
+def test_a_store_that_fails_halfway_through_a_put_keeps_what_was_there(fs, monkeypatch):
+    def put_half(source, target):
+        fs.pipe(target, b"ha")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(fs, "put_file", put_half)
+    with pytest.raises(OSError, match="no space"):
+        write(fs, b"half").commit()
+    assert fs.find("/") == ["/folder/a.wav"]
+    assert fs.cat("/folder/a.wav") == b"older and good"
+
+
+def test_a_store_that_keeps_less_than_it_was_given_does_not_get_to_show_it(fs, monkeypatch):
+    monkeypatch.setattr(fs, "put_file", lambda source, target: fs.pipe(target, b"ha"))
+    with pytest.raises(OSError, match="2 of 4 bytes"):
+        write(fs, b"half").commit()
+    assert fs.find("/") == ["/folder/a.wav"]
+    assert fs.cat("/folder/a.wav") == b"older and good"
