@@ -1,0 +1,242 @@
+"""
+Storing one large audio, and many small ones, beside what a user would write instead and the upload alone.
+
+The audio comes over HTTP from a process of its own, and goes to rclone's S3 server and to a folder. Every figure is the
+median over fresh processes, each of which has imported all it needs and stored one small file before it is measured;
+the candidates take turns. Then each sees a download die half way. In the folder, this provider and the write alone wait
+until the disk has it, the others do not. Run it with ``python -m benchmarks.storing``, which takes about twenty minutes
+and 4 GiB of ``TMPDIR`` (with ``--huge`` 14): a file system in memory takes the disk's moods out of the figures.
+``--quick`` only shows that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.storing_candidates import CANDIDATES, HTTP_CONN_ID, OURS, Item
+from benchmarks.storing_destinations import S3, Folder, clear
+from benchmarks.storing_source import Source, crc64_of, make_files
+from dev.airflow_environment import airflow_environment
+
+MIB = 1024 * 1024
+HUGE = 4096 * MIB
+CLIP = 100_000
+BROKEN = 64 * MIB
+OLDER = b"what was there before"
+LEAST_SPEED = 0.9
+"""Of the upload alone."""
+MOST_MEMORY = 64
+"""MB above the imported process."""
+
+Results = dict[str, list[dict[str, Any]]]
+
+
+class Storing:
+    """
+    The means to let candidates store what a source has.
+
+    :param home: folder for what their processes write besides
+    """
+
+    def __init__(self, home: Path, source: Source) -> None:
+        self._source = source
+        self._numbers = itertools.count(1)
+        self._crc64 = {path.name: crc64_of(path) for path in source.folder.iterdir()}
+        self._environment = {
+            **{name: value for name, value in airflow_environment(home).items() if not name.startswith("AWS_")},
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            f"AIRFLOW_CONN_{HTTP_CONN_ID.upper()}": f"http://127.0.0.1:{source.port}",
+            "NO_PROXY": "127.0.0.1",
+            "TMPDIR": str(home),
+        }
+
+    def measure(self, destination: Folder, candidate: str, name: str, count: int) -> dict[str, Any]:
+        """Let a candidate store the file so many times, and return what it took."""
+        prefix = f"{candidate}-{next(self._numbers)}"
+        destination.make(prefix)
+        items = [self._item(destination, name, f"{prefix}/{number:04}.wav") for number in range(count)]
+        result = self._store("measure", destination, candidate, items)
+        if any(result["errors"]):
+            raise RuntimeError(f"{candidate} could not store {name}: {next(filter(None, result['errors']))}")
+        for item in items:
+            if crc64_of(destination.folder / item.key) != self._crc64[name]:
+                raise RuntimeError(f"{candidate} did not store {name} as it is")
+        clear(destination, prefix)
+        return result
+
+    def see_dying(self, destination: Folder, candidate: str, name: str) -> dict[str, Any]:
+        """Let a candidate store what ends half way, and return what is left of it."""
+        prefix = f"{candidate}-{next(self._numbers)}"
+        destination.make(prefix)
+        new, older = (self._item(destination, name, f"{prefix}/{key}.wav") for key in ("new", "older"))
+        destination.put(older.key, OLDER)
+        result = self._store("at-once", destination, candidate, [new, older])
+        left = {
+            "seconds": result["seconds"],
+            "errors": sorted({(error or "no error").partition(":")[0] for error in result["errors"]}),
+            "new": _describe(destination.seen(new.key)),
+            "older": _describe(destination.seen(older.key)),
+            "unfinished": destination.unfinished(prefix, {new.key, older.key, _beside(new.key)}),
+        }
+        clear(destination, prefix)
+        return left
+
+    def _item(self, destination: Folder, name: str, key: str) -> Item:
+        url = f"http://127.0.0.1:{self._source.port}/{name}/{key}"
+        return Item(url, str(self._source.folder / name), key, destination.root)
+
+    def _store(self, what: str, destination: Folder, candidate: str, items: list[Item]) -> dict[str, Any]:
+        warm_up = self._item(destination, "clip", _beside(items[0].key))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.storing_candidates", what, destination.scheme, candidate],
+            input=json.dumps([warm_up, *items]),
+            env={**self._environment, **destination.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-3000:])
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+
+def _beside(key: str) -> str:
+    return f"{key.rpartition('/')[0]}/warm-up.wav"
+
+
+def _describe(seen: bytes | None) -> str:
+    if seen is None:
+        return "nothing"
+    if seen == OLDER:
+        return "the older one"
+    return f"{len(seen)} of {BROKEN} bytes that look finished"
+
+
+def compare(storing: Storing, destination: Folder, name: str, given: argparse.Namespace) -> Results:
+    """Measure every candidate with the file, and print the table."""
+    count, size = (given.small, CLIP) if name == "clip" else (1, given.size * MIB)
+    candidates = CANDIDATES[destination.scheme]
+    results: Results = {candidate: [] for candidate in candidates}
+    turns = list(candidates) * given.runs
+    with ThreadPoolExecutor(given.at_once) as pool:
+        for candidate, result in zip(
+            turns,
+            pool.map(lambda candidate: storing.measure(destination, candidate, name, count), turns),
+            strict=True,
+        ):
+            results[candidate].append({**result, "speed": count * size / MIB / result["seconds"]})
+    alone = [candidate for candidate in candidates if not candidates[candidate].downloads]
+    ratios = "".join(f" | x {candidates[candidate].title.partition(':')[0]}" for candidate in alone)
+    what = f"{count} clips of {size // 1000} kB" if name == "clip" else f"{given.size} MiB"
+    print(f"\n{what} to {destination.title}, medians of {given.runs}:\n")
+    print(f"| candidate | MiB/s (min to max){ratios} | MB at most | CPU, seconds |")
+    print(f"|---|---|{'---|' * len(alone)}---|---|")
+    for candidate, rows in results.items():
+        speeds, speed = [row["speed"] for row in rows], _median(rows, "speed")
+        print(
+            f"| {candidates[candidate].title} | {speed:.1f} ({min(speeds):.1f} to {max(speeds):.1f}) | "
+            + "".join(f"{_ratio(rows, results[base]):.2f} | " for base in alone)
+            + f"{_median(rows, 'mb'):.0f} | {_median(rows, 'cpu'):.2f} |",
+            flush=True,
+        )
+    return results
+
+
+def _median(rows: list[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(row[key] for row in rows))
+
+
+def _ratio(rows: list[dict[str, Any]], base: list[dict[str, Any]]) -> float:
+    """Return how much faster, in the middle one of the turns: a machine's speed drifts less within one than between."""
+    return float(statistics.median(row["speed"] / other["speed"] for row, other in zip(rows, base, strict=True)))
+
+
+def compare_dying(storing: Storing, destination: Folder, name: str) -> dict[str, dict[str, Any]]:
+    """Let a download die half way for every candidate that downloads, and print the table."""
+    candidates = {name: each for name, each in CANDIDATES[destination.scheme].items() if each.downloads}
+    with ThreadPoolExecutor(2) as pool:  # nothing here is a matter of speed
+        found = pool.map(lambda candidate: storing.see_dying(destination, candidate, name), candidates)
+        left = dict(zip(candidates, found, strict=True))
+    print(f"\n{BROKEN // MIB} MiB to {destination.title}, of which the second half never comes:\n")
+    print("| candidate | where nothing was | where an older one was | also left | ends with | seconds |")
+    print("|---|---|---|---|---|---|")
+    for candidate, row in left.items():
+        print(
+            f"| {candidates[candidate].title} | {row['new']} | {row['older']} | "
+            f"{', '.join(row['unfinished']) or 'nothing'} | {', '.join(row['errors'])} | {row['seconds']:.1f} |",
+            flush=True,
+        )
+    return left
+
+
+def _told(holds: bool) -> str:  # noqa: FBT001
+    return "holds" if holds else "MISSED"
+
+
+def judge(destination: Folder, large: Results, left: dict[str, Any], huge: dict[str, Any] | None) -> None:
+    """Print whether the targets hold."""
+    memory = max(row["mb"] for row in large[OURS])
+    print(f"\nTargets, storing to {destination.title}:\n")
+    for candidate, each in CANDIDATES[destination.scheme].items():
+        if destination.scheme == "s3" and not each.downloads:
+            ratio = _ratio(large[OURS], large[candidate])
+            print(f"- {ratio:.2f} x {each.title} (at least {LEAST_SPEED}): {_told(ratio >= LEAST_SPEED)}")
+    print(f"- {memory:.0f} MB above the imported process (at most {MOST_MEMORY}): {_told(memory <= MOST_MEMORY)}")
+    if huge:
+        print(
+            f"- {huge['mb']:.0f} MB at {HUGE // MIB} MiB, in {huge['seconds']:.0f} seconds (at most {MOST_MEMORY}): "
+            f"{_told(huge['mb'] <= MOST_MEMORY)}"
+        )
+    ours = left[OURS]
+    clean = (ours["new"], ours["older"], ours["unfinished"]) == ("nothing", "the older one", [])
+    print(f"- nothing left of a download that died: {_told(clean)}", flush=True)
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="fresh processes for each candidate")
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the large audio")
+    parser.add_argument("--small", type=int, default=1000, help="how many small ones")
+    parser.add_argument("--huge", action="store_true", help="also let this provider store 4 GiB, for its memory")
+    parser.add_argument("--to", choices=list(CANDIDATES), nargs="+", default=list(CANDIDATES), help="where to")
+    parser.add_argument("--quick", action="store_true", help="only show that it works; the figures mean nothing")
+    given = parser.parse_args()
+    given.at_once, given.then = 1, 503
+    if given.quick:  # 410 is worth no more tries, and so no waiting between them
+        given.runs, given.size, given.small, given.at_once, given.then = 1, 32, 10, 2, 410
+    sizes = {"large": given.size * MIB, "clip": CLIP, "broken": BROKEN}
+    if given.huge:
+        sizes["huge"] = HUGE
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # the servers and the files go too
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
+        make_files(home / "source", sizes, room=2 * max(sizes.values()))
+        source = stack.enter_context(Source(home / "source"))
+        print(f"The source alone sends {source.speed('large') / MIB:.0f} MiB/s.", flush=True)
+        storing = Storing(home / "airflow", source)
+        for kind in (S3, Folder):
+            if kind.scheme not in given.to:
+                continue
+            destination = stack.enter_context(kind(home / kind.scheme))
+            large = compare(storing, destination, "large", given)
+            compare(storing, destination, "clip", given)
+            left = compare_dying(storing, destination, name=f"half-{given.then}/broken")
+            huge = storing.measure(destination, OURS, "huge", 1) if given.huge else None
+            judge(destination, large, left, huge)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""
+The server that ``benchmarks.storing`` downloads from: a process of its own, which only passes on its disk's cache.
+
+``/NAME/anything`` is the file NAME, resumable by range and described as COS does it. ``/half-503/NAME/anything``
+promises all of it too, but its second half never comes: the connection closes, and who asks for the rest is told 503.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastcrc import crc64
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import BinaryIO
+
+BLOCK = MIB = 1024 * 1024
+
+
+def crc64_of(path: Path) -> int:
+    """Return a file's CRC-64/XZ."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            crc = crc64.xz(block, crc)
+    return crc
+
+
+def make_files(folder: Path, sizes: dict[str, int], room: int) -> None:
+    """Fill files with random bytes, after a look whether these and ``room`` bytes more fit on the disk."""
+    folder.mkdir()
+    needed, free = sum(sizes.values()) + room, shutil.disk_usage(folder).free
+    if free < needed:
+        sys.exit(f"{folder} has {free // MIB} MiB free, and {needed // MIB} are needed. Set TMPDIR to another disk.")
+    for name, size in sizes.items():
+        with (folder / name).open("wb") as file:
+            for start in range(0, size, BLOCK):
+                file.write(os.urandom(min(BLOCK, size - start)))
+    os.sync()  # or the disk would still be busy with them when the first candidate is measured
+
+
+class Source:
+    """The server, while the ``with`` block runs, for the files that are in ``folder`` when it starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+
+    def __enter__(self) -> Source:
+        command = [sys.executable, "-m", "benchmarks.storing_source", str(self.folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline() or 0)
+        if not self.port:
+            raise RuntimeError("the server to download from did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def speed(self, name: str) -> float:
+        """Return how many bytes a second it sends to somebody who throws them away."""
+        block = bytearray(BLOCK)
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            started, received = time.perf_counter(), 0
+            connection.sendall(f"GET /{name}/ HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            while count := connection.recv_into(block):
+                received += count
+            return received / (time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    size: int
+    crc64: int
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.crc64:x}"'
+
+    def wanted(self, asked: str, if_range: str | None) -> tuple[int, int] | None:
+        """Return the range that was asked for, from its first byte to behind its last."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+        if match is None or if_range not in {None, self.etag}:
+            return None
+        return int(match[1]), min(int(match[2] or self.size) + 1, self.size)
+
+
+def _serve(connection: socket.socket, files: Mapping[str, _File]) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection, connection.makefile("rb") as requests, suppress(OSError):
+        while _answer(connection, requests, files):
+            pass
+
+
+def _answer(connection: socket.socket, requests: BinaryIO, files: Mapping[str, _File]) -> bool:
+    """Answer one request, and return whether there may be another."""
+    line = requests.readline().decode("ascii")
+    if not line.strip():
+        return False
+    method, target, _ = line.split()
+    headers = http.client.parse_headers(requests)
+    half, name = re.fullmatch(r"(?:/half-(\d+))?/([^/]*).*", target).groups()  # type: ignore[union-attr]
+    file = files.get(name)
+    if file is None:
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        return True
+    wanted = file.wanted(headers.get("Range", ""), headers.get("If-Range"))
+    first, end = wanted or (0, file.size)
+    available = min(end, file.size // 2) if half else end
+    if first >= available:
+        connection.sendall(f"HTTP/1.1 {half} No\r\nContent-Length: 0\r\n\r\n".encode())
+        return True
+    content_range = f"Content-Range: bytes {first}-{end - 1}/{file.size}\r\n" if wanted else ""
+    connection.sendall(
+        f"HTTP/1.1 {'206 Partial Content' if wanted else '200 OK'}\r\n"
+        f"Content-Type: audio/wav\r\nContent-Length: {end - first}\r\n{content_range}Accept-Ranges: bytes\r\n"
+        f"ETag: {file.etag}\r\nx-cos-hash-crc64ecma: {file.crc64}\r\n\r\n".encode()
+    )
+    if method == "GET":
+        with file.path.open("rb") as content:
+            connection.sendfile(content, first, available - first)
+    return not half and headers.get("Connection", "").lower() != "close"
+
+
+def main() -> None:
+    """Serve the files of a folder on a free port, which is printed, until terminated."""
+    paths = sorted(Path(sys.argv[1]).iterdir())
+    files = {path.name: _File(path, path.stat().st_size, crc64_of(path)) for path in paths}
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        print(server.getsockname()[1], flush=True)
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=_serve, args=(connection, files), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The benchmarks still run, and what they say of the destination holds; their figures are for a quiet machine."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from benchmarks.storing_candidates import CANDIDATES
+from dev.airflow_environment import REPOSITORY
+from tests.programs import require_program
+
+
+def run_benchmark(module, *arguments, timeout):
+    """Run it in a process group of its own, so that on a timeout its servers end too."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0, errors
+    return output
+
+
+def rows(output, title):
+    return [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith(f"| {title} |")]
+
+
+@pytest.mark.parametrize("scheme", CANDIDATES)
+def test_a_quick_run_of_storing_measures_every_candidate_and_ours_leaves_no_half_audio(scheme):
+    if scheme == "s3":
+        require_program("rclone")
+    output = run_benchmark("benchmarks.storing", "--quick", "--to", scheme, timeout=120)
+    for candidate in CANDIDATES[scheme].values():
+        large, clips, *dying = rows(output, candidate.title)
+        assert re.match(r"\d+\.\d \(", large[1])
+        assert re.match(r"\d+\.\d \(", clips[1])
+        assert len(dying) == candidate.downloads
+    assert rows(output, "this provider")[2][1:5] == ["nothing", "the older one", "nothing", "AudioTransferError"]
+    assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[2][1]
