@@ -60,6 +60,8 @@ class MpsConnection:
     timeout: float = DEFAULT_TIMEOUT
     """Seconds for one request."""
     proxy: str | None = field(default=None, repr=False)
+    cos_endpoint: str | None = None
+    """Where ``cos://`` paths lead; ``None`` means the region's own."""
 
     @classmethod
     def parse(cls, connection: StoredConnection, extra: object, region: str | None = None) -> MpsConnection:
@@ -92,6 +94,7 @@ class MpsConnection:
             requests_per_second=fields.positive("requests_per_second") or cls.requests_per_second,
             timeout=fields.positive("timeout", MAX_TIMEOUT) or cls.timeout,
             proxy=fields.proxy(),
+            cos_endpoint=fields.cos_endpoint(),
         )
 
     @property
@@ -171,16 +174,25 @@ class _Fields:
         return scheme, f"{host}:{port}" if port else host
 
     def proxy(self) -> str | None:
-        proxy = self.sendable("Extra 'proxy'", self.extra_text("proxy"))
-        if proxy:
+        return self._url("proxy", "http://user:password@host:port")
+
+    def cos_endpoint(self) -> str | None:
+        endpoint = self._url("cos_endpoint", "https://cos.ap-singapore.myqcloud.com")
+        if endpoint and (urlsplit(endpoint).path.strip("/") or "@" in endpoint or "?" in endpoint):
+            raise self.invalid("Extra 'cos_endpoint'", "must be a scheme and a host, without a path, a query or keys")
+        return endpoint
+
+    def _url(self, name: str, example: str) -> str | None:
+        url = self.sendable(f"Extra '{name}'", self.extra_text(name))
+        if url:
             try:
-                parts = urlsplit(proxy)
+                parts = urlsplit(url)
                 usable = parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
             except ValueError:
                 usable = False
             if not usable:
-                raise self.invalid("Extra 'proxy'", "must look like http://user:password@host:port")
-        return proxy
+                raise self.invalid(f"Extra '{name}'", f"must look like {example}")
+        return url
 
 
 def _is_host(host: str) -> bool:

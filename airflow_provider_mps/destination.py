@@ -27,6 +27,7 @@ _PASSING = {
 }
 """What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
 _PACKAGE_OF_SCHEME = {
+    "cos": "airflow-provider-mps[cos]",
     "s3": "airflow-provider-mps[s3]",
     "gs": "apache-airflow-providers-google",
     "abfs": "apache-airflow-providers-microsoft-azure",

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_provider_mps import __version__
 
+DEFAULT_CONN_ID = "mps_default"
 DEFAULT_HOST = "mps.intl.tencentcloudapi.com"
 DEFAULT_REQUESTS_PER_SECOND = 18.0  # of the documented 20: room for other programs on the same account
 DEFAULT_ROLE_SESSION_NAME = "airflow"
@@ -71,6 +72,11 @@ CONNECTION_FORM = {
             "description": "HTTP proxy on the way to the API: http://user:password@host:port.",
             "schema": {"type": TEXT, "format": "password"},
         },
+        "cos_endpoint": {
+            "label": "COS endpoint",
+            "description": "Where cos:// paths lead. Empty: https://cos.REGION.myqcloud.com.",
+            "schema": {"type": TEXT},
+        },
     },
 }
 
@@ -97,6 +103,15 @@ def get_provider_info() -> dict[str, Any]:
         "operators": modules("airflow_provider_mps.operators.text_to_speech"),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),
         "triggers": modules("airflow_provider_mps.triggers.text_to_speech"),
+        "filesystems": ["airflow_provider_mps.fs.cos"],
+        "asset-uris": [
+            {
+                "schemes": ["cos"],
+                "handler": "airflow_provider_mps.assets.cos.sanitize_uri",
+                "factory": "airflow_provider_mps.assets.cos.create_asset",
+                "to_openlineage_converter": "airflow_provider_mps.assets.cos.convert_asset_to_openlineage",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "tencent_mps",

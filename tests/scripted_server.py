@@ -98,7 +98,7 @@ class ScriptedServer:
                 return
         with connection, connection.makefile("rb") as incoming:
             try:
-                request = _read_request(incoming)
+                request = _read_request(incoming, connection)
             except (OSError, ValueError):
                 return
             with self._lock:
@@ -121,12 +121,14 @@ class ScriptedServer:
                             break
 
 
-def _read_request(incoming) -> Request:
+def _read_request(incoming, connection) -> Request:
     method, target, _ = incoming.readline().decode().split(" ", 2)
     headers = {}
     while line := incoming.readline().strip().decode():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
+    if headers.get("expect", "").lower() == "100-continue":
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     return Request(method, target, headers, incoming.read(int(headers.get("content-length", 0))))
 
 

@@ -30,6 +30,7 @@ from airflow_provider_mps.errors import (
     disproves_connection,
 )
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,7 @@ class MpsHook(BaseHook):
     """
 
     conn_name_attr = "mps_conn_id"
-    default_conn_name = "mps_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "tencent_mps"
     hook_name = "Tencent Cloud MPS"
 
@@ -82,7 +83,7 @@ class MpsHook(BaseHook):
         if self._client is None:
             from airflow_provider_mps.client import make_client
 
-            self._client = make_client(self._look_up())
+            self._client = make_client(self.look_up())
         return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -253,7 +254,7 @@ class MpsHook(BaseHook):
         with self._renewing:
             if client.credential is expired:
                 self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
-                client.credential = credential_of(self._look_up())
+                client.credential = credential_of(self.look_up())
 
     def _retries(self, call: ApiCall[Any]) -> dict[str, Any]:
         def repeat(error: BaseException) -> bool:
@@ -271,7 +272,12 @@ class MpsHook(BaseHook):
             "reraise": True,
         }
 
-    def _look_up(self) -> MpsConnection:
+    def look_up(self) -> MpsConnection:
+        """
+        Read the connection anew, and check it.
+
+        :raises InvalidMpsConnectionError: when it is missing or must be mended
+        """
         try:
             stored = self.get_connection(self.mps_conn_id)
         except AirflowNotFoundException as error:

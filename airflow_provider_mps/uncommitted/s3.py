@@ -27,6 +27,9 @@ IN_FLIGHT = 2
 NEAR = 0.1
 """Seconds within which a store that is near has a part; there, two at once would only be in each other's way."""
 
+ANSWER_TIMEOUT = 600.0
+"""Seconds that any request may take; completing an upload of many parts may take some minutes."""
+
 
 class S3File:
     """
@@ -67,11 +70,10 @@ class S3File:
 
     def _send(self, part: bytes | bytearray) -> None:
         if self._upload_id is None:
-            answer = self._fs.call_s3("create_multipart_upload", **self._place, **self._options)
+            answer = self._call("create_multipart_upload", **self._options)
             self._upload_id = answer["UploadId"]
         number = len(self._parts) + len(self._sending) + 1
-        call = self._fs._call_s3("upload_part", **self._place, UploadId=self._upload_id, PartNumber=number, Body=part)
-        self._sending.append(asyncio.run_coroutine_threadsafe(call, self._fs.loop))
+        self._sending.append(self._begin("upload_part", UploadId=self._upload_id, PartNumber=number, Body=part))
         with suppress(TimeoutError):
             self._await_part(NEAR)
         self._await_parts(IN_FLIGHT - 1)
@@ -79,9 +81,9 @@ class S3File:
     def _await_parts(self, allowed: int) -> None:
         """Wait until no more than so many parts are on their way."""
         while len(self._sending) > allowed:
-            self._await_part(None)
+            self._await_part(ANSWER_TIMEOUT)
 
-    def _await_part(self, timeout: float | None) -> None:
+    def _await_part(self, timeout: float) -> None:
         """Wait for the part that was sent first."""
         answer = self._sending[0].result(timeout)
         self._sending.popleft()
@@ -94,9 +96,8 @@ class S3File:
         """Show the file, once the store has verified it."""
         if self._upload_id is None:
             digest = hashlib.md5(self._last, usedforsecurity=False).digest()
-            answer = self._fs.call_s3(
+            answer = self._call(
                 "put_object",
-                **self._place,
                 **self._options,
                 Body=self._last,
                 ContentMD5=base64.b64encode(digest).decode(),  # S3 refuses what is not this
@@ -109,12 +110,10 @@ class S3File:
         size = self._size_of_parts()
         if size is not None and size != self._written:
             raise OSError(f"the store has {size} of {self._written} bytes")
-        answer = self._fs.call_s3(
+        answer = self._call(
             "complete_multipart_upload",
-            **self._place,
             UploadId=self._upload_id,
             MultipartUpload={"Parts": self._parts},
-            MpuObjectSize=self._written,  # S3 refuses to complete anything else
         )
         self._upload_id = None
         self._fs.invalidate_cache(self._path)
@@ -125,9 +124,7 @@ class S3File:
         size, marker, more = 0, 0, True
         while more:
             try:
-                answer = self._fs.call_s3(
-                    "list_parts", **self._place, UploadId=self._upload_id, PartNumberMarker=marker
-                )
+                answer = self._call("list_parts", UploadId=self._upload_id, PartNumberMarker=marker)
             except PermissionError:  # who may write need not be who may look
                 return None
             except OSError as error:
@@ -144,7 +141,13 @@ class S3File:
             part.cancel()
         upload_id, self._upload_id = self._upload_id, None
         if upload_id is not None:
-            self._fs.call_s3("abort_multipart_upload", **self._place, UploadId=upload_id)
+            self._call("abort_multipart_upload", UploadId=upload_id)
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        return self._begin(method, **arguments).result(ANSWER_TIMEOUT)
+
+    def _begin(self, method: str, **arguments: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(self._fs._call_s3(method, **self._place, **arguments), self._fs.loop)
 
 
 def _crc64_in(answer: dict[str, Any]) -> int | None:

@@ -20,7 +20,8 @@ def test_an_empty_connection_means_the_international_api_and_the_default_credent
 
 def test_what_a_form_leaves_empty_counts_as_absent():
     empty = dict.fromkeys(
-        ("region", "token", "role_arn", "role_session_name", "requests_per_second", "timeout", "proxy"), ""
+        ("region", "token", "role_arn", "role_session_name", "requests_per_second", "timeout", "proxy", "cos_endpoint"),
+        "",
     )
     assert parse(empty, login="", password="", host="", schema="", port=None) == parse()
 
@@ -84,6 +85,10 @@ def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
         ({}, {"proxy": "socks5://proxy:1080"}, "proxy"),
         ({}, {"proxy": "http://"}, "proxy"),
         ({}, {"proxy": "http://proxy:notaport"}, "proxy"),
+        ({}, {"cos_endpoint": "cos.ap-singapore.myqcloud.com"}, "cos_endpoint"),
+        ({}, {"cos_endpoint": "https://cos.ap-singapore.myqcloud.com/folder"}, "cos_endpoint"),
+        ({}, {"cos_endpoint": "https://SECID:SECKEY@cos.ap-singapore.myqcloud.com"}, "cos_endpoint"),
+        ({}, {"cos_endpoint": "https://cos.ap-singapore.myqcloud.com?x=1"}, "cos_endpoint"),
     ],
 )
 def test_a_field_that_cannot_work_is_refused_with_the_connection_and_the_field_named(fields, extra, field):

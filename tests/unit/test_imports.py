@@ -17,6 +17,8 @@ IMPORTS = (
         ("operators.text_to_speech", {"tencentcloud"}),
         ("triggers.text_to_speech", {"tencentcloud"}),
         ("provider_info", {"tencentcloud", "airflow"}),
+        ("fs.cos", {"tencentcloud", "s3fs", "aiobotocore"}),
+        ("assets.cos", {"tencentcloud", "s3fs", "aiobotocore"}),
         ("emulator.app", {"tencentcloud", "airflow"}),
     ],
 )

@@ -1,0 +1,1 @@
+"""What Airflow's assets know of this provider's URIs."""

@@ -1,0 +1,45 @@
+"""Assets in Tencent's COS: ``Asset("cos://bucket-1250000000/key.wav")``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import Asset
+
+from airflow_provider_mps.fs.cos_place import require_bucket
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+
+def create_asset(*, bucket: str, key: str, extra: dict[str, Any] | None = None) -> Asset:
+    """
+    Make the asset of an object.
+
+    :param bucket: with its APPID
+    :param key: of the object
+    :param extra: kept with the asset
+    """
+    return Asset(uri=f"cos://{bucket}/{key.lstrip('/')}", extra=extra)
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """
+    Check a URI for Airflow, which takes a connection id out of it beforehand.
+
+    :raises ValueError: when it names no bucket with its APPID
+    """
+    if not uri.netloc:
+        raise ValueError("A URI of COS must name a bucket, as in cos://clips-1250000000/key.wav")
+    require_bucket(uri.netloc)
+    return uri
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Dataset:
+    """Name an asset as OpenLineage names objects."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    bucket, _, key = asset.uri.removeprefix("cos://").partition("/")
+    return Dataset(namespace=f"cos://{bucket}", name=key or "/")

@@ -1,0 +1,24 @@
+import pytest
+from airflow.providers.common.compat.sdk import Asset
+
+from airflow_provider_mps.assets.cos import convert_asset_to_openlineage, create_asset
+
+
+@pytest.mark.parametrize("uri", ["cos://clips-1250000000/a/b.wav", "cos://clips-1250000000"])
+def test_a_uri_of_cos_is_an_asset(uri):
+    assert Asset(uri).uri.rstrip("/") == uri
+
+
+@pytest.mark.parametrize(("uri", "said"), [("cos:///a.wav", "must name a bucket"), ("cos://clips/a.wav", "APPID")])
+def test_a_uri_without_a_whole_bucket_is_refused(uri, said):
+    with pytest.raises(ValueError, match=said):
+        Asset(uri)
+
+
+def test_an_asset_is_made_of_bucket_and_key():
+    assert create_asset(bucket="clips-1250000000", key="/a.wav").uri == "cos://clips-1250000000/a.wav"
+
+
+def test_openlineage_names_it_by_bucket_and_key():
+    dataset = convert_asset_to_openlineage(Asset("cos://clips-1250000000/a/b.wav"), None)
+    assert (dataset.namespace, dataset.name) == ("cos://clips-1250000000", "a/b.wav")
