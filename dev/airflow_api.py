@@ -37,6 +37,11 @@ class AirflowApi:
         run = {"logical_date": None, "conf": conf or {}}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=run)["dag_run_id"])
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return what Airflow tells of the runs of a DAG, as far as it has any and knows it."""
+        answer = self.client.get(f"/dags/{dag_id}/dagRuns")
+        return list(answer.json()["dag_runs"]) if answer.is_success else []
+
     def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return what Airflow tells of each task instance."""
         found: list[dict[str, Any]] = []

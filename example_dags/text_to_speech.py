@@ -2,7 +2,8 @@
 ### One clip: text in, audio in your object storage
 
 Press **Trigger**, type a text, choose a voice and a place. The DAG submits the text to Tencent Cloud MPS, waits
-without holding a worker, stores the verified audio, and logs where it is.
+without holding a worker, stores the verified audio, and logs where it is. The DAG **text_to_speech_published** runs
+after each clip.
 
 It needs a connection **`mps_default`** of type *Tencent Cloud MPS*: your SecretId and SecretKey, or the one that the
 local emulator (`python -m airflow_provider_mps.emulator`) prints when it starts. A text that begins with `[fail]`
@@ -14,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from datetime import timedelta
 
-from airflow.providers.common.compat.sdk import Param, dag, task
+from airflow.providers.common.compat.sdk import AssetAlias, Param, dag, task
 
 from airflow_provider_mps.operators.text_to_speech import (
     TextToSpeechOperator,
@@ -82,6 +83,8 @@ def text_to_speech() -> None:
         task_id="store",
         mps_task_id=submit.output,
         destination="{{ params.destination }}",
+        # What is scheduled on this alias, as the DAG text_to_speech_published is, runs for each clip.
+        outlets=[AssetAlias("text_to_speech_audio")],
         retries=2,
         retry_delay=timedelta(seconds=30),
     )

@@ -13,6 +13,7 @@ from dev.airflow_environment import EXAMPLE_DAGS, airflow_environment, run_airfl
 # Airflow reads its environment when it is imported, so it is set before any test module is.
 HOME = Path(tempfile.mkdtemp(prefix="mps-tests-"))
 DAGS = HOME / "dags"
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it would ask Google itself
 for name in list(os.environ):
     if name.startswith(("AIRFLOW", "TENCENTCLOUD_", "TKE_")):
         del os.environ[name]

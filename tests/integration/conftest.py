@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.hooks.mps import MpsHook
 from dev.airflow_api import AirflowApi
+from dev.airflow_environment import EXAMPLE_DAGS
 from dev.standalone import Standalone
 from tests.faulty_emulator import FaultyEmulator
 from tests.s3_server import S3Server
@@ -93,9 +95,12 @@ def triggerer(tmp_path_factory):
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
         }
+        home = tmp_path_factory.mktemp("triggerer")
+        for folder in (EXAMPLE_DAGS, Path(__file__).parent / "dags"):
+            shutil.copytree(folder, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         with Standalone(
-            tmp_path_factory.mktemp("triggerer"),
-            dags=Path(__file__).parent / "dags",
+            home,
+            dags=home / "dags",
             emulator=("--synthesis-time", "2", "--voice", "tone", "--rate-limit", "100"),
             environment=environment,
         ) as standalone:

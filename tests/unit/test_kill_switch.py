@@ -13,13 +13,17 @@ def test_a_pull_ends_what_is_running_with_a_sentence_that_names_it():
         switch.pull()
 
 
-def test_a_second_pull_does_not_disturb_the_clearing_up():
-    switch = KillSwitch()
-    cleared_up = []
-    with pytest.raises(AudioTransferStopped), switch.armed("Storing x"), ExitStack() as clearing:
-        clearing.callback(cleared_up.append, True)
+def pull_twice(switch, cleared_up):
+    with switch.armed("Storing x"), ExitStack() as clearing:
+        clearing.callback(cleared_up.append, "cleared up")
         clearing.callback(switch.pull)
         switch.pull()
+
+
+def test_a_second_pull_does_not_disturb_the_clearing_up():
+    cleared_up = []
+    with pytest.raises(AudioTransferStopped):
+        pull_twice(KillSwitch(), cleared_up)
     assert cleared_up
 
 

@@ -1,10 +1,16 @@
 import json
+import signal
 import wave
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AssetAlias, ObjectStoragePath
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from fastcrc import crc64
 
+from airflow_provider_mps.emulator.faults import AudioFault
 from airflow_provider_mps.errors import (
+    AudioTransferError,
+    AudioTransferStopped,
     DestinationError,
     InvalidRequestError,
     MpsApiError,
@@ -88,6 +94,76 @@ def test_storing_returns_the_path_and_pushes_voice_and_duration(emulator, tmp_pa
     assert path == f"file://{tmp_path}/clip.wav"
     with wave.open(str(tmp_path / "clip.wav")) as audio:
         assert xcoms == {"VoiceId": "v", "duration": audio.getnframes() / audio.getframerate()}
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "skip"])
+def test_an_outlet_is_told_of_what_was_stored(emulator, tmp_path, if_exists):
+    alias, events = AssetAlias("clips"), OutletEventAccessors()
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store",
+        mps_task_id=submit(),
+        destination=f"file://{tmp_path}/clip.wav",
+        if_exists=if_exists,
+        outlets=[alias],
+    )
+    for _ in range(2):
+        operator.execute({"ti": TaskInstance(), "outlet_events": events})
+    audio = (tmp_path / "clip.wav").read_bytes()
+    first, second = events[alias].asset_alias_events
+    assert first.dest_asset_key.uri == f"file://{tmp_path}/clip.wav"
+    assert first.extra == {
+        "uri": f"file://{tmp_path}/clip.wav",
+        "VoiceId": "v",
+        "duration": (len(audio) - 44) / 32000,
+        "size": len(audio),
+        "crc64": str(crc64.xz(audio)),
+    }
+    # What was there already is not read: who was told its CRC-64 has been told of the first time.
+    assert second.extra == {**first.extra, "crc64": None if if_exists == "skip" else first.extra["crc64"]}
+
+
+def test_lineage_names_source_and_destination_without_the_links_signature(emulator, tmp_path):
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store", mps_task_id=submit(), destination=f"file://{tmp_path}/clip.wav"
+    )
+    assert operator.get_openlineage_facets_on_complete(None) is None
+    operator.execute({"ti": TaskInstance()})
+    lineage = operator.get_openlineage_facets_on_complete(None)
+    (source,), (destination,) = lineage.inputs, lineage.outputs
+    assert source.namespace == emulator.url
+    assert source.name.startswith("/async_dubbing/")
+    assert "sign=" not in source.name
+    assert (destination.namespace, destination.name) == ("file", f"{tmp_path}/clip.wav")
+
+
+def test_a_kill_ends_the_transfer_and_leaves_nothing(start_emulator, tmp_path):
+    start_emulator(audio_faults=(AudioFault.parse("stall"),))
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store", mps_task_id=submit(), destination=f"file://{tmp_path}/clip.wav"
+    )
+    before = signal.signal(signal.SIGALRM, lambda *_: operator.on_kill())  # as Airflow does on SIGTERM
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(AudioTransferStopped, match=r"clip\.wav was stopped"):
+            operator.execute({"ti": TaskInstance()})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_after_the_end_does_nothing(emulator, tmp_path):
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store", mps_task_id=submit(), destination=f"file://{tmp_path}/clip.wav"
+    )
+    operator.execute({"ti": TaskInstance()})
+    operator.on_kill()
+
+
+def test_a_transfer_that_takes_too_long_is_given_up(start_emulator, tmp_path):
+    start_emulator(audio_faults=(AudioFault.parse("slow"),))
+    with pytest.raises(AudioTransferError, match=r"not stored within 0\.2 seconds"):
+        store(submit(text="a longer text " * 50), f"file://{tmp_path}/clip.wav", transfer_timeout=0.2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_in_a_folder_the_file_takes_the_audios_own_name(emulator, tmp_path):

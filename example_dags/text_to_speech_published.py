@@ -1,0 +1,30 @@
+"""
+### What comes after a clip: a DAG that runs whenever one has been stored
+
+Nobody triggers it. It is scheduled on the asset alias `text_to_speech_audio`, which the DAG **text_to_speech** updates
+with every clip that it stores, wherever that was. The event tells where the clip is, its `VoiceId`, `duration`
+(seconds), `size` (bytes) and `crc64`: enough to publish it, to index it, or to check it, without asking MPS again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AssetAlias, dag, task
+
+
+@dag(schedule=[AssetAlias("text_to_speech_audio")], doc_md=__doc__, tags=["tencent cloud", "mps", "text to speech"])
+def text_to_speech_published() -> None:
+    """Tell of each clip that was stored since the last run."""
+
+    @task
+    def publish(triggering_asset_events: Any = None) -> list[str]:
+        clips = [event.extra for events in triggering_asset_events.values() for event in events]
+        for clip in clips:
+            print(f"{clip['uri']} has {clip['size']} bytes and lasts {clip['duration']} seconds")
+        return [clip["uri"] for clip in clips]
+
+    publish()
+
+
+text_to_speech_published()

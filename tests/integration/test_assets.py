@@ -1,0 +1,18 @@
+"""A stored clip is an event of an asset, in a running Airflow."""
+
+import time
+
+
+def test_a_clip_that_was_stored_starts_the_dag_that_is_scheduled_on_it(triggerer, tmp_path):
+    destination = f"file://{tmp_path}/clip.wav"
+    run_id = triggerer.api.trigger("text_to_speech", {"destination": destination})
+    triggerer.api.wait("text_to_speech", run_id)
+    deadline = time.monotonic() + 120
+    while not (runs := triggerer.api.runs("text_to_speech_published")):
+        assert time.monotonic() < deadline, "the second DAG was not started"
+        time.sleep(0.5)
+    (published,) = (run["dag_run_id"] for run in runs)
+    triggerer.api.wait("text_to_speech_published", published)
+    assert triggerer.api.xcom("text_to_speech_published", published, "publish") == [destination]
+    size = (tmp_path / "clip.wav").stat().st_size
+    assert f"{destination} has {size} bytes" in triggerer.api.log("text_to_speech_published", published, "publish")

@@ -1,0 +1,71 @@
+"""Storing to a server that speaks Google's API, through gcsfs's own uncommitted file."""
+
+import os
+
+import gcsfs
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_provider_mps.uncommitted.held_back import HeldBackFile
+
+OPTIONS = {"content_type": "audio/wav", "consistency": "md5"}
+LONG = os.urandom(20 * 1024 * 1024 + 5)
+
+
+@pytest.fixture
+def fs(free_tcp_port):
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", free_tcp_port, in_memory=True, default_bucket="clips")
+    server.start()
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    try:
+        yield gcsfs.GCSFileSystem(token="anon", endpoint_url=url, project="test", skip_instance_cache=True)
+    finally:
+        server.stop()
+
+
+def write(fs, content):
+    file = HeldBackFile(fs, "clips/a.wav", OPTIONS)
+    size = file.block_size(0)
+    for first in range(0, len(content), size):
+        file.write(bytearray(content[first : first + size]))
+    return file
+
+
+@pytest.mark.parametrize("content", [b"short", LONG], ids=["one request", "several blocks"])
+def test_what_is_written_is_not_seen_before_the_commit_and_whole_after_it(fs, content):
+    file = write(fs, content)
+    assert not fs.exists("clips/a.wav")
+    file.commit()
+    fs.invalidate_cache()
+    assert fs.cat("clips/a.wav") == content
+    assert fs.info("clips/a.wav")["contentType"] == "audio/wav"
+
+
+def test_nobody_elses_transaction_commits_it(fs):
+    with fs.transaction:
+        write(fs, LONG)
+    fs.invalidate_cache()
+    assert not fs.exists("clips/a.wav")
+
+
+@pytest.mark.parametrize(("content", "cancelled"), [(b"short", 0), (LONG, 1)], ids=["one request", "several blocks"])
+def test_what_was_there_stays_when_it_is_discarded(fs, monkeypatch, content, cancelled):
+    fs.pipe_file("clips/a.wav", b"older and good")
+    file = write(fs, content)
+    asked = []
+    # The emulator cannot cancel an upload; Google can.
+    monkeypatch.setattr(fs, "call", lambda method, _: asked.append(method))
+    file.discard()
+    monkeypatch.undo()
+    assert asked == ["DELETE"] * cancelled
+    fs.invalidate_cache()
+    assert fs.cat("clips/a.wav") == b"older and good"
+
+
+def test_a_gs_path_is_written_in_this_way(monkeypatch, fs):
+    monkeypatch.setattr("airflow_provider_mps.uncommitted.filesystem_of", lambda _: fs)
+    from airflow_provider_mps.uncommitted import open_uncommitted
+
+    assert isinstance(open_uncommitted(ObjectStoragePath("gs://clips/a.wav")), HeldBackFile)

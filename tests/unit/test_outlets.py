@@ -1,0 +1,28 @@
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from airflow_provider_mps.outlets import add_asset_events
+
+URI = "s3://clips/a.wav"
+
+
+def events_of(*outlets):
+    events = OutletEventAccessors()
+    add_asset_events({"outlet_events": events}, outlets, URI, {"size": 5})
+    return events
+
+
+def test_an_alias_gets_an_event_of_the_asset_that_was_stored():
+    alias = AssetAlias("clips")
+    (event,) = events_of(alias)[alias].asset_alias_events
+    assert event.dest_asset_key.uri == URI
+    assert event.extra == {"uri": URI, "size": 5}
+
+
+def test_an_asset_of_a_fixed_uri_is_told_where_the_audio_is():
+    asset = Asset("mps://clips")
+    assert events_of(asset)[asset].extra == {"uri": URI, "size": 5}
+
+
+def test_any_other_outlet_is_left_alone():
+    assert len(events_of("a file", 5)) == 0
