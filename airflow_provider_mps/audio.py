@@ -98,7 +98,7 @@ def store_audio(
     skip_length = existing_size(path) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
     deadline = Deadline(timeout, subject)
-    with _Upload(path, deadline, log) as upload:
+    with _Upload(path, subject, deadline, log) as upload:
         fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline)
         if not fetch.run(skip_length):
             log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
@@ -127,8 +127,9 @@ def store_audio(
 class _Upload:
     """The uncommitted file at the other end of a pipe; another one each time that the audio begins anew."""
 
-    def __init__(self, path: ObjectStoragePath, deadline: Deadline, log: Log) -> None:
+    def __init__(self, path: ObjectStoragePath, subject: str, deadline: Deadline, log: Log) -> None:
         self._path = path
+        self._subject = subject
         self._deadline = deadline
         self._log = log
         self._pipe: Pipe | None = None
@@ -143,17 +144,18 @@ class _Upload:
         """Prepare for an audio from its start, and forget what was written before."""
         self._discard()
         content_type = choose_content_type(source.content_type, self._path.name)
-        file = open_uncommitted(self._path, content_type=content_type, length=source.length)
+        with explaining(self._path, self._subject):
+            file = open_uncommitted(self._path, content_type=content_type, length=source.length)
         self._pipe = Pipe(file, self._deadline.check)
 
     def write(self, block: bytes, /) -> None:
         """Append bytes."""
-        with explaining(self._path):
+        with explaining(self._path, self._subject):
             self._begun().write(block)
 
     def commit(self) -> Told:
         """Show the file."""
-        with explaining(self._path):
+        with explaining(self._path, self._subject):
             told = self._begun().commit()
         self._pipe = None
         return told

@@ -97,34 +97,40 @@ def existing_size(path: ObjectStoragePath) -> int | None:
 
 
 @contextmanager
-def explaining(path: ObjectStoragePath) -> Iterator[None]:
-    """Turn whatever a filesystem raises about ``path`` into a sentence that says what to mend."""
+def explaining(path: ObjectStoragePath, subject: str = "") -> Iterator[None]:
+    """
+    Turn whatever a filesystem raises about ``path`` into a sentence that says what to mend.
+
+    :param subject: whose audio was to be stored there
+    """
     try:
         yield
     except AirflowException:
         raise
     except Exception as error:
-        raise _explained(error, path) from error
+        kind, problem = _explained(error, path)
+        raise kind(f"The audio of {subject} was not stored: {problem}" if subject else problem) from error
 
 
-def _explained(error: Exception, path: ObjectStoragePath) -> AirflowException:
+def _explained(error: Exception, path: ObjectStoragePath) -> tuple[type[AirflowException], str]:
+    """Return what to raise, and its message."""
     problem = f"{path} could not be written: {type(error).__name__}: {error}."
     if _s3_code(error) in _PASSING:
-        return AudioTransferError(f"{problem} What was there is unchanged.")
+        return AudioTransferError, f"{problem} What was there is unchanged."
     if isinstance(error, PermissionError):
-        return DestinationError(
-            f"There is no permission to write {path} ({error}). Grant it to the account that the worker runs with, or "
+        return DestinationError, (
+            f"there is no permission to write {path} ({error}). Grant it to the account that the worker runs with, or "
             "to the connection in the path."
         )
     if isinstance(error, IsADirectoryError):
-        return DestinationError(f"{path} is a folder. End the destination with '/' to store into it.")
+        return DestinationError, f"{path} is a folder. End the destination with '/' to store into it."
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
-        return DestinationError(
+        return DestinationError, (
             f"{path} cannot be written: its bucket or folder does not exist, or is a file ({error})."
         )
     if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
-        return DestinationError(f"{problem} Check how the destination is written, and its connection.")
-    return AudioTransferError(f"{problem} What was there is unchanged.")
+        return DestinationError, f"{problem} Check how the destination is written, and its connection."
+    return AudioTransferError, f"{problem} What was there is unchanged."
 
 
 def _s3_code(error: Exception) -> str | None:

@@ -12,14 +12,16 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AssetAlias, dag, task
 
+CLIPS = AssetAlias("text_to_speech_audio")
 
-@dag(schedule=[AssetAlias("text_to_speech_audio")], doc_md=__doc__, tags=["tencent cloud", "mps", "text to speech"])
+
+@dag(schedule=[CLIPS], doc_md=__doc__, tags=["tencent cloud", "mps", "text to speech"])
 def text_to_speech_published() -> None:
     """Tell of each clip that was stored since the last run."""
 
     @task
     def publish(triggering_asset_events: Any = None) -> list[str]:
-        clips = [event.extra for events in triggering_asset_events.values() for event in events]
+        clips = [event.extra for event in triggering_asset_events[CLIPS]]
         for clip in clips:
             print(f"{clip['uri']} has {clip['size']} bytes and lasts {clip['duration']} seconds")
         return [clip["uri"] for clip in clips]

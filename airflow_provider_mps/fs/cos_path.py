@@ -8,7 +8,6 @@ from upath._flavour import WrappedFileSystemFlavour
 from upath._flavour_sources import flavour_registry
 from upath.implementations.cloud import S3Path
 
-
 _S3Flavour: Any = flavour_registry["s3"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_mps.destination import explaining, filesystem_of
+from airflow_provider_mps.destination import filesystem_of
 from airflow_provider_mps.uncommitted.held_back import HeldBackFile
 from airflow_provider_mps.uncommitted.local import LocalFile
 from airflow_provider_mps.uncommitted.s3 import S3File
@@ -53,15 +53,14 @@ def open_uncommitted(
     :param path: where it will appear
     :param content_type: kept with the file by stores that can, so that a browser plays it
     :param length: bytes that will be written, where it is known
-    :raises DestinationError: when the path cannot be written until somebody mends it
+    :raises DestinationError: when no filesystem is known for the path, or its package is missing
     """
     fs = filesystem_of(path)
-    with explaining(path):
-        if path.protocol in {"", "file", "local"}:
-            return LocalFile(Path(path.path))
-        if path.protocol in _SPEAK_S3:
-            return S3File(fs, path.path, content_type=content_type, length=length)
-        if path.protocol in _HOLD_BACK:
-            # gcsfs compares the MD5 that Google answers with.
-            return HeldBackFile(fs, path.path, {"consistency": "md5", "content_type": content_type})
-        return SpooledFile(fs, path.path, path.protocol, content_type=content_type)
+    if path.protocol in {"", "file", "local"}:
+        return LocalFile(Path(path.path))
+    if path.protocol in _SPEAK_S3:
+        return S3File(fs, path.path, content_type=content_type, length=length)
+    if path.protocol in _HOLD_BACK:
+        # gcsfs compares the MD5 that Google answers with.
+        return HeldBackFile(fs, path.path, {"consistency": "md5", "content_type": content_type})
+    return SpooledFile(fs, path.path, path.protocol, content_type=content_type)

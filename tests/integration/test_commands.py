@@ -1,5 +1,6 @@
 """Airflow's own commands and ours, as a user types them."""
 
+import json
 import os
 import re
 import signal
@@ -39,10 +40,27 @@ def test_the_connection_test_fails_with_a_sentence_on_a_wrong_key(airflow, emula
     assert "wrong-key-of-mine" not in done.stdout + done.stderr
 
 
-def test_the_demo_ends_with_a_table_and_a_wav_of_the_pushed_duration(tmp_path):
+@pytest.fixture
+def lineage(tmp_path):
+    """An OpenLineage that writes to a file, and what it has written of a task's end."""
+    file = tmp_path / "lineage.json"
+    setting = {"TYPE": "file", "LOG_FILE_PATH": str(file), "APPEND": "true"}
+    environment = {**os.environ, **{f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in setting.items()}}
+
+    def of(task_id):
+        events = [json.loads(line) for line in file.read_text().splitlines()]
+        (end,) = (e for e in events if e["eventType"] == "COMPLETE" and e["job"]["name"].endswith(f".{task_id}"))
+        return end
+
+    return environment, of
+
+
+def test_the_demo_ends_with_a_table_and_a_wav_of_the_pushed_duration(tmp_path, lineage):
+    environment, lineage_of = lineage
     done = subprocess.run(
         [sys.executable, "-m", "dev.demo", "--destination", f"file://{tmp_path}/"],
         cwd=REPOSITORY,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -53,6 +71,10 @@ def test_the_demo_ends_with_a_table_and_a_wav_of_the_pushed_duration(tmp_path):
     assert len(table) == 5
     with wave.open(table["Stored at"].removeprefix("file://")) as audio:
         assert f"{audio.getnframes() / audio.getframerate()} s" == table["Duration"]
+    stored = lineage_of("store")
+    assert [f"file://{output['name']}" for output in stored["outputs"]] == [table["Stored at"]]
+    assert stored["inputs"][0]["name"].startswith("/async_dubbing/")
+    assert "sign=" not in json.dumps(stored)
 
 
 def emulator_command(*arguments):

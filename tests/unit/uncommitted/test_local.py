@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_mps.destination import explaining
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.uncommitted import open_uncommitted
 from airflow_provider_mps.uncommitted.told import Told
@@ -11,6 +12,10 @@ from airflow_provider_mps.uncommitted.told import Told
 
 def open_file(path):
     return open_uncommitted(ObjectStoragePath(f"file://{path}"))
+
+
+def explaining_of(path):
+    return explaining(ObjectStoragePath(f"file://{path}"), "task-1")
 
 
 def test_nothing_is_seen_in_the_folder_before_the_commit(tmp_path):
@@ -105,17 +110,18 @@ class TestOnEveryDisk:
 
 def test_a_file_in_the_way_of_the_folder_is_an_error_that_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DestinationError, match="is a file"):
-        open_file(tmp_path / "file" / "a.wav")
+    path = tmp_path / "file" / "a.wav"
+    with pytest.raises(DestinationError, match=r"task-1 was not stored.*is a file"), explaining_of(path):
+        open_file(path)
 
 
 def test_a_folder_in_the_way_of_the_file_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(DestinationError, match="End the destination with '/'"):
+    with pytest.raises(DestinationError, match="End the destination with '/'"), explaining_of(tmp_path):
         open_file(tmp_path)
 
 
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DestinationError, match="no regular file"):
+    with pytest.raises(DestinationError, match="no regular file"), explaining_of(tmp_path / "pipe"):
         open_file(tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
