@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_mps.content_type import choose_content_type
 from airflow_provider_mps.deadline import Deadline
@@ -20,20 +20,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.download import Source
+    from airflow_provider_mps.log import Log
     from airflow_provider_mps.uncommitted.told import Told
 
 DEFAULT_TIMEOUT = 3600.0
 """Seconds that one transfer may take in all."""
-
-
-class Log(Protocol):
-    """What is asked of a log: Airflow's own is no ``logging.Logger``."""
-
-    def info(self, message: str, /, *args: Any) -> Any:
-        """Log a step."""
-
-    def warning(self, message: str, /, *args: Any) -> Any:
-        """Log what went wrong and is being mended."""
 
 
 class IfExists(StrEnum):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import requests
     from tenacity import RetryCallState
 
-    from airflow_provider_mps.audio import Log
     from airflow_provider_mps.deadline import Deadline
     from airflow_provider_mps.link import Opened
+    from airflow_provider_mps.log import Log
 
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""

@@ -62,7 +62,7 @@ class AudioFault:
 
         :raises ValueError: when it is neither, with a sentence that names the kinds
         """
-        match = re.fullmatch(r"(?P<kind>[^:]+)(:(?P<times>[1-9][0-9]{0,8}|always))?", text, re.ASCII)
+        match = re.fullmatch(r"(?P<kind>[^:]+)(:(?P<times>[1-9][0-9]{0,8}|always))?", text)
         if match is None or match["kind"] not in set(FaultKind):
             raise ValueError(
                 f"{text!r} is no fault of the audio. It is KIND or KIND:TIMES, with TIMES a number from 1 or 'always', "

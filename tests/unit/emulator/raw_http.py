@@ -34,9 +34,12 @@ def ask(url, *headers, wait=0.0, method="GET") -> Answer:
 
 
 def connect(url, *headers, method="GET") -> socket.socket:
-    """Send a request and leave the answer to be read."""
+    """Send a request and leave the answer to be read; most of a large one stays with the server until then."""
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.settimeout(10)
+    connection.connect((parts.hostname, parts.port))
     lines = [f"{method} {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]
     connection.sendall("\r\n".join(lines).encode())
     return connection

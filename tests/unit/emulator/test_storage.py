@@ -7,6 +7,7 @@ from functools import partial
 from xml.etree import ElementTree
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from fastcrc import crc64
@@ -84,11 +85,12 @@ def test_of_a_range_that_breaks_off_half_arrives(serve, kind):
 
 
 @on_each_server
+@pytest.mark.parametrize("size", [1_000_000, 32_000_000])
 @pytest.mark.parametrize("kind", ["truncate", "reset"])
-def test_half_of_a_large_audio_arrives_also_where_it_is_read_late(serve, kind):
-    large = random.Random(1).randbytes(32_000_000)
+def test_half_of_a_large_audio_arrives_also_where_it_is_read_late(serve, kind, size):
+    large = random.Random(1).randbytes(size)
     answer = ask(serve(kind).add(large), wait=0.5)
-    assert answer.body == large[:16_000_000]
+    assert answer.body == large[: size // 2]
 
 
 @on_each_server
@@ -98,23 +100,28 @@ def test_a_download_with_a_fault_does_not_hold_the_emulator_up_when_it_stops(ser
     large = bytes(32_000_000)  # more than fits on the way to a client that does not read
     with connect(storage.add(large)) as connection:
         assert connection.recv(1, socket.MSG_PEEK)
-        started = time.monotonic()
-        storage.emulator.__exit__()
-        assert time.monotonic() - started < 0.9  # after a second the server would use force
+        storage.emulator.__exit__()  # after a second the server would use force, and log that it did
         assert read(connection).end in {"closed", "reset"}
 
 
 @on_each_server
-@pytest.mark.parametrize("kind", ["stall:always", "slow:always"])
-def test_a_client_that_leaves_is_no_trouble(serve, kind):
+@pytest.mark.parametrize(("kind", "receive"), [("stall", read), ("slow", lambda connection: connection.recv(1))])
+def test_when_the_client_leaves_the_connection_is_given_up(serve, kind, receive):
     storage = serve(kind)
-    link = storage.add()
-    for _ in range(3):
-        with connect(link) as connection:
-            assert connection.recv(1000)
-    started = time.monotonic()
-    storage.emulator.__exit__()
-    assert time.monotonic() - started < 0.9
+    with connect(storage.add(bytes(500_000))) as connection:
+        assert receive(connection)
+        assert connections_of(storage.emulator)
+    deadline = time.monotonic() + 5
+    while connections_of(storage.emulator):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def connections_of(emulator):
+    """Its ends of those that it has not closed."""
+    open_ends = [psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT]
+    all_ends = psutil.Process().net_connections("tcp")
+    return [end for end in all_ends if end.laddr.port == emulator.port and end.status in open_ends]
 
 
 def test_the_crc_that_is_told_is_not_the_audios(serve):
