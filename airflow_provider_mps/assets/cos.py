@@ -27,14 +27,16 @@ def create_asset(*, bucket: str, key: str, extra: dict[str, Any] | None = None) 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
     """
-    Check a URI for Airflow, which takes a connection id out of it beforehand.
+    Check a URI for Airflow, and drop the connection id that the text of an ``ObjectStoragePath`` has: whoever reads
+    an object, and with whichever keys, it is the same asset.
 
     :raises ValueError: when it names no bucket with its APPID
     """
-    if not uri.netloc:
+    bucket = uri.netloc.rpartition("@")[2]
+    if not bucket:
         raise ValueError("A URI of COS must name a bucket, as in cos://clips-1250000000/key.wav")
-    require_bucket(uri.netloc)
-    return uri
+    require_bucket(bucket)
+    return uri._replace(netloc=bucket)
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Dataset:

@@ -8,27 +8,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fsspec import AbstractFileSystem
+
 from airflow_provider_mps.provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_mps.fs.cos_filesystem import CosFileSystem
-
 schemes = ["cos"]
 
 
-def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> CosFileSystem:
+def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
     """
-    Return the filesystem of a connection.
+    Return the filesystem of a connection, which is looked up at the first request.
 
     :param conn_id: of type ``tencent_mps``; ``mps_default`` where a path names none
     :param storage_options: goes to ``s3fs.S3FileSystem``
     :raises ImportError: when the extra ``cos`` is not installed
-    :raises InvalidMpsConnectionError: when the connection is missing or must be mended
     """
-    from airflow_provider_mps.fs.cos_filesystem import CosFileSystem
-
     # Not fsspec's cache of instances: Airflow has one of its own, and a connection may have changed.
     options = {"skip_instance_cache": True, **(storage_options or {})}
-    return CosFileSystem(conn_id=conn_id or DEFAULT_CONN_ID, **options)
+    return _filesystem_class()(conn_id=conn_id or DEFAULT_CONN_ID, **options)
+
+
+def __getattr__(name: str) -> type[AbstractFileSystem]:
+    """Return ``CosFileSystem`` to fsspec, whose entry point leads here."""
+    if name != "CosFileSystem":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _filesystem_class()
+
+
+def _filesystem_class() -> type[AbstractFileSystem]:
+    try:
+        from airflow_provider_mps.fs.cos_filesystem import CosFileSystem
+    except ImportError as error:
+        _MissingFileSystem.missing = str(error)
+        return _MissingFileSystem
+    return CosFileSystem
+
+
+class _MissingFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """Says what to install; fsspec would put words of its own in the place of an error from importing."""
+
+    protocol = ("cos",)
+    missing = ""
+
+    def __init__(self, **_: Any) -> None:
+        raise ImportError(
+            f"cos:// needs packages that are not installed ({self.missing}): pip install 'airflow-provider-mps[cos]'"
+        )

@@ -1,14 +1,17 @@
 """cos:// on a real S3 server, and what is sent to COS itself, recorded."""
 
+import base64
+import hashlib
 import json
 import os
 import pickle
 import re
+import time
 import uuid
 
 import fsspec
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath, redact
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -28,9 +31,9 @@ BUCKET = "clips-1250000000"
 def connect_to(monkeypatch):
     """Make a connection of another id each time, for Airflow keeps a filesystem per id."""
 
-    def connect(extra, login="the-id", password="the-secret-key"):
+    def connect(extra, login="the-id", password="the-secret-key", **fields):
         conn_id = f"mps_{uuid.uuid4().hex[:8]}"
-        connection = {"conn_type": "tencent_mps", "login": login, "password": password, "extra": extra}
+        connection = {"conn_type": "tencent_mps", "login": login, "password": password, "extra": extra, **fields}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
         return conn_id
 
@@ -92,6 +95,40 @@ class TestOnARealServer:
         kept = pickle.dumps(fs) + repr([fs, fs.storage_options, fs.to_json()]).encode()
         assert b"s3-secret" not in kept
 
+    def test_fsspec_makes_it_of_a_connection_id_and_of_the_default_one(self, cos, connect, s3):
+        connect(os.environ[f"AIRFLOW_CONN_{conn_id_in(cos).upper()}"])
+        fsspec.filesystem("cos").clear_instance_cache()
+        for fs in (fsspec.filesystem("cos", conn_id=conn_id_in(cos)), fsspec.filesystem("cos")):
+            fs.pipe_file(f"{BUCKET}/a.txt", b"hello")
+            assert pickle.loads(pickle.dumps(fs)).cat_file(f"{BUCKET}/a.txt") == b"hello"
+
+    def test_a_connection_is_looked_up_at_the_first_request_and_not_where_a_dag_is_parsed(self, cos, monkeypatch):
+        variable = f"AIRFLOW_CONN_{conn_id_in(cos).upper()}"
+        connection = os.environ[variable]
+        monkeypatch.delenv(variable)
+        path = ObjectStoragePath(f"{cos}/a.txt")
+        monkeypatch.setenv(variable, connection)
+        path.write_bytes(b"hello")
+        assert path.read_bytes() == b"hello"
+
+    def test_what_a_worker_has_set_up_for_aws_is_not_meant_for_cos(self, cos, monkeypatch, tmp_path):
+        (tmp_path / "config").write_text("[profile other]\ns3 =\n  use_accelerate_endpoint = true\n")
+        for name, value in {
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_PROFILE": "nobody",
+            "AWS_ACCESS_KEY_ID": "aws-id",
+            "AWS_SECRET_ACCESS_KEY": "aws-key",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        path = ObjectStoragePath(f"{cos}/a.txt")
+        path.write_bytes(b"hello")
+        assert path.read_bytes() == b"hello"
+
+
+def conn_id_in(root):
+    return root.removeprefix("cos://").partition("@")[0]
+
 
 def answer_as_cos(request):
     """Answer what an upload asks, as S3 does."""
@@ -138,8 +175,7 @@ def test_every_request_names_the_bucket_in_its_host_is_signed_and_has_a_length(r
         assert request.headers["authorization"].endswith(f"Signature={signature_of(request)}")
         if request.method == "PUT":
             assert int(request.headers["content-length"]) == len(request.body) > 0
-        unwanted = [name for name in request.headers if "checksum" in name or name in {"x-amz-trailer", "expect"}]
-        assert set(unwanted) <= {"expect"}
+        assert [name for name in request.headers if "checksum" in name or name in {"x-amz-trailer", "expect"}] == []
         assert "aws-chunked" not in request.headers.get("content-encoding", "")
 
 
@@ -151,6 +187,17 @@ def signature_of(request):
     signer = S3SigV4Auth(Credentials("the-id", "the-secret-key"), "s3", "ap-singapore")
     signer.payload = lambda _: request.headers["x-amz-content-sha256"]
     return signer.signature(signer.string_to_sign(again, signer.canonical_request(again)), again)
+
+
+def test_a_deletion_has_the_md5_that_cos_requires_instead_of_a_checksum_that_it_does_not_know(recorder, connect_to):
+    conn_id = connect_to({"cos_endpoint": ENDPOINT, "proxy": recorder.url})
+    recorder.script[:] = [Reply(b"<DeleteResult></DeleteResult>")]
+    ObjectStoragePath(f"cos://{conn_id}@{BUCKET}/a.wav").fs.rm(f"{BUCKET}/a.wav")
+    (request,) = recorder.requests
+    assert request.target.endswith("?delete")
+    assert base64.b64decode(request.headers["content-md5"]) == hashlib.md5(request.body).digest()
+    assert request.headers["authorization"].endswith(f"Signature={signature_of(request)}")
+    assert [name for name in request.headers if "checksum" in name] == []
 
 
 def test_the_content_type_goes_with_the_first_request(recorder, connect_to):
@@ -171,14 +218,45 @@ def test_a_role_is_assumed_and_signs_with_its_temporary_keys(recorder, connect_t
             {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"},
             "base-id",
             "base-key",
+            host=emulator.host,
+            port=emulator.port,
+            schema="http",
         )
-        stored = json.loads(os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"])
-        stored.update(host=emulator.host, port=emulator.port, schema="http")
-        os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"] = json.dumps(stored)
         write(conn_id, b"short")
     (request,) = recorder.requests
     assert "Credential=AKIDtmp" in request.headers["authorization"]
     assert request.headers["x-amz-security-token"]
+    assert redact(request.headers["x-amz-security-token"]) == "***"  # botocore logs it at DEBUG
+
+
+def test_temporary_keys_are_renewed_while_one_filesystem_is_used(recorder, connect_to, monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.credentials.LOOK_AGAIN", 0.0)
+    # Keys are due as soon as they are there; then they are kept for a second.
+    monkeypatch.setattr("airflow_provider_mps.credentials.RENEW_BEFORE", 7200)
+    with RunningEmulator(Options(secret_id="base-id", secret_key="base-key")) as emulator:
+        conn_id = connect_to(
+            {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"},
+            "base-id",
+            "base-key",
+            host=emulator.host,
+            port=emulator.port,
+            schema="http",
+        )
+        write(conn_id, b"first")
+        time.sleep(1.1)
+        write(conn_id, b"second")
+    first, second = (request.headers["x-amz-security-token"] for request in recorder.requests)
+    assert first != second
+
+
+def test_a_role_that_may_not_be_assumed_is_an_error_that_names_the_connection(recorder, connect_to):
+    with RunningEmulator(Options(secret_id="base-id", secret_key="base-key")) as emulator:
+        extra = {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"}
+        where = {"host": emulator.host, "port": emulator.port, "schema": "http"}
+        conn_id = connect_to(extra, "base-id", "wrong-key", **where)
+        with pytest.raises(InvalidMpsConnectionError, match=rf"Assuming the role .*'{conn_id}'"):
+            ObjectStoragePath(f"cos://{conn_id}@{BUCKET}/a.wav").write_bytes(b"audio")
+    assert recorder.requests == []
 
 
 @pytest.mark.parametrize("bucket", ["clips", "clips-abc", "Clips-1250000000"])
@@ -190,11 +268,34 @@ def test_a_bucket_without_its_appid_is_refused_before_any_request(recorder, conn
     assert recorder.requests == []
 
 
-def test_a_missing_region_is_an_error_that_says_what_to_set(connect_to):
+USES = [
+    ObjectStoragePath.read_bytes,
+    ObjectStoragePath.exists,
+    ObjectStoragePath.unlink,
+    lambda path: list(path.iterdir()),
+    lambda path: path.write_bytes(b"audio"),
+    lambda path: open_uncommitted(path).commit(),
+]
+
+
+@pytest.fixture
+def default_connection_elsewhere(recorder, connect):
+    """A mps_default that works, which must not take the place of one that does not."""
+    extra = {"cos_endpoint": ENDPOINT, "proxy": recorder.url}
+    connect(json.dumps({"conn_type": "tencent_mps", "login": "default-id", "password": "key", "extra": extra}))
+    yield
+    assert recorder.requests == []
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.usefixtures("default_connection_elsewhere")
+def test_a_missing_region_is_an_error_that_says_what_to_set(connect_to, use):
     with pytest.raises(InvalidMpsConnectionError, match="has no Region"):
-        ObjectStoragePath(f"cos://{connect_to({})}@{BUCKET}/a.wav").fs.ls("")
+        use(ObjectStoragePath(f"cos://{connect_to({})}@{BUCKET}/a.wav"))
 
 
-def test_a_missing_connection_is_an_error_that_names_it():
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.usefixtures("default_connection_elsewhere")
+def test_a_missing_connection_is_an_error_that_names_it(use):
     with pytest.raises(InvalidMpsConnectionError, match="nobodys_conn"):
-        ObjectStoragePath(f"cos://nobodys_conn@{BUCKET}/a.wav").fs.ls("")
+        use(ObjectStoragePath(f"cos://nobodys_conn@{BUCKET}/a.wav"))

@@ -1,5 +1,5 @@
 import pytest
-from airflow.providers.common.compat.sdk import Asset
+from airflow.providers.common.compat.sdk import Asset, ObjectStoragePath
 
 from airflow_provider_mps.assets.cos import convert_asset_to_openlineage, create_asset
 
@@ -9,7 +9,20 @@ def test_a_uri_of_cos_is_an_asset(uri):
     assert Asset(uri).uri.rstrip("/") == uri
 
 
-@pytest.mark.parametrize(("uri", "said"), [("cos:///a.wav", "must name a bucket"), ("cos://clips/a.wav", "APPID")])
+def test_a_connection_in_a_path_is_no_part_of_the_asset():
+    path = ObjectStoragePath("cos://mps_default@clips-1250000000/a.wav")
+    assert Asset("a clip", str(path)).uri == "cos://clips-1250000000/a.wav"
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("cos:///a.wav", "must name a bucket"),
+        ("cos://", "must name a bucket"),
+        ("cos://mps_default@/a.wav", "must name a bucket"),
+        ("cos://clips/a.wav", "APPID"),
+    ],
+)
 def test_a_uri_without_a_whole_bucket_is_refused(uri, said):
     with pytest.raises(ValueError, match=said):
         Asset(uri)

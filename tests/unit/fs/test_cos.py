@@ -22,6 +22,8 @@ def test_buckets_are_in_the_connections_region():
         ("https://cos.ap-tokyo.myqcloud.com", "", "ap-tokyo"),
         ("https://cos.ap-tokyo.myqcloud.com", "ap-singapore", "ap-tokyo"),
         ("https://cos.dualstack.ap-tokyo.myqcloud.com", "", "ap-tokyo"),
+        ("https://cos-internal.ap-tokyo.tencentcos.cn", "", "ap-tokyo"),
+        ("https://cos.accelerate.myqcloud.com", "ap-singapore", "ap-singapore"),
         ("http://127.0.0.1:9000", "ap-singapore", "ap-singapore"),
         ("http://127.0.0.1:9000", "", "us-east-1"),
     ],
@@ -43,6 +45,20 @@ def test_botocore_is_told_what_cos_needs():
     assert "proxies" not in place(region="ap-singapore").botocore_config
 
 
+def test_an_endpoint_that_names_a_bucket_is_an_error_with_the_one_that_was_meant():
+    with pytest.raises(InvalidMpsConnectionError, match=r"Set it to https://cos\.ap-tokyo\.myqcloud\.com\."):
+        place(cos_endpoint="https://clips-1250000000.cos.ap-tokyo.myqcloud.com")
+
+
+def test_an_answer_may_take_longer_than_a_connection():
+    config = place(region="ap-singapore", timeout=3.0).botocore_config
+    assert (config["connect_timeout"], config["read_timeout"]) == (3, 60)
+
+
+def test_a_proxys_password_is_not_in_the_repr():
+    assert "PROXYPASSWORD" not in repr(place(region="ap-singapore", proxy="http://user:PROXYPASSWORD@host:1"))
+
+
 @pytest.mark.parametrize("bucket", ["clips-1250000000", "my-clips-1250000000", "1a-12500000", ""])
 def test_a_bucket_with_its_appid_is_taken(bucket):
     require_bucket(bucket)
@@ -57,17 +73,29 @@ def test_any_other_is_an_error_that_shows_how_it_should_look(bucket):
 WITHOUT_S3FS = """
 import sys
 sys.modules["s3fs"] = None
+import fsspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow_provider_mps.destination import filesystem_of
 path = ObjectStoragePath("cos://mps_default@clips-1250000000/a.wav")
 try:
-    filesystem_of(path)
+    {use}
 except Exception as error:
     print(type(error).__name__, error)
 """
 
 
-def test_without_its_package_the_error_says_what_to_install():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_S3FS], capture_output=True, text=True, check=True)
-    assert "DestinationError" in done.stdout
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [
+        ("filesystem_of(path)", "DestinationError"),
+        ("path.open('wb')", "ImportError"),
+        ("path.read_bytes()", "ImportError"),
+        ("fsspec.filesystem('cos')", "ImportError"),
+        ("fsspec.open('cos://mps_default@clips-1250000000/a.wav').open()", "ImportError"),
+    ],
+)
+def test_without_its_package_the_error_says_what_to_install_wherever_it_bites(use, kind):
+    code = WITHOUT_S3FS.format(use=use)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith(kind)
     assert "pip install 'airflow-provider-mps[cos]'" in done.stdout
