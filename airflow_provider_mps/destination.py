@@ -26,6 +26,8 @@ _PASSING = {
     "TokenRefreshRequired",
 }
 """What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
+_UNCHANGED = "What was there is unchanged."
+_MAYBE = "Either what was there is unchanged, or the audio is there, whole."
 _PACKAGE_OF_SCHEME = {
     "cos": "airflow-provider-mps[cos]",
     "s3": "airflow-provider-mps[s3]",
@@ -35,6 +37,10 @@ _PACKAGE_OF_SCHEME = {
     "adl": "apache-airflow-providers-microsoft-azure",
     "wasb": "apache-airflow-providers-microsoft-azure",
 }
+
+
+class UnknownOutcomeError(OSError):
+    """A store did not answer to a commit, and does not tell whether it was done."""
 
 
 def require_destination(destination: object) -> str | ObjectStoragePath:
@@ -114,9 +120,11 @@ def explaining(path: ObjectStoragePath, subject: str = "") -> Iterator[None]:
 
 def _explained(error: Exception, path: ObjectStoragePath) -> tuple[type[AirflowException], str]:
     """Return what to raise, and its message."""
-    problem = f"{path} could not be written: {type(error).__name__}: {error}."
-    if _s3_code(error) in _PASSING:
-        return AudioTransferError, f"{problem} What was there is unchanged."
+    code = _s3_code(error)
+    state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
+    problem = f"{path} could not be written: {code or type(error).__name__}: {error}."
+    if code in _PASSING:
+        return AudioTransferError, f"{problem} {state}"
     if isinstance(error, PermissionError):
         return DestinationError, (
             f"there is no permission to write {path} ({error}). Grant it to the account that the worker runs with, or "
@@ -130,7 +138,7 @@ def _explained(error: Exception, path: ObjectStoragePath) -> tuple[type[AirflowE
         )
     if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
         return DestinationError, f"{problem} Check how the destination is written, and its connection."
-    return AudioTransferError, f"{problem} What was there is unchanged."
+    return AudioTransferError, f"{problem} {state}"
 
 
 def _s3_code(error: Exception) -> str | None:

@@ -39,6 +39,7 @@ class Pipe:
         self._filled = 0
         self._error: BaseException | None = None
         self._unwanted = False
+        self._abandoned = False
         self._thread: threading.Thread | None = None
 
     def write(self, data: bytes) -> None:
@@ -75,7 +76,8 @@ class Pipe:
             with suppress(queue.Full):
                 self._blocks.put_nowait(None)
             self._thread.join(PATIENCE)
-        # Where the thread hangs in a write, that fails now; it discards once more after it.
+            # A thread that hangs in a write is not waited for: it discards once more, after that has ended.
+            self._abandoned = self._thread.is_alive()
         self._file.discard()
 
     def _start(self) -> threading.Thread:
@@ -110,6 +112,6 @@ class Pipe:
                 del block
         except BaseException as error:  # noqa: BLE001 - it is raised where the next block is handed over
             self._error = error
-        if self._unwanted:
+        if self._abandoned:
             with suppress(Exception):
                 self._file.discard()

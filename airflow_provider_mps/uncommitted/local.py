@@ -24,7 +24,7 @@ class LocalFile:
 
     Where the disk can keep a file without a name, nothing is left even of a process that is killed outright.
 
-    :param path: where it will appear; missing folders are made, and removed again where it does not
+    :param path: where it will appear; missing folders are made
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,6 @@ class LocalFile:
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is no regular file")
         self._path = path.resolve()  # a link at the path stays one
-        self._made = [folder for folder in self._path.parents if not folder.exists()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._part = self._path.parent / f".mps-audio-{uuid.uuid4().hex}.part"
         self._nameless = True
@@ -73,10 +72,7 @@ class LocalFile:
         return Told(size)
 
     def discard(self) -> None:
-        """Remove what was written, and the folders that were made for it."""
+        """Remove what was written."""
         self._part.unlink(missing_ok=True)
         with suppress(OSError):  # on a full disk, closing fails once more
             self._file.close()
-        for folder in self._made:
-            with suppress(OSError):  # somebody else has put something there meanwhile
-                folder.rmdir()

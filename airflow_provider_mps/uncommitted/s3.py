@@ -13,13 +13,17 @@ import errno
 import hashlib
 from collections import deque
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mps.destination import UnknownOutcomeError
 from airflow_provider_mps.download import crc64_of
 from airflow_provider_mps.parts import part_size
 from airflow_provider_mps.uncommitted.told import Told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
 IN_FLIGHT = 2
@@ -29,6 +33,9 @@ NEAR = 0.1
 
 ANSWER_TIMEOUT = 600.0
 """Seconds that any request may take; completing an upload of many parts may take some minutes."""
+
+_TICK = timedelta(seconds=1)
+"""What the times that a store tells may lag behind one another."""
 
 
 class S3File:
@@ -55,6 +62,8 @@ class S3File:
         self._upload_id: str | None = None
         self._sending: deque[Future[Any]] = deque()
         self._parts: list[dict[str, Any]] = []
+        self._listed_at = datetime.max.replace(tzinfo=UTC)
+        """By the store's clock; what is newer has come after the older object."""
 
     def block_size(self, sent: int) -> int:
         """Tell how many bytes the block after so many shall have."""
@@ -95,29 +104,62 @@ class S3File:
     def commit(self) -> Told:
         """Show the file, once the store has verified it."""
         if self._upload_id is None:
-            digest = hashlib.md5(self._last, usedforsecurity=False).digest()
-            answer = self._call(
-                "put_object",
-                **self._options,
-                Body=self._last,
-                ContentMD5=base64.b64encode(digest).decode(),  # S3 refuses what is not this
-            )
-            self._fs.invalidate_cache(self._path)
-            return Told(crc64=_crc64_in(answer))
+            return self._put()
         if self._last:
             self._send(self._last)
         self._await_parts(0)
         size = self._size_of_parts()
         if size is not None and size != self._written:
             raise OSError(f"the store has {size} of {self._written} bytes")
-        answer = self._call(
-            "complete_multipart_upload",
-            UploadId=self._upload_id,
-            MultipartUpload={"Parts": self._parts},
-        )
+        return Told(size, self._complete())
+
+    def _put(self) -> Told:
+        md5 = hashlib.md5(self._last, usedforsecurity=False)
+        digest = base64.b64encode(md5.digest()).decode()  # S3 refuses what is not this
+        try:
+            answer = self._call("put_object", **self._options, Body=self._last, ContentMD5=digest)
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
+            answer = self._refuted(error, lambda there: there["ETag"].strip('"') == md5.hexdigest())
+        self._fs.invalidate_cache(self._path)
+        return Told(crc64=_crc64_in(answer))
+
+    def _complete(self) -> int | None:
+        """Complete the upload, and return the CRC-64 that the store tells."""
+        parts = {"Parts": self._parts}
+        try:
+            answer = self._call("complete_multipart_upload", UploadId=self._upload_id, MultipartUpload=parts)
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
+            # Most of all where the first answer was lost: to be completed twice, an upload is no longer there.
+            answer = self._refuted(
+                error,
+                lambda there: (
+                    there["ContentLength"] == self._written and there["LastModified"] >= self._listed_at - _TICK
+                ),
+            )
         self._upload_id = None
         self._fs.invalidate_cache(self._path)
-        return Told(size, _crc64_in(answer))
+        return _crc64_in(answer)
+
+    def _refuted(self, error: Exception, is_ours: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """
+        Look whether the file is there, although its store did not say so.
+
+        :raises UnknownOutcomeError: where that cannot be told
+        :raises Exception: ``error``, where it is not there
+        """
+        if isinstance(error, PermissionError):
+            raise error
+        try:
+            there: dict[str, Any] = self._call("head_object")
+        except FileNotFoundError:
+            raise error from None
+        except Exception as other:  # noqa: BLE001 - whatever it is, it does not tell
+            raise UnknownOutcomeError(f"{error}; nor does it tell whether it is there: {other}") from error
+        if is_ours(there):
+            return there
+        if "kms" in there.get("ServerSideEncryption", ""):  # its ETag is no MD5
+            raise UnknownOutcomeError(str(error)) from error
+        raise error
 
     def _size_of_parts(self) -> int | None:
         """Ask how many bytes the store has; ``None`` where it does not tell, or may not."""
@@ -131,6 +173,7 @@ class S3File:
                 if error.errno != errno.ENOSYS:  # not every store knows how to tell
                     raise
                 return None
+            self._listed_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
             size += sum(part["Size"] for part in answer.get("Parts", ()))
             more, marker = answer.get("IsTruncated", False), answer.get("NextPartNumberMarker", 0)
         return size
@@ -144,7 +187,14 @@ class S3File:
             self._call("abort_multipart_upload", UploadId=upload_id)
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        return self._begin(method, **arguments).result(ANSWER_TIMEOUT)
+        call = self._begin(method, **arguments)
+        try:
+            return call.result(ANSWER_TIMEOUT)
+        except TimeoutError as error:
+            if call.done():
+                raise
+            call.cancel()
+            raise OSError(f"the store has not answered to {method} for {ANSWER_TIMEOUT:g} seconds") from error
 
     def _begin(self, method: str, **arguments: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._fs._call_s3(method, **self._place, **arguments), self._fs.loop)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import uuid
-from contextlib import suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.uncommitted.told import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _AZURE = {"abfs", "abfss", "adl", "az", "wasb"}
 # Object stores, where a file that is put appears when all of it is there.
@@ -42,13 +46,15 @@ class SpooledFile:
 
     def write(self, block: bytearray, /) -> None:
         """Append a block."""
-        self._spool.write(block)
+        with _telling_where(self._spool.name):
+            self._spool.write(block)
         self._written += len(block)
         self._md5.update(block)
 
     def commit(self) -> Told:
         """Put the file, and ask what the store tells of it."""
-        self._spool.flush()
+        with _telling_where(self._spool.name):
+            self._spool.flush()
         if self._protocol in _PUTS_WHOLE:
             self._fs.put_file(self._spool.name, self._path, **self._options())
         else:
@@ -91,3 +97,14 @@ class SpooledFile:
     def discard(self) -> None:
         """Forget what was written."""
         self._spool.close()
+
+
+@contextmanager
+def _telling_where(spool: str) -> Iterator[None]:
+    """Let nobody take a full temporary folder for a full destination."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno, f"the worker's temporary folder {Path(spool).parent} cannot hold it: {error.strerror}"
+        ) from error

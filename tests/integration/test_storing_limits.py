@@ -1,0 +1,151 @@
+"""A full disk, and what a worker may not write: the real refusals, met by a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_mps.errors import DestinationError
+from tests.programs import require_program
+from tests.storing import OLD, Bucket, Recording, make_wav, store
+
+SECONDS = 100
+"""Of audio: 3.2 MB."""
+ROOM = 2_000_000
+
+
+@pytest.fixture
+def recording(start_emulator, tmp_path):
+    recording = Recording(make_wav(tmp_path / "audio.wav", SECONDS))
+    start_emulator(recording.app)
+    return recording
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def store_alone(recording):
+    """Store the audio in another process, behind a command that limits it, and return what came of it."""
+
+    def run(destination, *arguments, behind=(), **environment):
+        command = [*behind, sys.executable, "-m", "tests.store_alone", recording.task_id, destination, *arguments]
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert "OUTCOME" in done.stdout, done.stderr
+        outcome = json.loads(done.stdout.rpartition("OUTCOME ")[2])
+        assert recording.task_id in outcome["said"]
+        return outcome
+
+    return run
+
+
+def on_a_small_disk(folder):
+    """A command that runs another with a disk of its own in a folder, which is gone afterwards."""
+    mount = f'mount -t tmpfs -o size={ROOM} none "$0" && exec "$@"'
+    command = [require_program("unshare"), "--map-root-user", "--mount", "sh", "-c", mount, str(folder)]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk in a namespace")
+    return command
+
+
+def without_the_powers_of_root():
+    """A command that runs another so that permissions count for it, too."""
+    if os.geteuid():
+        return ()
+    powers = "-dac_override,-dac_read_search"
+    return (require_program("setpriv"), f"--bounding-set={powers}", f"--inh-caps={powers}")
+
+
+def test_a_disk_that_fills_up_keeps_the_older_file_and_nothing_else(store_alone, folder):
+    destination = f"file://{folder}/clip.wav"
+    outcome = store_alone(destination, "--put-old", f"--folder={folder}", behind=on_a_small_disk(folder))
+    assert outcome["error"] == "AudioTransferError"
+    assert f"{destination} could not be written" in outcome["said"]
+    assert "No space left on device" in outcome["said"]
+    assert (outcome["old"], outcome["files"]) == (True, ["clip.wav"])
+
+
+def test_a_file_that_grows_larger_than_the_process_may_write_is_not_stored(store_alone, folder):
+    (folder / "clip.wav").write_bytes(OLD)
+    outcome = store_alone(f"file://{folder}/clip.wav", f"--largest-file={ROOM}")
+    assert outcome["error"] == "AudioTransferError"
+    assert "File too large" in outcome["said"]
+    assert outcome["old"]
+    assert [file.name for file in folder.iterdir()] == ["clip.wav"]
+
+
+@pytest.fixture
+def with_a_full_temporary_folder(store_alone, folder):
+    arguments = ("--put-old", f"--folder={folder}")
+    return store_alone("memory://clips/clip.wav", *arguments, behind=on_a_small_disk(folder), TMPDIR=str(folder))
+
+
+def test_a_full_temporary_folder_keeps_the_older_object_and_nothing_else(with_a_full_temporary_folder):
+    outcome = with_a_full_temporary_folder
+    assert outcome["error"] == "AudioTransferError"
+    assert "No space left on device" in outcome["said"]
+    assert (outcome["old"], outcome["files"]) == (True, [])
+
+
+def test_a_full_temporary_folder_is_named_in_the_error(with_a_full_temporary_folder, folder):
+    assert str(folder) in with_a_full_temporary_folder["said"]
+
+
+def test_a_temporary_file_larger_than_the_process_may_write_leaves_nothing(store_alone, folder):
+    outcome = store_alone("memory://clips/clip.wav", "--put-old", f"--largest-file={ROOM}", TMPDIR=str(folder))
+    assert outcome["error"] == "AudioTransferError"
+    assert "File too large" in outcome["said"]
+    assert outcome["old"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clip.wav", "new/folder/clip.wav"])
+def test_a_folder_that_the_worker_may_not_write_is_an_error_about_the_permission(store_alone, folder, name):
+    (folder / "clip.wav").write_bytes(OLD)
+    folder.chmod(0o500)
+    try:
+        outcome = store_alone(f"file://{folder}/{name}", behind=without_the_powers_of_root())
+    finally:
+        folder.chmod(0o700)
+    assert outcome["error"] == "DestinationError"
+    assert f"there is no permission to write file://{folder}/{name}" in outcome["said"]
+    assert (folder / "clip.wav").read_bytes() == OLD
+    assert [file.name for file in folder.iterdir()] == ["clip.wav"]
+
+
+@pytest.mark.parametrize("seconds", [9, 660], ids=["in one request", "in parts"])
+def test_a_bucket_that_is_missing_is_an_error_that_says_so(start_emulator, s3, tmp_path, seconds):
+    recording = Recording(make_wav(tmp_path / "audio.wav", seconds))
+    start_emulator(recording.app)
+    bucket = Bucket(s3)
+    bucket.destination = bucket.destination.replace("@clips/", "@missing/")
+    with pytest.raises(DestinationError, match="bucket or folder does not exist") as caught:
+        store(recording, bucket)
+    assert bucket.destination in str(caught.value)
+    assert recording.task_id in str(caught.value)
+    assert not (s3.folder / "missing").exists()
+
+
+@pytest.mark.parametrize("seconds", [9, 660], ids=["in one request", "in parts"])
+def test_a_connection_whose_key_is_refused_is_an_error_about_the_permission(
+    start_emulator, s3, monkeypatch, tmp_path, seconds
+):
+    recording = Recording(make_wav(tmp_path / "audio.wav", seconds))
+    start_emulator(recording.app)
+    bucket = Bucket(s3)
+    bucket.put(OLD)
+    monkeypatch.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", s3.connection(secret="wrong"))
+    with pytest.raises(DestinationError, match="no permission to write") as caught:
+        store(recording, bucket)
+    assert bucket.destination in str(caught.value)
+    assert recording.task_id in str(caught.value)
+    assert bucket.seen() == OLD
+    assert bucket.litter() == []

@@ -1,0 +1,43 @@
+"""A program that stores one audio as a task does, and prints what came of it: for limits that are a process's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+from pathlib import Path
+
+import fsspec
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+
+from tests.storing import OLD, store_at
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mps_task_id")
+    parser.add_argument("destination", help="memory:// is gone with this program")
+    parser.add_argument("--folder", type=Path, help="whose files to tell, for nobody else may see them")
+    parser.add_argument("--put-old", action="store_true", help="store an older object first")
+    parser.add_argument("--largest-file", type=int, help="bytes that a file of this process may have")
+    arguments = parser.parse_args()
+    attach("memory", fs=fsspec.filesystem("memory"))
+    path = ObjectStoragePath(arguments.destination)
+    if arguments.put_old:
+        path.write_bytes(OLD)
+    if arguments.largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.largest_file, arguments.largest_file))
+    outcome = {"error": None, "said": ""}
+    try:
+        store_at(arguments.mps_task_id, arguments.destination)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test asks for
+        outcome = {"error": type(error).__name__, "said": str(error)}
+    outcome["old"] = path.exists() and path.read_bytes() == OLD
+    outcome["files"] = sorted(file.name for file in arguments.folder.rglob("*")) if arguments.folder else []
+    sys.stdout.write(f"OUTCOME {json.dumps(outcome)}\n")
+
+
+if __name__ == "__main__":
+    main()
