@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.content_type import choose_content_type
-from airflow_provider_mps.deadline import Deadline
 from airflow_provider_mps.destination import existing_size, explaining, filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
-from airflow_provider_mps.pipe import Pipe
 from airflow_provider_mps.redaction import keep_links_out_of_logs
-from airflow_provider_mps.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.content_type import choose_content_type
+from airflow_provider_mps.transfer.deadline import Deadline
+from airflow_provider_mps.transfer.pipe import Pipe
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_mps.download import Source
-    from airflow_provider_mps.log import Log
-    from airflow_provider_mps.uncommitted.told import Told
+    from airflow_provider_mps.transfer.download import Source
+    from airflow_provider_mps.transfer.log import Log
+    from airflow_provider_mps.transfer.uncommitted.told import Told
 
 DEFAULT_TIMEOUT = 3600.0
 """Seconds that one transfer may take in all."""
@@ -80,7 +80,7 @@ def store_audio(
     :raises AudioTransferError: when the audio could not be fetched, verified or stored in several tries
     :raises DestinationError: when the destination must be mended first
     """
-    from airflow_provider_mps.fetch import Fetch
+    from airflow_provider_mps.transfer.fetch import Fetch
 
     must_be_new = if_exists is IfExists.FAIL
     filesystem_of(path)  # which may look up a connection: not in the thread that uploads

@@ -11,9 +11,9 @@ from airflow_provider_mps.audio import DEFAULT_TIMEOUT, IfExists, store_audio
 from airflow_provider_mps.destination import require_destination, resolve_destination
 from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.kill_switch import KillSwitch
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.outlets import add_asset_events
+from airflow_provider_mps.transfer.kill_switch import KillSwitch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

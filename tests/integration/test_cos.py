@@ -20,7 +20,7 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from tests.scripted_server import Reply, ScriptedServer
 
 LONG = os.urandom(20 * 1024 * 1024)

@@ -6,7 +6,7 @@ import gcsfs
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.uncommitted.held_back import HeldBackFile
+from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
 
 OPTIONS = {"content_type": "audio/wav", "consistency": "md5"}
 LONG = os.urandom(20 * 1024 * 1024 + 5)
@@ -65,7 +65,7 @@ def test_what_was_there_stays_when_it_is_discarded(fs, monkeypatch, content, can
 
 
 def test_a_gs_path_is_written_in_this_way(monkeypatch, fs):
-    monkeypatch.setattr("airflow_provider_mps.uncommitted.filesystem_of", lambda _: fs)
-    from airflow_provider_mps.uncommitted import open_uncommitted
+    monkeypatch.setattr("airflow_provider_mps.transfer.uncommitted.filesystem_of", lambda _: fs)
+    from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 
     assert isinstance(open_uncommitted(ObjectStoragePath("gs://clips/a.wav")), HeldBackFile)

@@ -14,7 +14,7 @@ from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from tests.scripted_server import Reply, ScriptedServer, audio_reply
 
 LONG = os.urandom(60 * 1024 * 1024)

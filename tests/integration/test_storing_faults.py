@@ -34,7 +34,7 @@ def record(request, servers, place, audio):
 @pytest.fixture
 def short_patience(monkeypatch):
     """Wait less long for a silent server."""
-    return lambda seconds: monkeypatch.setattr("airflow_provider_mps.link.TIMEOUT", (10, seconds))
+    return lambda seconds: monkeypatch.setattr("airflow_provider_mps.transfer.link.TIMEOUT", (10, seconds))
 
 
 @pytest.mark.parametrize(

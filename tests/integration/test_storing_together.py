@@ -7,7 +7,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.errors import AudioTransferError
-from airflow_provider_mps.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from tests.storing import OLD, make_wav, open_place, run_servers, store
 
 servers = pytest.fixture(run_servers, scope="module")

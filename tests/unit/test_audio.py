@@ -6,7 +6,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.audio import IfExists, store_audio
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
-from airflow_provider_mps.fetch import MAX_FRUITLESS_TRIES, MAX_RESTARTS
+from airflow_provider_mps.transfer.fetch import MAX_FRUITLESS_TRIES, MAX_RESTARTS
 from tests.scripted_server import RESET, Reply, ScriptedServer, audio_reply
 
 AUDIO = os.urandom(300_000)

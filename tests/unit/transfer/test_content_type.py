@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_mps.content_type import choose_content_type
+from airflow_provider_mps.transfer.content_type import choose_content_type
 
 
 def test_what_the_server_tells_goes_first():

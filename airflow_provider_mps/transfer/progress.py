@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.log import Log
+    from airflow_provider_mps.transfer.log import Log
 
 FIRST = 5.0
 """Seconds after which a transfer is long enough to be told of."""

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_mps.destination import filesystem_of
-from airflow_provider_mps.uncommitted.held_back import HeldBackFile
-from airflow_provider_mps.uncommitted.local import LocalFile
-from airflow_provider_mps.uncommitted.s3 import S3File
-from airflow_provider_mps.uncommitted.spooled import SpooledFile
+from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
+from airflow_provider_mps.transfer.uncommitted.local import LocalFile
+from airflow_provider_mps.transfer.uncommitted.s3 import S3File
+from airflow_provider_mps.transfer.uncommitted.spooled import SpooledFile
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_mps.uncommitted.told import Told
+    from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
 # Only filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and

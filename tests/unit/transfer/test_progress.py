@@ -1,7 +1,7 @@
 import pytest
 
-from airflow_provider_mps import progress
-from airflow_provider_mps.progress import Progress, progress_line
+from airflow_provider_mps.transfer import progress
+from airflow_provider_mps.transfer.progress import Progress, progress_line
 
 MIB = 1024 * 1024
 

@@ -7,7 +7,7 @@ import uuid
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
     from pathlib import Path

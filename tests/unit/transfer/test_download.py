@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_mps.download import CRC_HEADER, Source, Verdict, judge
+from airflow_provider_mps.transfer.download import CRC_HEADER, Source, Verdict, judge
 
 WHOLE = Source(length=100, crc64=7, etag='"a"')
 

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from airflow_provider_mps.pipe import Pipe
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.pipe import Pipe
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 BLOCK = 100
 

@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_mps.parts import MAX_PARTS, PART_SIZE, part_size
+from airflow_provider_mps.transfer.parts import MAX_PARTS, PART_SIZE, part_size
 
 MIB = 1024 * 1024
 S3_MINIMUM = 5 * MIB

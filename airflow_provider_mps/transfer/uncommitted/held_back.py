@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_mps.parts import PART_SIZE
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.parts import PART_SIZE
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
 class HeldBackFile:

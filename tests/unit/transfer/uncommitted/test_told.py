@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
 @pytest.mark.parametrize(

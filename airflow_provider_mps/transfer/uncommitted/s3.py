@@ -18,9 +18,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.destination import UnknownOutcomeError
-from airflow_provider_mps.download import crc64_of
-from airflow_provider_mps.parts import part_size
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.download import crc64_of
+from airflow_provider_mps.transfer.parts import part_size
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable

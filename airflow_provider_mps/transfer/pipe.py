@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_mps.uncommitted import UncommittedFile
-    from airflow_provider_mps.uncommitted.told import Told
+    from airflow_provider_mps.transfer.uncommitted import UncommittedFile
+    from airflow_provider_mps.transfer.uncommitted.told import Told
 
 LOOK = 0.5
 """Seconds after which whoever waits for the upload looks whether it is still wanted."""

@@ -1,8 +1,8 @@
 import fsspec
 import pytest
 
-from airflow_provider_mps.uncommitted.spooled import SpooledFile
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.uncommitted.spooled import SpooledFile
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from fastcrc import crc64
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
-from airflow_provider_mps.download import Source, Verdict, judge
 from airflow_provider_mps.errors import AudioTransferError
-from airflow_provider_mps.link import LinkError, PassingLinkError, make_session, open_link, require_http
-from airflow_provider_mps.progress import Progress
+from airflow_provider_mps.transfer.download import Source, Verdict, judge
+from airflow_provider_mps.transfer.link import LinkError, PassingLinkError, make_session, open_link, require_http
+from airflow_provider_mps.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import requests
     from tenacity import RetryCallState
 
-    from airflow_provider_mps.deadline import Deadline
-    from airflow_provider_mps.link import Opened
-    from airflow_provider_mps.log import Log
+    from airflow_provider_mps.transfer.deadline import Deadline
+    from airflow_provider_mps.transfer.link import Opened
+    from airflow_provider_mps.transfer.log import Log
 
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""

@@ -1,7 +1,7 @@
 import pytest
 
-from airflow_provider_mps.deadline import Deadline
 from airflow_provider_mps.errors import AudioTransferError
+from airflow_provider_mps.transfer.deadline import Deadline
 
 
 def test_while_there_is_time_nothing_is_raised():

@@ -6,8 +6,8 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.destination import explaining
 from airflow_provider_mps.errors import DestinationError
-from airflow_provider_mps.uncommitted import open_uncommitted
-from airflow_provider_mps.uncommitted.told import Told
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
 def open_file(path):

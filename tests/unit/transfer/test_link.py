@@ -2,7 +2,7 @@ import traceback
 
 import pytest
 
-from airflow_provider_mps.link import LinkError, PassingLinkError, make_session, open_link, require_http
+from airflow_provider_mps.transfer.link import LinkError, PassingLinkError, make_session, open_link, require_http
 from tests.certificates import self_signed
 from tests.scripted_server import HANG, RESET, Reply, ScriptedServer
 
@@ -72,7 +72,7 @@ def test_a_broken_connection_may_pass(fault):
 
 
 def test_a_server_that_falls_silent_may_wake_up(monkeypatch):
-    monkeypatch.setattr("airflow_provider_mps.link.TIMEOUT", (1, 0.2))
+    monkeypatch.setattr("airflow_provider_mps.transfer.link.TIMEOUT", (1, 0.2))
     with ScriptedServer(HANG) as server, pytest.raises(PassingLinkError, match="timed out"):
         read(server.url)
 

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 import pytest
 
 from airflow_provider_mps.errors import AudioTransferStopped
-from airflow_provider_mps.kill_switch import KillSwitch
+from airflow_provider_mps.transfer.kill_switch import KillSwitch
 
 
 def test_a_pull_ends_what_is_running_with_a_sentence_that_names_it():
