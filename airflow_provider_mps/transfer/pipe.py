@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ class Pipe:
         self._still_wanted = still_wanted
         self._blocks: queue.Queue[bytearray | None] = queue.Queue(1)
         self._handed_over = 0
-        self._block = bytearray(file.block_size(0))
+        # To be filled again: new memory for each block would cost a third more time, for the kernel clears it first.
+        self._spare: deque[bytearray] = deque()
+        self._block = self._empty_block()
         self._filled = 0
         self._error: BaseException | None = None
         self._unwanted = False
@@ -53,7 +56,7 @@ class Pipe:
             if self._filled == len(self._block):
                 self._hand_over(self._block)
                 self._handed_over += self._filled
-                self._block, self._filled = bytearray(self._file.block_size(self._handed_over)), 0
+                self._block, self._filled = self._empty_block(), 0
 
     def commit(self) -> Told:
         """Wait until everything is written, show the file, and return what the store tells of it."""
@@ -79,6 +82,14 @@ class Pipe:
             # A thread that hangs in a write is not waited for: it discards once more, after that has ended.
             self._abandoned = self._thread.is_alive()
         self._file.discard()
+
+    def _empty_block(self) -> bytearray:
+        size = self._file.block_size(self._handed_over)
+        with suppress(IndexError):
+            spare = self._spare.popleft()
+            if len(spare) == size:
+                return spare
+        return bytearray(size)
 
     def _start(self) -> threading.Thread:
         context = contextvars.copy_context()  # so that what is logged there is in the task's log
@@ -108,8 +119,9 @@ class Pipe:
     def _run(self) -> None:
         try:
             while (block := self._blocks.get()) is not None and not self._unwanted:
-                self._file.write(block)
-                del block
+                if spare := self._file.write(block):
+                    self._spare.append(spare)
+                del block, spare
         except BaseException as error:  # noqa: BLE001 - it is raised where the next block is handed over
             self._error = error
         if self._abandoned:

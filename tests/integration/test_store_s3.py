@@ -131,7 +131,7 @@ def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monk
 
     async def lose_half_a_part(fs, method, *args, **kwargs):
         if method == "upload_part" and kwargs["PartNumber"] == 1:
-            kwargs["Body"] = kwargs["Body"][: len(kwargs["Body"]) // 2]
+            kwargs["Body"] = kwargs["Body"].read(1024)
         return await call(fs, method, *args, **kwargs)
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", lose_half_a_part)

@@ -29,8 +29,8 @@ class UncommittedFile(Protocol):
     def block_size(self, sent: int, /) -> int:
         """Tell how many bytes the block after ``sent`` bytes shall have; only the last one of all may have fewer."""
 
-    def write(self, block: bytearray, /) -> None:
-        """Append a block, which is not changed afterwards."""
+    def write(self, block: bytearray, /) -> bytearray | None:
+        """Append a block, which must not be changed; return one that may be again, if there is one by now."""
 
     def commit(self) -> Told:
         """

@@ -29,17 +29,18 @@ class HeldBackFile:
         """Tell how many bytes a block shall have."""
         return PART_SIZE
 
-    def write(self, block: bytearray, /) -> None:
-        """Append a block."""
+    def write(self, block: bytearray, /) -> bytearray:
+        """Append a block, and return it."""
         if self._file is None and len(block) < PART_SIZE:
             self._only = bytes(block)
-            return
+            return block
         if self._file is None:
             self._file = self._fs.open(self._path, "wb", autocommit=False, block_size=PART_SIZE, **self._options)
             with suppress(ValueError):
                 # Or a transaction of somebody else on the same filesystem would commit it.
                 self._fs.transaction.files.remove(self._file)
         self._file.write(block)
+        return block
 
     def commit(self) -> Told:
         """Show the file."""

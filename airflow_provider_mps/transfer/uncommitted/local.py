@@ -49,10 +49,11 @@ class LocalFile:
         """Tell how many bytes a block shall have."""
         return BLOCK_SIZE
 
-    def write(self, block: bytearray, /) -> None:
-        """Append a block."""
+    def write(self, block: bytearray, /) -> bytearray:
+        """Append a block, and return it."""
         self._file.write(block)
         self._written += len(block)
+        return block
 
     def commit(self) -> Told:
         """Show the file, once the disk has it."""

@@ -17,9 +17,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowException
+
 from airflow_provider_mps.destination import UnknownOutcomeError
 from airflow_provider_mps.transfer.download import crc64_of
 from airflow_provider_mps.transfer.parts import part_size
+from airflow_provider_mps.transfer.uncommitted.part_body import PartBody, rewind
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ class S3File:
         self._written = 0
         self._last = b""
         self._upload_id: str | None = None
-        self._sending: deque[Future[Any]] = deque()
+        self._sending: deque[tuple[Future[Any], bytes | bytearray]] = deque()
+        self._spare: bytearray | None = None
         self._parts: list[dict[str, Any]] = []
         self._listed_at = datetime.max.replace(tzinfo=UTC)
         """By the store's clock; what is newer has come after the older object."""
@@ -69,20 +73,24 @@ class S3File:
         """Tell how many bytes the block after so many shall have."""
         return part_size(sent, self._length)
 
-    def write(self, block: bytearray, /) -> None:
-        """Send a part; the last block waits for the commit."""
+    def write(self, block: bytearray, /) -> bytearray | None:
+        """Send a part, the last block at the commit; return one that the store has by now."""
         if len(block) < self.block_size(self._written):
             self._last = bytes(block)
         else:
             self._send(block)
         self._written += len(block)
+        spare, self._spare = self._spare, None
+        return spare
 
     def _send(self, part: bytes | bytearray) -> None:
         if self._upload_id is None:
             answer = self._call("create_multipart_upload", **self._options)
             self._upload_id = answer["UploadId"]
+            self._fs.s3.meta.events.register("provide-client-params.s3.UploadPart", rewind, unique_id="mps-rewind")
         number = len(self._parts) + len(self._sending) + 1
-        self._sending.append(self._begin("upload_part", UploadId=self._upload_id, PartNumber=number, Body=part))
+        sending = self._begin("upload_part", UploadId=self._upload_id, PartNumber=number, Body=PartBody(part))
+        self._sending.append((sending, part))
         with suppress(TimeoutError):
             self._await_part(NEAR)
         self._await_parts(IN_FLIGHT - 1)
@@ -94,8 +102,10 @@ class S3File:
 
     def _await_part(self, timeout: float) -> None:
         """Wait for the part that was sent first."""
-        answer = self._sending[0].result(timeout)
+        sending, part = self._sending[0]
+        answer = sending.result(timeout)
         self._sending.popleft()
+        self._spare = part if isinstance(part, bytearray) else None
         # A store that has made a checksum of the part wants to hear it again.
         told = {name: value for name, value in answer.items() if name.startswith("Checksum")}
         told.pop("ChecksumType", None)
@@ -147,7 +157,7 @@ class S3File:
         :raises UnknownOutcomeError: where that cannot be told
         :raises Exception: ``error``, where it is not there
         """
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError | AirflowException):  # refused, or not even sent
             raise error
         try:
             there: dict[str, Any] = self._call("head_object")
@@ -173,15 +183,16 @@ class S3File:
                 if error.errno != errno.ENOSYS:  # not every store knows how to tell
                     raise
                 return None
-            self._listed_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
+                self._listed_at = parsedate_to_datetime(date)
             size += sum(part["Size"] for part in answer.get("Parts", ()))
             more, marker = answer.get("IsTruncated", False), answer.get("NextPartNumberMarker", 0)
         return size
 
     def discard(self) -> None:
         """Abort the upload, where one has begun."""
-        for part in self._sending:
-            part.cancel()
+        for sending, _ in self._sending:
+            sending.cancel()
         upload_id, self._upload_id = self._upload_id, None
         if upload_id is not None:
             self._call("abort_multipart_upload", UploadId=upload_id)

@@ -44,12 +44,13 @@ class SpooledFile:
         """Tell how many bytes a block shall have."""
         return BLOCK_SIZE
 
-    def write(self, block: bytearray, /) -> None:
-        """Append a block."""
+    def write(self, block: bytearray, /) -> bytearray:
+        """Append a block, and return it."""
         with _telling_where(self._spool.name):
             self._spool.write(block)
         self._written += len(block)
         self._md5.update(block)
+        return block
 
     def commit(self) -> Told:
         """Put the file, and ask what the store tells of it."""
