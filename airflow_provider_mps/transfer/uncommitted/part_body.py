@@ -7,17 +7,19 @@ import os
 from typing import Any
 
 
-class PartBody(io.RawIOBase):
+class PartBody(io.BytesIO):
     """
     Reads a block of memory without a copy of the whole.
 
     Given as bytes, aiohttp would copy it two and a half times on its way, into new memory that the kernel clears first:
-    a third of the time that an upload takes.
+    a third of the time that an upload takes. It calls itself a ``BytesIO``, since aiohttp reads those in its own thread,
+    and any other file in threads of a pool.
 
     :param part: not changed until it has been sent
     """
 
     def __init__(self, part: bytes | bytearray) -> None:
+        super().__init__()
         self._part = memoryview(part)
         self._position = 0
 
@@ -38,13 +40,9 @@ class PartBody(io.RawIOBase):
         """Return the position."""
         return self._position
 
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that it can be read again."""
-        return True
+    def getbuffer(self) -> memoryview:
+        """Return the whole, as aiohttp asks for it to know its size."""
+        return self._part[:]
 
 
 def rewind(params: dict[str, Any], **_: Any) -> None:
