@@ -12,7 +12,7 @@ class PartBody(io.BytesIO):
     Reads a block of memory without a copy of the whole.
 
     Given as bytes, aiohttp would copy it two and a half times on its way, into new memory that the kernel clears first:
-    a third of the time that an upload takes. It calls itself a ``BytesIO``, since aiohttp reads those in its own thread,
+    a third of the time of an upload. It calls itself a ``BytesIO``, since aiohttp reads those in its own thread,
     and any other file in threads of a pool.
 
     :param part: not changed until it has been sent
