@@ -137,7 +137,7 @@ class _Upload:
         content_type = choose_content_type(source.content_type, self._path.name)
         with explaining(self._path, self._subject):
             file = open_uncommitted(self._path, content_type=content_type, length=source.length)
-        self._pipe = Pipe(file, self._deadline.check)
+            self._pipe = Pipe(file, self._deadline.check)
 
     def write(self, block: bytes, /) -> None:
         """Append bytes."""
@@ -156,13 +156,13 @@ class _Upload:
         return self._pipe
 
     def _discard(self) -> None:
-        pipe, self._pipe = self._pipe, None
-        if pipe is None:
+        if self._pipe is None:
             return
         try:
-            pipe.discard()
+            self._pipe.discard()
         except Exception as error:  # noqa: BLE001 - what made us discard is the error to report, not this one
             self._log.warning("What was written towards %s could not be discarded: %s", self._path, error)
+        self._pipe = None  # not before: a signal may have interrupted it
 
 
 def _require_absent(path: ObjectStoragePath) -> None:

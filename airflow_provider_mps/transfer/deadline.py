@@ -28,6 +28,7 @@ class Deadline:
         """
         if time.monotonic() > self._ends:
             raise AudioTransferError(
-                f"The audio of {self._subject} was not stored within {self._seconds:g} seconds, so it was given up and "
-                "nothing was stored. Raise transfer_timeout if it is that long, or the network that slow."
+                f"The audio of {self._subject} was not stored within {self._seconds:g} seconds, so it was given up. At "
+                "its destination is what was there before or, if only the store's last answer was missing, the whole "
+                "audio. Raise transfer_timeout if it is that long, or the network that slow."
             )

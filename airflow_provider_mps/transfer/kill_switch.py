@@ -49,4 +49,6 @@ class KillSwitch:
 
 
 def _stopped(what: str) -> AudioTransferStopped:
-    return AudioTransferStopped(f"{what} was stopped by Airflow. What was uploaded is discarded.")
+    return AudioTransferStopped(
+        f"{what} was stopped by Airflow. What was uploaded is discarded, unless the store was already completing it."
+    )

@@ -23,9 +23,11 @@ PATIENCE = 2.0
 
 class Pipe:
     """
-    Fills blocks here, and writes them to an uncommitted file in a thread of its own.
+    Fills blocks here, and writes and commits them to an uncommitted file in a thread of its own.
 
     Besides the block that is being filled, one waits; what goes wrong in the thread is raised by the next call here.
+    Whatever waits here ends when the time is up, or when a signal's handler raises: the queues are the ones that
+    outlive that, which those with a limit, and ``Thread.join``, do not.
 
     :param file: where to write
     :param still_wanted: called while waiting for the thread; raises when the time is up
@@ -34,12 +36,16 @@ class Pipe:
     def __init__(self, file: UncommittedFile, still_wanted: Callable[[], None]) -> None:
         self._file = file
         self._still_wanted = still_wanted
-        self._blocks: queue.Queue[bytearray | None] = queue.Queue(1)
+        self._blocks: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._room.put(None)  # for the one block that may wait
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._handed_over = 0
         # To be filled again: new memory for each block would cost a third more time, for the kernel clears it first.
         self._spare: deque[bytearray] = deque()
         self._block = self._empty_block()
         self._filled = 0
+        self._told: Told | None = None
         self._error: BaseException | None = None
         self._unwanted = False
         self._abandoned = False
@@ -59,28 +65,23 @@ class Pipe:
                 self._block, self._filled = self._empty_block(), 0
 
     def commit(self) -> Told:
-        """Wait until everything is written, show the file, and return what the store tells of it."""
-        rest = self._block[: self._filled]
-        if self._thread is None:  # one short block needs nobody beside us
-            self._file.write(rest)
-        else:
-            if rest:
-                self._hand_over(rest)
-            self._hand_over(None)
-            self._await(self._thread)
-        return self._file.commit()
+        """Wait until everything is written and the file shown, and return what the store tells of it."""
+        if self._filled:
+            self._hand_over(self._block[: self._filled])
+        self._hand_over(None)
+        while not self._has_ended(LOOK):
+            self._still_wanted()
+        self._raise_error()
+        assert self._told is not None  # noqa: S101 - the thread has committed, or there was an error
+        return self._told
 
     def discard(self) -> None:
-        """Leave no trace of what was written."""
+        """Leave no trace of what was written; may be called again where it was interrupted."""
         self._unwanted = True
         if self._thread is not None:
-            with suppress(queue.Empty):
-                self._blocks.get_nowait()
-            with suppress(queue.Full):
-                self._blocks.put_nowait(None)
-            self._thread.join(PATIENCE)
-            # A thread that hangs in a write is not waited for: it discards once more, after that has ended.
-            self._abandoned = self._thread.is_alive()
+            self._blocks.put(None)
+            # A thread that hangs is not waited for: it discards once more, after that has ended.
+            self._abandoned = not self._has_ended(PATIENCE)
         self._file.discard()
 
     def _empty_block(self) -> bytearray:
@@ -97,20 +98,22 @@ class Pipe:
         thread.start()
         return thread
 
-    def _await(self, thread: threading.Thread) -> None:
-        while thread.is_alive():
-            thread.join(LOOK)
-            self._still_wanted()
-        self._raise_error()
-
     def _hand_over(self, block: bytearray | None) -> None:
         self._thread = self._thread or self._start()
         while True:
             self._raise_error()
-            with suppress(queue.Full):
-                self._blocks.put(block, timeout=LOOK)
+            with suppress(queue.Empty):
+                self._room.get(timeout=LOOK)
+                self._blocks.put(block)
                 return
             self._still_wanted()
+
+    def _has_ended(self, timeout: float) -> bool:
+        with suppress(queue.Empty):
+            self._ended.get(timeout=timeout)
+            self._ended.put(None)  # for whoever asks again
+            return True
+        return False
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -118,12 +121,20 @@ class Pipe:
 
     def _run(self) -> None:
         try:
-            while (block := self._blocks.get()) is not None and not self._unwanted:
-                if spare := self._file.write(block):
-                    self._spare.append(spare)
-                del block, spare
+            self._write_blocks()
+            if not self._unwanted:
+                self._told = self._file.commit()
         except BaseException as error:  # noqa: BLE001 - it is raised where the next block is handed over
             self._error = error
         if self._abandoned:
             with suppress(Exception):
                 self._file.discard()
+        self._room.put(None)  # whoever waits to hand over hears of the error at once
+        self._ended.put(None)
+
+    def _write_blocks(self) -> None:
+        while (block := self._blocks.get()) is not None and not self._unwanted:
+            self._room.put(None)
+            if spare := self._file.write(block):
+                self._spare.append(spare)
+            del block, spare

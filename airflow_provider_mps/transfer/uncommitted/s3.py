@@ -12,8 +12,9 @@ import base64
 import errno
 import hashlib
 from collections import deque
+from concurrent.futures import CancelledError
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from airflow_provider_mps.transfer.uncommitted.told import Told
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+    from datetime import datetime
 
 IN_FLIGHT = 2
 """Parts that are sent at once where the store is far: while one waits for its answer, the other is on its way."""
@@ -37,6 +39,8 @@ NEAR = 0.1
 ANSWER_TIMEOUT = 600.0
 """Seconds that any request may take; completing an upload of many parts may take some minutes."""
 
+ABORT_TIMEOUT = 10.0
+"""Seconds that an abort may take: whoever discards has something else to report."""
 _TICK = timedelta(seconds=1)
 """What the times that a store tells may lag behind one another."""
 
@@ -58,16 +62,18 @@ class S3File:
         self._fs = fs
         self._path = path
         self._place = {"Bucket": bucket, "Key": key}
-        self._options = {"ContentType": content_type} if content_type else {}
+        self._options: dict[str, Any] = {"ContentType": content_type} if content_type else {}
         self._length = length
         self._written = 0
         self._last = b""
         self._upload_id: str | None = None
         self._sending: deque[tuple[Future[Any], bytes | bytearray]] = deque()
         self._spare: bytearray | None = None
+        self._calls: list[Future[Any]] = []
+        """What is under way beside the parts, for a discard by another thread."""
         self._parts: list[dict[str, Any]] = []
-        self._listed_at = datetime.max.replace(tzinfo=UTC)
-        """By the store's clock; what is newer has come after the older object."""
+        self._listed_at: datetime | None = None
+        """When the parts were listed, by the store's clock: what is newer is not the older object."""
 
     def block_size(self, sent: int) -> int:
         """Tell how many bytes the block after so many shall have."""
@@ -87,7 +93,8 @@ class S3File:
         if self._upload_id is None:
             answer = self._call("create_multipart_upload", **self._options)
             self._upload_id = answer["UploadId"]
-            self._fs.s3.meta.events.register("provide-client-params.s3.UploadPart", rewind, unique_id="mps-rewind")
+            client = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._place["Bucket"]), self._fs.loop).result()
+            client.meta.events.register("provide-client-params.s3.UploadPart", rewind, unique_id="mps-rewind")
         number = len(self._parts) + len(self._sending) + 1
         sending = self._begin("upload_part", UploadId=self._upload_id, PartNumber=number, Body=PartBody(part))
         self._sending.append((sending, part))
@@ -129,7 +136,7 @@ class S3File:
         try:
             answer = self._call("put_object", **self._options, Body=self._last, ContentMD5=digest)
         except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
-            answer = self._refuted(error, lambda there: there["ETag"].strip('"') == md5.hexdigest())
+            answer = self._refuted(error, lambda there: self._was_put(there, md5.hexdigest()))
         self._fs.invalidate_cache(self._path)
         return Told(crc64=_crc64_in(answer))
 
@@ -140,24 +147,19 @@ class S3File:
             answer = self._call("complete_multipart_upload", UploadId=self._upload_id, MultipartUpload=parts)
         except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
             # Most of all where the first answer was lost: to be completed twice, an upload is no longer there.
-            answer = self._refuted(
-                error,
-                lambda there: (
-                    there["ContentLength"] == self._written and there["LastModified"] >= self._listed_at - _TICK
-                ),
-            )
+            answer = self._refuted(error, self._was_completed)
         self._upload_id = None
         self._fs.invalidate_cache(self._path)
         return _crc64_in(answer)
 
-    def _refuted(self, error: Exception, is_ours: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def _refuted(self, error: Exception, is_ours: Callable[[dict[str, Any]], bool | None]) -> dict[str, Any]:
         """
         Look whether the file is there, although its store did not say so.
 
         :raises UnknownOutcomeError: where that cannot be told
         :raises Exception: ``error``, where it is not there
         """
-        if isinstance(error, PermissionError | AirflowException):  # refused, or not even sent
+        if isinstance(error, PermissionError | AirflowException | CancelledError):  # refused, not sent, or given up
             raise error
         try:
             there: dict[str, Any] = self._call("head_object")
@@ -165,11 +167,23 @@ class S3File:
             raise error from None
         except Exception as other:  # noqa: BLE001 - whatever it is, it does not tell
             raise UnknownOutcomeError(f"{error}; nor does it tell whether it is there: {other}") from error
-        if is_ours(there):
-            return there
-        if "kms" in there.get("ServerSideEncryption", ""):  # its ETag is no MD5
+        verdict = is_ours(there)
+        if verdict is None:
             raise UnknownOutcomeError(str(error)) from error
-        raise error
+        if not verdict:
+            raise error
+        return there
+
+    def _was_put(self, there: dict[str, Any], md5: str) -> bool | None:
+        """Tell whether what is there was put with one request; ``None`` where that cannot be told."""
+        encrypted = "kms" in there.get("ServerSideEncryption", "")  # then its ETag is no MD5
+        return None if encrypted else there["ETag"].strip('"') == md5
+
+    def _was_completed(self, there: dict[str, Any]) -> bool | None:
+        """Tell whether what is there has come since the parts were listed; ``None`` where that cannot be told."""
+        if there["ContentLength"] != self._written:
+            return False
+        return None if self._listed_at is None else there["LastModified"] >= self._listed_at - _TICK
 
     def _size_of_parts(self) -> int | None:
         """Ask how many bytes the store has; ``None`` where it does not tell, or may not."""
@@ -186,26 +200,31 @@ class S3File:
             if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
                 self._listed_at = parsedate_to_datetime(date)
             size += sum(part["Size"] for part in answer.get("Parts", ()))
-            more, marker = answer.get("IsTruncated", False), answer.get("NextPartNumberMarker", 0)
+            more = answer.get("IsTruncated", False) and answer["NextPartNumberMarker"] > marker
+            marker = answer.get("NextPartNumberMarker", 0)
         return size
 
     def discard(self) -> None:
         """Abort the upload, where one has begun."""
-        for sending, _ in self._sending:
-            sending.cancel()
-        upload_id, self._upload_id = self._upload_id, None
-        if upload_id is not None:
-            self._call("abort_multipart_upload", UploadId=upload_id)
+        for call in [*self._calls, *(sending for sending, _ in list(self._sending))]:
+            call.cancel()
+        if self._upload_id is not None:
+            with suppress(FileNotFoundError):  # it has been aborted before
+                self._call("abort_multipart_upload", ABORT_TIMEOUT, UploadId=self._upload_id)
+        self._upload_id = None
 
-    def _call(self, method: str, **arguments: Any) -> Any:
+    def _call(self, method: str, timeout: float = ANSWER_TIMEOUT, **arguments: Any) -> Any:
         call = self._begin(method, **arguments)
+        self._calls.append(call)
         try:
-            return call.result(ANSWER_TIMEOUT)
+            return call.result(timeout)
         except TimeoutError as error:
             if call.done():
                 raise
             call.cancel()
-            raise OSError(f"the store has not answered to {method} for {ANSWER_TIMEOUT:g} seconds") from error
+            raise OSError(f"the store has not answered to {method} for {timeout:g} seconds") from error
+        finally:
+            self._calls.remove(call)
 
     def _begin(self, method: str, **arguments: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._fs._call_s3(method, **self._place, **arguments), self._fs.loop)

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 
@@ -20,6 +21,7 @@ class File:
         self.gate.set()
         self.threads = set()
         self._fails_at = fails_at
+        self.commits_when = None
 
     def block_size(self, sent):
         return BLOCK if sent < 10 * BLOCK else 2 * BLOCK
@@ -32,6 +34,8 @@ class File:
         self.blocks.append(bytes(block))
 
     def commit(self):
+        if self.commits_when:
+            self.commits_when.wait(10)
         self.committed = True
         return Told(size=sum(map(len, self.blocks)))
 
@@ -91,12 +95,49 @@ def test_no_more_than_a_few_blocks_lie_between_them():
     assert len(file.blocks) == 10
 
 
-def test_one_short_block_needs_no_thread():
+def test_a_commit_that_hangs_does_not_outlast_the_deadline_either():
+    file = File()
+    file.commits_when = threading.Event()
+    pipe = Pipe(file, time_is_up)
+    pipe.write(b"short")
+    with pytest.raises(TimeIsUpError):
+        pipe.commit()
+    file.commits_when.set()
+    pipe.discard()
+
+
+def test_a_discard_can_be_called_again():
     file = File()
     pipe = Pipe(file, nothing)
-    pipe.write(b"short")
-    pipe.commit()
-    assert file.threads == {threading.current_thread().name}
+    pipe.write(bytes(2 * BLOCK))
+    pipe.discard()
+    pipe.discard()
+    assert file.discards == 2
+
+
+def alarm(*_):
+    raise TimeIsUpError
+
+
+def test_a_signal_at_any_moment_gets_out_and_leaves_a_pipe_that_can_be_discarded():
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        for trial in range(150):
+            file = File()
+            pipe = Pipe(file, nothing)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 + trial * 0.00003)
+            with pytest.raises(TimeIsUpError):
+                write_for_ever(pipe)
+            pipe.discard()
+            assert file.discards
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def write_for_ever(pipe):
+    while True:
+        pipe.write(bytes(BLOCK))
 
 
 def write_and_commit(pipe, blocks):
