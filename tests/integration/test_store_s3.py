@@ -1,5 +1,6 @@
 """Storing to a real S3 server, which checks signatures: rclone."""
 
+import asyncio
 import io
 import logging
 import os
@@ -14,8 +15,9 @@ from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
-from tests.scripted_server import Reply, ScriptedServer, audio_reply
+from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
 
 LONG = os.urandom(60 * 1024 * 1024)
 """More than one part, so that an upload has several."""
@@ -144,6 +146,74 @@ def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monk
     file.discard()
     assert s3.seen("a.wav") is None
     assert s3.unfinished_uploads() == []
+
+
+def test_a_store_that_never_answers_does_not_outlast_the_time_of_the_transfer(s3, log, monkeypatch):
+    with ScriptedServer(HANG) as silent, ScriptedServer(audio_reply(b"audio")) as server:
+        conn_id = f"silent_{silent.port}"
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", s3.connection(url=silent.url))
+        with pytest.raises(AudioTransferError, match="task task-1 was not stored within 1 seconds"):
+            store_audio(
+                f"{server.url}/a.wav",
+                ObjectStoragePath(f"s3://{conn_id}@clips/a.wav"),
+                fresh_url=lambda: "",
+                subject="task task-1",
+                log=log,
+                timeout=1,
+            )
+
+
+class ManyParts:
+    """A store that tells of its parts page by page, and a broken one that tells the same page for ever."""
+
+    def __init__(self, pages):
+        self.pages = pages
+
+    async def tell(self, method, **arguments):
+        assert method == "list_parts"
+        number = arguments["PartNumberMarker"]
+        page = self.pages[min(number, len(self.pages) - 1)]
+        return {"Parts": [{"Size": size} for size in page["sizes"]], "ResponseMetadata": {"HTTPHeaders": {}}, **page}
+
+
+@pytest.mark.parametrize(
+    ("pages", "size"),
+    [
+        (
+            [
+                {"sizes": [5, 6], "IsTruncated": True, "NextPartNumberMarker": 1},
+                {"sizes": [7], "IsTruncated": False, "NextPartNumberMarker": 2},
+            ],
+            18,
+        ),
+        ([{"sizes": [5], "IsTruncated": True, "NextPartNumberMarker": 0}], 5),
+    ],
+    ids=["two pages", "a page that leads to itself"],
+)
+def test_the_sizes_of_all_parts_are_added_up(s3, monkeypatch, pages, size):
+    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"))
+    monkeypatch.setattr(S3FileSystem, "_call_s3", ManyParts(pages).tell)
+    assert file._size_of_parts() == size
+
+
+def test_two_parts_are_under_way_at_once_where_the_store_is_far(s3, monkeypatch):
+    call, under_way, most = S3FileSystem._call_s3, [], []
+
+    async def far(fs, method, *args, **kwargs):
+        if method == "upload_part":
+            under_way.append(kwargs["PartNumber"])
+            most.append(len(under_way))
+            await asyncio.sleep(0.3)
+            under_way.remove(kwargs["PartNumber"])
+        return await call(fs, method, *args, **kwargs)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", far)
+    pipe = Pipe(open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG)), lambda: None)
+    for first in range(0, len(LONG), 100_000):
+        pipe.write(LONG[first : first + 100_000])
+    pipe.commit()
+    assert max(most) == 2
+    assert s3.seen("a.wav") == LONG
 
 
 def test_a_bucket_alone_is_no_destination(s3, log):

@@ -138,6 +138,16 @@ def test_a_refusal_in_the_middle_of_a_long_upload_leaves_no_part_of_it(record, b
     assert bucket.litter() == []
 
 
+def test_where_neither_the_parts_nor_the_answer_to_the_commit_tell_nothing_is_claimed(record, bucket, proxy):
+    proxy.always("ListParts", ACCESS_DENIED)
+    proxy.once("CompleteMultipartUpload", LOSE_ANSWER)
+    recording = record("long")
+    with pytest.raises(AudioTransferError, match="Either what was there is unchanged, or the audio is there, whole"):
+        store(recording, bucket)
+    assert bucket.seen() == recording.read()
+    assert bucket.litter() == []
+
+
 def test_where_the_parts_may_not_be_listed_audio_is_stored_and_the_log_says_that_nothing_was_confirmed(
     record, bucket, proxy, capfd
 ):

@@ -194,7 +194,7 @@ def test_a_discard_ends_an_upload_that_hangs_and_what_it_writes_late_is_discarde
     file = File()
     file.gate.clear()
     pipe = Pipe(file, nothing)
-    pipe.write(bytes(3 * BLOCK))
+    pipe.write(bytes(2 * BLOCK))
     pipe.discard()
     pipe._thread.join(5)
     assert not pipe._thread.is_alive()
