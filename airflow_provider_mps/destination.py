@@ -21,6 +21,7 @@ _PASSING = {
     "BadDigest",
     "ExpiredToken",
     "IncompleteBody",
+    "InvalidPart",
     "NoSuchUpload",
     "RequestTimeTooSkewed",
     "TokenRefreshRequired",
@@ -50,7 +51,9 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
     :raises InvalidRequestError: when it is empty or no path, or relative to wherever the worker happens to run
     """
     text = destination.strip() if isinstance(destination, str) else ""
-    if "://" in text or text.startswith("/"):
+    scheme, _, rest = text.rpartition("://")
+    is_absolute = rest.startswith("/") if scheme in {"", "file", "local"} else rest.strip("/") != ""
+    if is_absolute and text.isprintable():
         return text
     if isinstance(destination, ObjectStoragePath):
         return destination

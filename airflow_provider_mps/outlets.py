@@ -26,6 +26,8 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
     told = {"uri": uri, **extra}
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
-            context["outlet_events"][outlet].add(Asset(uri), extra=told)
+            # Airflow would cut a URI at these, and take different clips for one.
+            asset = Asset(uri.replace("#", "%23").replace("?", "%3F"))
+            context["outlet_events"][outlet].add(asset, extra=told)
         elif isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra.update(told)

@@ -13,6 +13,7 @@ from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.outlets import add_asset_events
+from airflow_provider_mps.transfer.deadline import require_timeout
 from airflow_provider_mps.transfer.kill_switch import KillSwitch
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
         self._kill_switch = KillSwitch()
+        timeout = require_timeout(self.transfer_timeout)
         destination = require_destination(self.destination)
         task = self._finished_task()
         path = resolve_destination(destination, _audio_url(task))
@@ -147,7 +149,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
                 fresh_url=lambda: _audio_url(self._finished_task()),
                 subject=f"task {task.task_id}",
                 log=self.log,
-                timeout=self.transfer_timeout,
+                timeout=timeout,
             )
         self._tell(context, task, path, stored)
         return str(path)

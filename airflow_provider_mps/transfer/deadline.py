@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import time
 
-from airflow_provider_mps.errors import AudioTransferError
+from airflow_provider_mps.errors import AudioTransferError, InvalidRequestError
+
+
+def require_timeout(seconds: object) -> float:
+    """
+    Return the argument ``transfer_timeout``.
+
+    :raises InvalidRequestError: when it is no number of seconds above 0
+    """
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
+        return float(seconds)
+    raise InvalidRequestError(f"transfer_timeout must be a number of seconds above 0, not {seconds!r}.")
 
 
 class Deadline:

@@ -10,6 +10,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 from airflow_provider_mps.errors import AudioTransferError
 from airflow_provider_mps.transfer.download import Source, Verdict, judge
 from airflow_provider_mps.transfer.link import LinkError, PassingLinkError, make_session, open_link, require_http
+from airflow_provider_mps.transfer.parts import MAX_LENGTH
 from airflow_provider_mps.transfer.progress import Progress
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class Fetch:
         encoding = answer.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in {"", "identity"}:
             raise self._error(f"it is sent in the encoding {encoding!r}, so it cannot be verified")
+        if self.source.length is not None and self.source.length > MAX_LENGTH:
+            raise self._error(f"its server announces {self.source.length} bytes, more than any store takes")
+        if self.source.content_type == "text/html":
+            raise self._error("its server sends a web page instead")
         if not self.source.can_be_checked:
             raise self._error(
                 "it is sent with neither a length nor a checksum, so it cannot be told whether it arrived whole"

@@ -95,11 +95,21 @@ def open_link(session: requests.Session, url: str, headers: Mapping[str, str]) -
             if target is None:
                 yield Opened(response)
                 return
-        url = urljoin(url, target)
-        if urlsplit(url).scheme not in {"https", scheme}:
-            raise LinkError(f"its server redirects to a link of the scheme {urlsplit(url).scheme!r}, not followed")
+        url, before = _redirected(url, target), scheme
+        scheme = urlsplit(url).scheme
+        if scheme not in {"https", before}:
+            raise LinkError(f"its server redirects to a link of the scheme {scheme!r}, not followed")
         require_http(url)
     raise LinkError(f"its server redirects more than {MAX_REDIRECTS} times")
+
+
+def _redirected(url: str, target: str) -> str:
+    try:
+        joined = urljoin(url, target)
+        urlsplit(joined)
+    except ValueError as error:
+        raise _unusable(error) from None
+    return joined
 
 
 def make_session() -> requests.Session:

@@ -6,6 +6,8 @@ PART_SIZE = 8 * 1024 * 1024
 """Bytes. S3 wants at least 5 MiB of each part but the last."""
 MAX_PARTS = 10_000
 """Parts that an upload to S3 may have."""
+MAX_LENGTH = 5 * 1024**4
+"""Bytes of the largest object that S3 takes."""
 _UNIT = 1024 * 1024
 _GROWTH = 1100
 """

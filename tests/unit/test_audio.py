@@ -144,6 +144,8 @@ GIVEN_UP = {
     "416 for ever": Reply(b"", 416),
     "400": Reply(b"bad", 400),
     "empty": lambda _: audio_reply(b""),
+    "absurdly long": lambda _: Reply(AUDIO, 200, {"Content-Length": "9" * 15}),
+    "a web page": lambda _: Reply(b"<html>log in</html>", 200, {"Content-Type": "text/html; charset=utf-8"}),
     "encoded": lambda _: Reply(AUDIO, 200, {"Content-Encoding": "gzip"}),
 }
 

@@ -18,7 +18,25 @@ from airflow_provider_mps.errors import AudioTransferError, DestinationError, In
 URL = "https://bucket.cos.example/async_dubbing/clip.wav?sign=abc/def.wav"
 
 
-@pytest.mark.parametrize("destination", ["", "  ", "None", None, 5, "clips/", "clip.wav", "./clips/", "~/clips/"])
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "",
+        "  ",
+        "None",
+        None,
+        5,
+        "clips/",
+        "clip.wav",
+        "./clips/",
+        "~/clips/",
+        "file://data/x.wav",
+        "://x",
+        "s3://",
+        "s3:///",
+        "s3://b/a\nb.wav",
+    ],
+)
 def test_a_missing_destination_is_refused_before_anything_moves(destination):
     with pytest.raises(InvalidRequestError, match="destination"):
         require_destination(destination)
@@ -86,6 +104,7 @@ def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, 
     ("code", "kind"),
     [
         ("BadDigest", AudioTransferError),
+        ("InvalidPart", AudioTransferError),
         ("ExpiredToken", AudioTransferError),
         ("NoSuchUpload", AudioTransferError),
         ("AccessDenied", DestinationError),

@@ -19,6 +19,13 @@ def test_an_alias_gets_an_event_of_the_asset_that_was_stored():
     assert event.extra == {"uri": URI, "size": 5}
 
 
+def test_clips_whose_names_hold_signs_of_uris_are_different_assets():
+    alias, events = AssetAlias("clips"), OutletEventAccessors()
+    for name in ("a#b", "a?b", "a"):
+        add_asset_events({"outlet_events": events}, [alias], f"s3://clips/{name}", {})
+    assert len({event.dest_asset_key for event in events[alias].asset_alias_events}) == 3
+
+
 def test_an_asset_of_a_fixed_uri_is_told_where_the_audio_is():
     asset = Asset("mps://clips")
     assert events_of(asset)[asset].extra == {"uri": URI, "size": 5}

@@ -1,7 +1,19 @@
+from datetime import timedelta
+
 import pytest
 
-from airflow_provider_mps.errors import AudioTransferError
-from airflow_provider_mps.transfer.deadline import Deadline
+from airflow_provider_mps.errors import AudioTransferError, InvalidRequestError
+from airflow_provider_mps.transfer.deadline import Deadline, require_timeout
+
+
+@pytest.mark.parametrize("seconds", [None, "60", 0, -1, float("nan"), True, timedelta(minutes=1)])
+def test_what_is_no_number_of_seconds_is_refused(seconds):
+    with pytest.raises(InvalidRequestError, match="transfer_timeout"):
+        require_timeout(seconds)
+
+
+def test_a_number_of_seconds_is_taken():
+    assert require_timeout(5) == 5
 
 
 def test_while_there_is_time_nothing_is_raised():

@@ -31,7 +31,7 @@ def test_a_redirect_is_followed_with_the_same_headers(status):
         assert server.requests[1].headers["range"] == "bytes=1-"
 
 
-@pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/a.wav", "data:audio/wav,x"])
+@pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/a.wav", "data:audio/wav,x", "//["])
 def test_a_redirect_to_anything_but_the_web_is_not_followed(location):
     with ScriptedServer(redirect(location)) as server:
         with pytest.raises(LinkError, match="link"):
@@ -56,6 +56,19 @@ def test_a_redirect_from_http_to_https_is_followed(tmp_path, monkeypatch):
         ScriptedServer(redirect(f"https://localhost:{other.port}/a.wav")) as server,
     ):
         assert read(server.url) == (200, b"audio")
+
+
+def test_a_redirect_through_https_does_not_come_back_to_http(tmp_path, monkeypatch):
+    certificate = self_signed(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with (
+        ScriptedServer(Reply(b"audio")) as last,
+        ScriptedServer(redirect(last.url), tls=certificate) as between,
+        ScriptedServer(redirect(f"https://localhost:{between.port}/a.wav")) as first,
+    ):
+        with pytest.raises(LinkError, match="scheme 'http'"):
+            read(first.url)
+        assert last.requests == []
 
 
 def test_redirects_in_a_circle_end():
