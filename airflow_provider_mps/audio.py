@@ -85,8 +85,8 @@ def store_audio(
     must_be_new = if_exists is IfExists.FAIL
     filesystem_of(path)  # which may look up a connection: not in the thread that uploads
     if must_be_new:
-        _require_absent(path)
-    skip_length = existing_size(path) if if_exists is IfExists.SKIP else None
+        _require_absent(path, subject)
+    skip_length = existing_size(path, subject) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
     deadline = Deadline(timeout, subject)
     with _Upload(path, subject, deadline, log) as upload:
@@ -95,7 +95,7 @@ def store_audio(
             log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
             return StoredAudio(skip_length or 0, None)
         if must_be_new:
-            _require_absent(path)
+            _require_absent(path, subject)
         told = upload.commit()
     if defect := told.defect(fetch.received, fetch.crc64):
         raise AudioTransferError(
@@ -165,9 +165,10 @@ class _Upload:
         self._pipe = None  # not before: a signal may have interrupted it
 
 
-def _require_absent(path: ObjectStoragePath) -> None:
-    size = existing_size(path)
+def _require_absent(path: ObjectStoragePath, subject: str) -> None:
+    size = existing_size(path, subject)
     if size is not None:
         raise DestinationError(
-            f"{path} exists already ({size} bytes) and if_exists is 'fail'. Remove it, or choose another path."
+            f"The audio of {subject} was not stored: {path} exists already ({size} bytes) and if_exists is 'fail'. "
+            "Remove it, or choose another path."
         )

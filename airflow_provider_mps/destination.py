@@ -44,6 +44,17 @@ class UnknownOutcomeError(OSError):
     """A store did not answer to a commit, and does not tell whether it was done."""
 
 
+@contextmanager
+def committing() -> Iterator[None]:
+    """Let nobody take for undone what a store may have done, unless it was refused."""
+    try:
+        yield
+    except (AirflowException, FileNotFoundError, PermissionError, UnknownOutcomeError):
+        raise
+    except Exception as error:
+        raise UnknownOutcomeError(f"{type(error).__name__}: {error}") from error
+
+
 def require_destination(destination: object) -> str | ObjectStoragePath:
     """
     Return the destination as given.
@@ -93,12 +104,20 @@ def audio_name(audio_url: str) -> str:
     return name
 
 
-def existing_size(path: ObjectStoragePath) -> int | None:
-    """Return the size in bytes of what is at ``path``; ``None`` where nothing is."""
+def existing_size(path: ObjectStoragePath, subject: str = "") -> int | None:
+    """
+    Return the size in bytes of what is at ``path``; ``None`` where nothing is.
+
+    :param subject: whose audio is to be stored there
+    """
     fs = filesystem_of(path)
-    with explaining(path):
+    with explaining(path, subject, doing="look at"):
         fs.invalidate_cache()
         try:
+            if hasattr(fs, "call_s3"):
+                # Not by info(), which lists where nothing is: that takes a permission that storing does not.
+                bucket, key, _ = fs.split_path(path.path)
+                return int(fs.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
             info = fs.info(path.path)
         except FileNotFoundError:
             return None
@@ -106,22 +125,23 @@ def existing_size(path: ObjectStoragePath) -> int | None:
 
 
 @contextmanager
-def explaining(path: ObjectStoragePath, subject: str = "") -> Iterator[None]:
+def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write") -> Iterator[None]:
     """
     Turn whatever a filesystem raises about ``path`` into a sentence that says what to mend.
 
     :param subject: whose audio was to be stored there
+    :param doing: what permission is needed for
     """
     try:
         yield
     except AirflowException:
         raise
     except Exception as error:
-        kind, problem = _explained(error, path)
+        kind, problem = _explained(error, path, doing)
         raise kind(f"The audio of {subject} was not stored: {problem}" if subject else problem) from error
 
 
-def _explained(error: Exception, path: ObjectStoragePath) -> tuple[type[AirflowException], str]:
+def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:
     """Return what to raise, and its message."""
     code = _s3_code(error)
     state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
@@ -130,8 +150,8 @@ def _explained(error: Exception, path: ObjectStoragePath) -> tuple[type[AirflowE
         return AudioTransferError, f"{problem} {state}"
     if isinstance(error, PermissionError):
         return DestinationError, (
-            f"there is no permission to write {path} ({error}). Grant it to the account that the worker runs with, or "
-            "to the connection in the path."
+            f"there is no permission to {doing} {path} ({error}). Grant it to the account that the worker runs with, "
+            "or to the connection in the path."
         )
     if isinstance(error, IsADirectoryError):
         return DestinationError, f"{path} is a folder. End the destination with '/' to store into it."

@@ -126,7 +126,8 @@ class FaultyS3:
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = incoming.read(request.length // 2 if fault is RESET else request.length)
             if isinstance(fault, Refusal):
-                client.sendall(fault.answer)
+                head, end, error = fault.answer.partition(b"\r\n\r\n")
+                client.sendall(head + end + (b"" if request.operation == "HeadObject" else error))
             elif fault is RESET:
                 _reset(client)
             else:

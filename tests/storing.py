@@ -67,7 +67,7 @@ class Bucket(Folder):
 
     def clear(self) -> None:
         """Forget what a test before this one has left, on purpose or not."""
-        (self.folder / "clip.wav").unlink(missing_ok=True)
+        self._client.delete_object(Bucket="clips", Key="clip.wav")  # not from the disk: rclone remembers what is there
         for upload in self._uploads():
             self._client.abort_multipart_upload(Bucket="clips", **upload)
 
@@ -176,13 +176,15 @@ class Instance:
         self.xcoms[key] = value
 
 
-def store(recording: Recording, place: Place) -> dict[str, Any]:
+def store(recording: Recording, place: Place, **options: Any) -> dict[str, Any]:
     """Do what the task does, without an Airflow around it; return its XComs."""
-    return store_at(recording.task_id, place.destination)
+    return store_at(recording.task_id, place.destination, **options)
 
 
-def store_at(mps_task_id: str, destination: str) -> dict[str, Any]:
-    operator = TextToSpeechToObjectStorageOperator(task_id="store", mps_task_id=mps_task_id, destination=destination)
+def store_at(mps_task_id: str, destination: str, **options: Any) -> dict[str, Any]:
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store", mps_task_id=mps_task_id, destination=destination, **options
+    )
     instance = Instance()
     assert operator.execute({"ti": instance}) == destination
     return instance.xcoms

@@ -95,21 +95,12 @@ def open_link(session: requests.Session, url: str, headers: Mapping[str, str]) -
             if target is None:
                 yield Opened(response)
                 return
-        url, before = _redirected(url, target), scheme
+        url, before = urljoin(url, target), scheme
         scheme = urlsplit(url).scheme
         if scheme not in {"https", before}:
             raise LinkError(f"its server redirects to a link of the scheme {scheme!r}, not followed")
         require_http(url)
     raise LinkError(f"its server redirects more than {MAX_REDIRECTS} times")
-
-
-def _redirected(url: str, target: str) -> str:
-    try:
-        joined = urljoin(url, target)
-        urlsplit(joined)
-    except ValueError as error:
-        raise _unusable(error) from None
-    return joined
 
 
 def make_session() -> requests.Session:
@@ -130,7 +121,7 @@ def _telling_errors() -> Iterator[None]:
     """Raise errors of our own in place of others, not even as their cause: those quote the link with its signature."""
     try:
         yield
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
+    except ValueError as error:  # requests' own are among them, and what it raises of a Location
         raise _unusable(error) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise PassingLinkError(_reason(error)) from None

@@ -6,6 +6,8 @@ import gcsfs
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_mps.destination import UnknownOutcomeError
+from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
 
 OPTIONS = {"content_type": "audio/wav", "consistency": "md5"}
@@ -33,7 +35,9 @@ def write(fs, content):
     return file
 
 
-@pytest.mark.parametrize("content", [b"short", LONG], ids=["one request", "several blocks"])
+@pytest.mark.parametrize(
+    "content", [b"short", LONG, LONG[: 2 * PART_SIZE]], ids=["one request", "several blocks", "whole blocks"]
+)
 def test_what_is_written_is_not_seen_before_the_commit_and_whole_after_it(fs, content):
     file = write(fs, content)
     assert not fs.exists("clips/a.wav")
@@ -41,6 +45,15 @@ def test_what_is_written_is_not_seen_before_the_commit_and_whole_after_it(fs, co
     fs.invalidate_cache()
     assert fs.cat("clips/a.wav") == content
     assert fs.info("clips/a.wav")["contentType"] == "audio/wav"
+
+
+@pytest.mark.parametrize("size", [5, PART_SIZE, 2 * PART_SIZE, 2 * PART_SIZE + 5])
+def test_the_md5_that_the_store_tells_is_compared_whatever_the_size(fs, monkeypatch, size):
+    wrong = []
+    monkeypatch.setattr("gcsfs.checkers.MD5Checker.validate_json_response", lambda *_: wrong.append(1) or 1 / 0)
+    with pytest.raises(UnknownOutcomeError, match="ZeroDivisionError"):
+        write(fs, LONG[:size]).commit()
+    assert wrong
 
 
 def test_nobody_elses_transaction_commits_it(fs):

@@ -138,6 +138,22 @@ def test_a_refusal_in_the_middle_of_a_long_upload_leaves_no_part_of_it(record, b
     assert bucket.litter() == []
 
 
+@pytest.mark.parametrize("if_exists", ["skip", "fail"])
+def test_a_look_at_the_destination_needs_no_permission_to_list(record, bucket, proxy, if_exists):
+    bucket.clear()
+    proxy.always("GET", ACCESS_DENIED)  # which is how folders are listed
+    recording = record("short")
+    store(recording, bucket, if_exists=if_exists)
+    assert bucket.seen() == recording.read()
+
+
+def test_a_look_that_is_refused_says_so_and_names_the_task(record, bucket, proxy):
+    proxy.always("HeadObject", ACCESS_DENIED)
+    recording = record("short")
+    with pytest.raises(DestinationError, match=rf"{recording.task_id} was not stored: .*no permission to look at"):
+        store(recording, bucket, if_exists="skip")
+
+
 def test_where_neither_the_parts_nor_the_answer_to_the_commit_tell_nothing_is_claimed(record, bucket, proxy):
     proxy.always("ListParts", ACCESS_DENIED)
     proxy.once("CompleteMultipartUpload", LOSE_ANSWER)

@@ -62,5 +62,6 @@ def open_uncommitted(
         return S3File(fs, path.path, content_type=content_type, length=length)
     if path.protocol in _HOLD_BACK:
         # gcsfs compares the MD5 that Google answers with.
-        return HeldBackFile(fs, path.path, {"consistency": "md5", "content_type": content_type})
+        kind = {"content_type": content_type} if content_type else {}
+        return HeldBackFile(fs, path.path, {"consistency": "md5", **kind})
     return SpooledFile(fs, path.path, path.protocol, content_type=content_type)

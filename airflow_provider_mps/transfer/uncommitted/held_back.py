@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from airflow_provider_mps.destination import committing
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
@@ -22,33 +23,39 @@ class HeldBackFile:
         self._fs = fs
         self._path = path
         self._options = options
-        self._only = b""
+        self._last: bytearray | None = None
         self._file: Any = None
 
     def block_size(self, _: int) -> int:
         """Tell how many bytes a block shall have."""
         return PART_SIZE
 
-    def write(self, block: bytearray, /) -> bytearray:
-        """Append a block, and return it."""
-        if self._file is None and len(block) < PART_SIZE:
-            self._only = bytes(block)
-            return block
-        if self._file is None:
-            self._file = self._fs.open(self._path, "wb", autocommit=False, block_size=PART_SIZE, **self._options)
-            with suppress(ValueError):
-                # Or a transaction of somebody else on the same filesystem would commit it.
-                self._fs.transaction.files.remove(self._file)
-        self._file.write(block)
-        return block
+    def write(self, block: bytearray, /) -> bytearray | None:
+        """Append the block before this one, and return it: the last of all goes with the commit, which verifies it."""
+        before, self._last = self._last, block
+        if before is not None:
+            if self._file is None:
+                self._open()
+            self._file.write(before)
+        return before
+
+    def _open(self) -> None:
+        self._file = self._fs.open(self._path, "wb", autocommit=False, block_size=PART_SIZE, **self._options)
+        with suppress(ValueError):
+            # Or a transaction of somebody else on the same filesystem would commit it.
+            self._fs.transaction.files.remove(self._file)
 
     def commit(self) -> Told:
         """Show the file."""
-        if self._file is None:
-            self._fs.pipe_file(self._path, self._only, **self._options)
-        else:
-            self._file.commit()
-            self._file.closed = True
+        last = bytes(self._last or b"")
+        with committing():
+            if self._file is None:
+                self._fs.pipe_file(self._path, last, **self._options)
+            else:
+                self._file.blocksize += PART_SIZE  # so that it is kept for the commit
+                self._file.write(last)
+                self._file.commit()
+                self._file.closed = True
         return Told()
 
     def discard(self) -> None:

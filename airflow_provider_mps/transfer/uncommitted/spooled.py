@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mps.destination import UnknownOutcomeError, committing
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
@@ -57,11 +58,17 @@ class SpooledFile:
         with _telling_where(self._spool.name):
             self._spool.flush()
         if self._protocol in _PUTS_WHOLE:
-            self._fs.put_file(self._spool.name, self._path, **self._options())
+            with committing():
+                self._fs.put_file(self._spool.name, self._path, **self._options())
         else:
             self._put_and_rename()
         self._spool.close()
-        return Told(self._size_of(self._path))
+        try:
+            return Told(self._size_of(self._path))
+        except PermissionError:  # who may write need not be who may look
+            return Told()
+        except Exception as error:
+            raise UnknownOutcomeError(f"it was put, and then its store does not tell of it: {error}") from error
 
     def _put_and_rename(self) -> None:
         part = f"{self._path.rpartition('/')[0]}/.mps-audio-{uuid.uuid4().hex}.part"

@@ -1,6 +1,7 @@
 import fsspec
 import pytest
 
+from airflow_provider_mps.destination import UnknownOutcomeError
 from airflow_provider_mps.transfer.uncommitted.spooled import SpooledFile
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
@@ -46,6 +47,27 @@ def test_a_store_that_fails_halfway_through_a_put_keeps_what_was_there(fs, monke
         write(fs, b"half").commit()
     assert fs.find("/") == ["/folder/a.wav"]
     assert fs.cat("/folder/a.wav") == b"older and good"
+
+
+def test_where_the_store_does_not_tell_of_what_was_put_nothing_is_claimed(fs, monkeypatch):
+    file = write(fs, b"audio", "oss")
+
+    def stumble(_):
+        raise OSError("gone for a moment")
+
+    monkeypatch.setattr(fs, "info", stumble)
+    with pytest.raises(UnknownOutcomeError, match="it was put"):
+        file.commit()
+
+
+def test_who_may_not_look_may_store_all_the_same(fs, monkeypatch):
+    file = write(fs, b"audio", "oss")
+
+    def refuse(_):
+        raise PermissionError("may not look")
+
+    monkeypatch.setattr(fs, "info", refuse)
+    assert file.commit() == Told()
 
 
 def test_a_store_that_keeps_less_than_it_was_given_does_not_get_to_show_it(fs, monkeypatch):
