@@ -138,7 +138,7 @@ class S3File:
         except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
             answer = self._refuted(error, lambda there: self._was_put(there, md5.hexdigest()))
         self._fs.invalidate_cache(self._path)
-        return Told(crc64=_crc64_in(answer))
+        return Told(crc64=_crc64_in(answer), md5=True)
 
     def _complete(self) -> int | None:
         """Complete the upload, and return the CRC-64 that the store tells."""

@@ -13,6 +13,8 @@ class Told:
     """Bytes."""
     crc64: int | None = None
     """CRC-64/XZ."""
+    md5: bool = False
+    """Whether the MD5 has been compared: by the store, which else would have refused, or by its client."""
 
     def defect(self, size: int, crc64: int) -> str | None:
         """Tell in what it differs from what was written; ``None`` where it does not."""
@@ -25,5 +27,5 @@ class Told:
     @property
     def what(self) -> str:
         """What was told, for the log."""
-        told = ["size"] * (self.size is not None) + ["CRC-64"] * (self.crc64 is not None)
+        told = ["size"] * (self.size is not None) + ["CRC-64"] * (self.crc64 is not None) + ["MD5"] * self.md5
         return " and ".join(told) or "nothing"

@@ -20,3 +20,4 @@ def test_what_a_store_tells_is_compared_as_far_as_it_tells(told, defect):
 
 def test_the_log_says_what_was_told():
     assert (Told().what, Told(size=1).what, Told(1, 2).what) == ("nothing", "size", "size and CRC-64")
+    assert Told(md5=True).what == "MD5"
