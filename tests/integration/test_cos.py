@@ -211,17 +211,15 @@ def test_the_crc_that_cos_answers_with_is_what_the_store_tells(recorder, connect
     assert write(connect_to({"cos_endpoint": ENDPOINT, "proxy": recorder.url}), b"short").crc64 == 5
 
 
+def with_role(connect_to, recorder, emulator):
+    """Connect with a role that the emulator lets be assumed; without a proxy, which would be on the way to STS, too."""
+    extra = {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"}
+    return connect_to(extra, "base-id", "base-key", host=emulator.host, port=emulator.port, schema="http")
+
+
 def test_a_role_is_assumed_and_signs_with_its_temporary_keys(recorder, connect_to):
     with RunningEmulator(Options(secret_id="base-id", secret_key="base-key")) as emulator:
-        # The proxy of the connection is on the way to STS, too; so the role's keys are asked for without one.
-        conn_id = connect_to(
-            {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"},
-            "base-id",
-            "base-key",
-            host=emulator.host,
-            port=emulator.port,
-            schema="http",
-        )
+        conn_id = with_role(connect_to, recorder, emulator)
         write(conn_id, b"short")
     (request,) = recorder.requests
     assert "Credential=AKIDtmp" in request.headers["authorization"]
@@ -234,14 +232,7 @@ def test_temporary_keys_are_renewed_while_one_filesystem_is_used(recorder, conne
     # Keys are due as soon as they are there; then they are kept for a second.
     monkeypatch.setattr("airflow_provider_mps.credentials.RENEW_BEFORE", 7200)
     with RunningEmulator(Options(secret_id="base-id", secret_key="base-key")) as emulator:
-        conn_id = connect_to(
-            {"cos_endpoint": recorder.url, "region": "ap-singapore", "role_arn": "qcs::cam::uin/1:roleName/a"},
-            "base-id",
-            "base-key",
-            host=emulator.host,
-            port=emulator.port,
-            schema="http",
-        )
+        conn_id = with_role(connect_to, recorder, emulator)
         write(conn_id, b"first")
         time.sleep(1.1)
         write(conn_id, b"second")
