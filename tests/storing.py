@@ -73,8 +73,14 @@ class Bucket(Folder):
 
     def unseen_bytes(self) -> int:
         """Bytes of parts that were uploaded and are in no object yet."""
-        answers = [self._client.list_parts(Bucket="clips", **upload) for upload in self._uploads()]
-        return sum(part["Size"] for answer in answers for part in answer.get("Parts", []))
+        return sum(self._bytes_of(upload) for upload in self._uploads())
+
+    def _bytes_of(self, upload: dict[str, str]) -> int:
+        try:
+            parts = self._client.list_parts(Bucket="clips", **upload).get("Parts", [])
+        except self._client.exceptions.NoSuchUpload:  # aborted or completed since it was listed
+            return 0
+        return sum(part["Size"] for part in parts)
 
     def _uploads(self) -> list[dict[str, str]]:
         try:
