@@ -12,6 +12,7 @@ from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.transfer.content_type import choose_content_type
 from airflow_provider_mps.transfer.deadline import Deadline
 from airflow_provider_mps.transfer.pipe import Pipe
+from airflow_provider_mps.transfer.progress import Progress
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 
 if TYPE_CHECKING:
@@ -83,14 +84,20 @@ def store_audio(
     from airflow_provider_mps.transfer.fetch import Fetch
 
     must_be_new = if_exists is IfExists.FAIL
-    filesystem_of(path)  # which may look up a connection: not in the thread that uploads
+    filesystem_of(path, subject)  # which may look up a connection: not in the thread that uploads
     if must_be_new:
         _require_absent(path, subject)
     skip_length = existing_size(path, subject) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
     deadline = Deadline(timeout, subject)
-    with _Upload(path, subject, deadline, log) as upload:
-        fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline)
+    progress = Progress(subject, log)
+
+    def keep_waiting() -> None:
+        deadline.check()
+        progress.tell_again()
+
+    with _Upload(path, subject, keep_waiting, log) as upload:
+        fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline, progress=progress)
         if not fetch.run(skip_length):
             log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
             return StoredAudio(skip_length or 0, None)
@@ -118,10 +125,10 @@ def store_audio(
 class _Upload:
     """The uncommitted file at the other end of a pipe; another one each time that the audio begins anew."""
 
-    def __init__(self, path: ObjectStoragePath, subject: str, deadline: Deadline, log: Log) -> None:
+    def __init__(self, path: ObjectStoragePath, subject: str, keep_waiting: Callable[[], None], log: Log) -> None:
         self._path = path
         self._subject = subject
-        self._deadline = deadline
+        self._keep_waiting = keep_waiting
         self._log = log
         self._pipe: Pipe | None = None
 
@@ -137,7 +144,7 @@ class _Upload:
         content_type = choose_content_type(source.content_type, self._path.name)
         with explaining(self._path, self._subject):
             file = open_uncommitted(self._path, content_type=content_type, length=source.length)
-            self._pipe = Pipe(file, self._deadline.check)
+            self._pipe = Pipe(file, self._keep_waiting)
 
     def write(self, block: bytes, /) -> None:
         """Append bytes."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LASTING = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """What an operating system says of a path that no retry can write."""
 _PASSING = {
+    "400",  # all that the answer to a HEAD tells of an expired token or a clock that is wrong
     "BadDigest",
     "ExpiredToken",
     "IncompleteBody",
@@ -74,32 +75,34 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
     )
 
 
-def resolve_destination(destination: str | ObjectStoragePath, audio_url: str) -> ObjectStoragePath:
+def resolve_destination(destination: str | ObjectStoragePath, audio_url: str, subject: str = "") -> ObjectStoragePath:
     """
     Return the path of the file to write, which in a folder takes the audio's own name.
 
+    :param subject: whose audio is to be stored there, for the error
     :raises DestinationError: when no filesystem is known for it, or the audio's name would leave the folder
     """
-    name = audio_name(audio_url) if str(destination).endswith("/") else None
+    name = audio_name(audio_url, subject) if str(destination).endswith("/") else None
     try:
         path = ObjectStoragePath(destination)
         return path / name if name else path
     except ValueError as error:
-        raise _no_filesystem(str(destination), error) from error
+        raise _no_filesystem(str(destination), error, subject) from error
 
 
-def audio_name(audio_url: str) -> str:
+def audio_name(audio_url: str, subject: str = "") -> str:
     """
     Return the name of the audio file in a link.
 
+    :param subject: whose audio it is, for the error
     :raises DestinationError: when the link ends in no name, or in one that would leave its folder
     """
     # Not urlsplit: it refuses links that only their host makes odd, and this is about the name.
     name = unquote(re.split("[?#]", audio_url, maxsplit=1)[0].rpartition("/")[2])
     if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
         raise DestinationError(
-            f"The audio's own name is {name!r}, which cannot be used in a folder. Give a destination that names the "
-            "file instead of ending in '/'."
+            f"{_not_stored(subject)}the audio's own name is {name!r}, which cannot be used in a folder. Give a "
+            "destination that names the file instead of ending in '/'."
         )
     return name
 
@@ -110,7 +113,7 @@ def existing_size(path: ObjectStoragePath, subject: str = "") -> int | None:
 
     :param subject: whose audio is to be stored there
     """
-    fs = filesystem_of(path)
+    fs = filesystem_of(path, subject)
     with explaining(path, subject, doing="look at"):
         fs.invalidate_cache()
         try:
@@ -138,7 +141,11 @@ def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write")
         raise
     except Exception as error:
         kind, problem = _explained(error, path, doing)
-        raise kind(f"The audio of {subject} was not stored: {problem}" if subject else problem) from error
+        raise kind(f"{_not_stored(subject)}{problem}") from error
+
+
+def _not_stored(subject: str) -> str:
+    return f"The audio of {subject} was not stored: " if subject else ""
 
 
 def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:
@@ -170,20 +177,21 @@ def _s3_code(error: Exception) -> str | None:
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
 
-def filesystem_of(path: ObjectStoragePath) -> Any:
+def filesystem_of(path: ObjectStoragePath, subject: str = "") -> Any:
     """
     Return the fsspec filesystem of a path.
 
+    :param subject: whose audio is to be stored there, for the error
     :raises DestinationError: when none is known for it, or its package is missing
     """
     try:
         return path.fs
     except (ImportError, ValueError) as error:
-        raise _no_filesystem(str(path), error) from error
+        raise _no_filesystem(str(path), error, subject) from error
 
 
-def _no_filesystem(destination: str, error: Exception) -> DestinationError:
+def _no_filesystem(destination: str, error: Exception, subject: str) -> DestinationError:
     scheme = destination.partition("://")[0]
     package = _PACKAGE_OF_SCHEME.get(scheme)
     advice = f"Install {package}" if package else "Check how it is written, and that its provider package is installed"
-    return DestinationError(f"No filesystem can be used for {destination} ({error}). {advice}.")
+    return DestinationError(f"{_not_stored(subject)}no filesystem can be used for {destination} ({error}). {advice}.")

@@ -6,10 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from airflow_provider_mps.errors import DestinationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow.providers.common.compat.sdk import Context
+
+
+def require_assets(outlets: Iterable[Any], uri: str, subject: str) -> None:
+    """
+    Return where an audio at ``uri`` can be told of, so that none is stored and fails its task afterwards.
+
+    :param outlets: of the operator, whatever they are
+    :param uri: where the audio will be, without a connection id
+    :param subject: whose audio it is, for the error
+    :raises DestinationError: when an alias is among them and Airflow takes no asset of that URI
+    """
+    if not any(isinstance(outlet, AssetAlias) for outlet in outlets):
+        return
+    try:
+        _asset_at(uri)
+    except ValueError as error:
+        raise DestinationError(
+            f"The audio of {subject} was not stored: {uri} cannot be an asset, which the alias in outlets asks for "
+            f"({error}). Choose another destination, or leave the alias out."
+        ) from error
 
 
 def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: Mapping[str, Any]) -> None:
@@ -26,8 +48,11 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
     told = {"uri": uri, **extra}
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
-            # Airflow would cut a URI at these, and take different clips for one.
-            asset = Asset(uri.replace("#", "%23").replace("?", "%3F"))
-            context["outlet_events"][outlet].add(asset, extra=told)
+            context["outlet_events"][outlet].add(_asset_at(uri), extra=told)
         elif isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra.update(told)
+
+
+def _asset_at(uri: str) -> Asset:
+    # Airflow would cut a URI at these, and take different clips for one.
+    return Asset(uri.replace("#", "%23").replace("?", "%3F"))

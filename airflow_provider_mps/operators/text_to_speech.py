@@ -12,7 +12,7 @@ from airflow_provider_mps.destination import require_destination, resolve_destin
 from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.lineage import Move
-from airflow_provider_mps.outlets import add_asset_events
+from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.transfer.deadline import require_timeout
 from airflow_provider_mps.transfer.kill_switch import KillSwitch
 
@@ -140,14 +140,16 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         timeout = require_timeout(self.transfer_timeout)
         destination = require_destination(self.destination)
         task = self._finished_task()
-        path = resolve_destination(destination, _audio_url(task))
-        with self._kill_switch.armed(f"Storing the audio of task {task.task_id} at {path}"):
+        subject = f"task {task.task_id}"
+        path = resolve_destination(destination, _audio_url(task), subject)
+        require_assets(self.outlets, path.as_uri(), subject)
+        with self._kill_switch.armed(f"Storing the audio of {subject} at {path}"):
             stored = store_audio(
                 _audio_url(task),
                 path,
                 if_exists=self.if_exists,
                 fresh_url=lambda: _audio_url(self._finished_task()),
-                subject=f"task {task.task_id}",
+                subject=subject,
                 log=self.log,
                 timeout=timeout,
             )

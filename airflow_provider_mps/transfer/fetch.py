@@ -11,7 +11,6 @@ from airflow_provider_mps.errors import AudioTransferError
 from airflow_provider_mps.transfer.download import Source, Verdict, judge
 from airflow_provider_mps.transfer.link import LinkError, PassingLinkError, make_session, open_link, require_http
 from airflow_provider_mps.transfer.parts import MAX_LENGTH
-from airflow_provider_mps.transfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.transfer.deadline import Deadline
     from airflow_provider_mps.transfer.link import Opened
     from airflow_provider_mps.transfer.log import Log
+    from airflow_provider_mps.transfer.progress import Progress
 
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""
@@ -51,10 +51,19 @@ class Fetch:
     :param subject: whose audio it is, for logs and errors
     :param log: where breaks are told
     :param deadline: when everything must be done
+    :param progress: told of what arrives
     """
 
     def __init__(
-        self, url: str, sink: Sink, *, fresh_url: Callable[[], str], subject: str, log: Log, deadline: Deadline
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        fresh_url: Callable[[], str],
+        subject: str,
+        log: Log,
+        deadline: Deadline,
+        progress: Progress,
     ) -> None:
         self._subject = subject
         self._url = url
@@ -62,7 +71,7 @@ class Fetch:
         self._fresh_url = fresh_url
         self._log = log
         self._deadline = deadline
-        self._progress = Progress(subject, log)
+        self._progress = progress
         self._fruitless = 0
         self._restarts = 0
         self.source = Source()
@@ -102,7 +111,7 @@ class Fetch:
         try:
             with open_link(session, self._url, self.source.range_headers(self.received)) as answer:
                 self._accept(answer)
-                if unless_length is not None and unless_length == self.source.length:
+                if unless_length and unless_length == self.source.length:  # an empty audio is none, there or here
                     return False
                 for block in answer.blocks():
                     self._take(block)

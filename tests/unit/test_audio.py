@@ -310,6 +310,12 @@ def test_skip_stores_where_another_size_is_there(store):
     assert store.seen() == AUDIO
 
 
+def test_skip_takes_no_empty_file_for_an_empty_audio(store):
+    store.file.write_bytes(b"")
+    with ScriptedServer(lambda _: audio_reply(b"")) as server, pytest.raises(AudioTransferError, match="task-1"):
+        store(server, if_exists=IfExists.SKIP)
+
+
 def test_an_unknown_if_exists_is_refused_with_the_choices():
     with pytest.raises(InvalidRequestError, match="overwrite, skip, fail"):
         IfExists.parse("replace")

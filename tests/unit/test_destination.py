@@ -57,8 +57,8 @@ def test_any_other_destination_is_the_file_itself():
     "name", ["..%2F..%2Fetc%2Fpasswd", "..", ".", "%2e%2e", "", "a%2Fb.wav", "a%5Cb.wav", "a%00.wav", "a%0Ab.wav"]
 )
 def test_an_audio_name_that_climbs_out_of_its_folder_is_refused(name):
-    with pytest.raises(DestinationError, match="name"):
-        audio_name(f"https://bucket.example/folder/{name}?sign=1")
+    with pytest.raises(DestinationError, match=r"task 1 was not stored.*name"):
+        audio_name(f"https://bucket.example/folder/{name}?sign=1", "task 1")
 
 
 def test_an_audio_name_may_have_any_other_character():
@@ -74,8 +74,8 @@ def test_an_audio_name_may_have_any_other_character():
     ],
 )
 def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destination, named):
-    with pytest.raises(DestinationError, match=named) as caught:
-        filesystem_of(resolve_destination(destination, URL))
+    with pytest.raises(DestinationError, match=f"task 1 was not stored.*{named}") as caught:
+        filesystem_of(resolve_destination(destination, URL, "task 1"), "task 1")
     assert isinstance(caught.value, AirflowFailException)
 
 
@@ -103,6 +103,7 @@ def test_whatever_a_filesystem_raises_becomes_a_sentence_about_the_path(raised, 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
+        ("400", AudioTransferError),
         ("BadDigest", AudioTransferError),
         ("InvalidPart", AudioTransferError),
         ("ExpiredToken", AudioTransferError),

@@ -1,7 +1,9 @@
+import pytest
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_mps.outlets import add_asset_events
+from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.outlets import add_asset_events, require_assets
 
 URI = "s3://clips/a.wav"
 
@@ -29,6 +31,16 @@ def test_clips_whose_names_hold_signs_of_uris_are_different_assets():
 def test_an_asset_of_a_fixed_uri_is_told_where_the_audio_is():
     asset = Asset("mps://clips")
     assert events_of(asset)[asset].extra == {"uri": URI, "size": 5}
+
+
+def test_a_uri_that_no_asset_can_have_is_refused_where_an_alias_asks_for_one():
+    with pytest.raises(DestinationError, match=r"task 1 was not stored.*1500 characters.*leave the alias out"):
+        require_assets([AssetAlias("clips")], f"s3://clips/{'a' * 1500}", "task 1")
+
+
+def test_any_destination_is_good_for_other_outlets():
+    require_assets([Asset("mps://clips"), "a file"], f"s3://clips/{'a' * 1500}", "task 1")
+    require_assets([AssetAlias("clips")], URI, "task 1")
 
 
 def test_any_other_outlet_is_left_alone():

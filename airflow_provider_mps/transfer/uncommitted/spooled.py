@@ -75,7 +75,8 @@ class SpooledFile:
         try:
             self._fs.put_file(self._spool.name, part)
             self._require_whole(part)
-            self._fs.mv(part, self._path)
+            with committing():
+                self._fs.mv(part, self._path)
         except BaseException:
             with suppress(Exception):
                 self._fs.rm_file(part)

@@ -122,6 +122,13 @@ def test_an_outlet_is_told_of_what_was_stored(emulator, tmp_path, if_exists):
     assert second.extra == {**first.extra, "crc64": None if if_exists == "skip" else first.extra["crc64"]}
 
 
+def test_a_destination_that_cannot_be_an_asset_is_refused_before_anything_is_stored(emulator, tmp_path):
+    deep = "/".join(["a" * 200] * 8)
+    with pytest.raises(DestinationError, match="cannot be an asset"):
+        store(submit(), f"file://{tmp_path}/{deep}/clip.wav", outlets=[AssetAlias("clips")])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lineage_names_source_and_destination_without_the_links_signature(emulator, tmp_path):
     operator = TextToSpeechToObjectStorageOperator(
         task_id="store", mps_task_id=submit(), destination=f"file://{tmp_path}/clip.wav"

@@ -11,6 +11,7 @@ MIB = 1024 * 1024
     [
         (25 * MIB, 100 * MIB, 5 * MIB, "task 1: 25 % of 100.0 MiB moved, 5.0 MiB/s, 0:00:15 left"),
         (99 * MIB, 100 * MIB, 0, "task 1: 99 % of 100.0 MiB moved, 0.0 MiB/s"),
+        (MIB, MIB, 0, "task 1: all of 1.0 MiB has arrived, and its store takes the last of it"),
         (3 * MIB, None, MIB, "task 1: 3.0 MiB moved, 1.0 MiB/s"),
     ],
 )
@@ -55,6 +56,16 @@ def test_what_takes_longer_is_told_of_every_ten_seconds(clock):
     lines = lines_after(clock, 36, Log())
     assert [line.split(" %")[0] for line in lines] == ["task 1: 5", "task 1: 15", "task 1: 25", "task 1: 35"]
     assert all("1.0 MiB/s" in line for line in lines)
+
+
+def test_an_upload_that_takes_its_time_after_the_last_byte_has_arrived_is_told_of(clock):
+    log = Log()
+    told = Progress("task 1", log)
+    told.tell(MIB, MIB)
+    for clock.now in range(20):
+        told.tell_again()
+    assert len(log.lines) == 2
+    assert all("its store takes the last of it" in line for line in log.lines)
 
 
 def test_an_audio_that_begins_anew_has_no_negative_speed(clock):
