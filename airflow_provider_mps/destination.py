@@ -28,6 +28,8 @@ _PASSING = {
     "TokenRefreshRequired",
 }
 """What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
+_REFUSED = {401, 403}
+"""HTTP's way to say that a permission is missing."""
 _UNCHANGED = "What was there is unchanged."
 _MAYBE = "Either what was there is unchanged, or the audio is there, whole."
 _PACKAGE_OF_SCHEME = {
@@ -50,10 +52,21 @@ def committing() -> Iterator[None]:
     """Let nobody take for undone what a store may have done, unless it was refused."""
     try:
         yield
-    except (AirflowException, FileNotFoundError, PermissionError, UnknownOutcomeError):
+    except (AirflowException, FileNotFoundError, UnknownOutcomeError):
         raise
     except Exception as error:
+        if lacks_permission(error):
+            raise
         raise UnknownOutcomeError(f"{type(error).__name__}: {error}") from error
+
+
+def lacks_permission(error: Exception) -> bool:
+    """Tell whether a store has refused for want of permission, which each library words in its own way."""
+    return (
+        isinstance(error, PermissionError)  # the operating system, and s3fs
+        or getattr(error, "status_code", None) in _REFUSED  # Azure's
+        or (type(error) is OSError and str(error).startswith("Forbidden: "))  # gcsfs
+    )
 
 
 def require_destination(destination: object) -> str | ObjectStoragePath:
@@ -155,7 +168,7 @@ def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[t
     problem = f"{path} could not be written: {code or type(error).__name__}: {error}."
     if code in _PASSING:
         return AudioTransferError, f"{problem} {state}"
-    if isinstance(error, PermissionError):
+    if lacks_permission(error):
         return DestinationError, (
             f"there is no permission to {doing} {path} ({error}). Grant it to the account that the worker runs with, "
             "or to the connection in the path."

@@ -6,7 +6,9 @@ from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
 from airflow_provider_mps.destination import (
+    UnknownOutcomeError,
     audio_name,
+    committing,
     existing_size,
     explaining,
     filesystem_of,
@@ -83,6 +85,7 @@ def test_a_scheme_without_its_package_is_an_error_that_names_the_package(destina
     ("raised", "kind", "said"),
     [
         (PermissionError("denied"), DestinationError, "permission"),
+        (OSError("Forbidden: /b/clips"), DestinationError, "permission"),
         (IsADirectoryError("x"), DestinationError, "is a folder"),
         (FileNotFoundError("x"), DestinationError, "does not exist"),
         (NotADirectoryError("x"), DestinationError, "does not exist"),
@@ -117,6 +120,18 @@ def test_what_s3_says_of_one_try_is_worth_another(code, kind):
     refusal = ClientError({"Error": {"Code": code, "Message": "refused"}}, "PutObject")
     with pytest.raises(kind, match="memory://a"), explaining(ObjectStoragePath("memory://a")):
         raise translate_boto_error(refusal) from refusal
+
+
+@pytest.mark.parametrize("refusal", [PermissionError("denied"), OSError("Forbidden: /b/clips"), FileNotFoundError("x")])
+def test_a_commit_that_was_refused_has_no_unknown_outcome(refusal):
+    with pytest.raises(type(refusal)) as caught, committing():
+        raise refusal
+    assert caught.value is refusal
+
+
+def test_a_commit_that_broke_off_has_an_unknown_outcome():
+    with pytest.raises(UnknownOutcomeError, match="ConnectionResetError: gone"), committing():
+        raise ConnectionResetError("gone")
 
 
 def test_the_size_of_what_is_there_is_told_and_a_folder_is_no_file(tmp_path):

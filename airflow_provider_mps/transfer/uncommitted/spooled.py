@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.destination import UnknownOutcomeError, committing
+from airflow_provider_mps.destination import UnknownOutcomeError, committing, lacks_permission
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class SpooledFile:
         self._spool.close()
         try:
             return Told(self._size_of(self._path))
-        except PermissionError:  # who may write need not be who may look
-            return Told()
         except Exception as error:
+            if lacks_permission(error):  # who may write need not be who may look
+                return Told()
             raise UnknownOutcomeError(f"it was put, and then its store does not tell of it: {error}") from error
 
     def _put_and_rename(self) -> None:
