@@ -2,6 +2,7 @@ import errno
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
+from azure.core.exceptions import HttpResponseError
 from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
@@ -120,6 +121,16 @@ def test_what_s3_says_of_one_try_is_worth_another(code, kind):
     refusal = ClientError({"Error": {"Code": code, "Message": "refused"}}, "PutObject")
     with pytest.raises(kind, match="memory://a"), explaining(ObjectStoragePath("memory://a")):
         raise translate_boto_error(refusal) from refusal
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, DestinationError), (403, DestinationError), (503, AudioTransferError)]
+)
+def test_azures_refusals_are_told_from_its_moments_of_weakness(status, kind):
+    answered = HttpResponseError("answered")
+    answered.status_code = status
+    with pytest.raises(kind), explaining(ObjectStoragePath("memory://a")):
+        raise answered
 
 
 @pytest.mark.parametrize("refusal", [PermissionError("denied"), OSError("Forbidden: /b/clips"), FileNotFoundError("x")])

@@ -1,7 +1,14 @@
-import pytest
+import logging
+import time
 
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.transfer import progress
 from airflow_provider_mps.transfer.progress import Progress, progress_line
+from airflow_provider_mps.transfer.uncommitted.local import LocalFile
+from tests.scripted_server import ScriptedServer, audio_reply
 
 MIB = 1024 * 1024
 
@@ -66,6 +73,23 @@ def test_an_upload_that_takes_its_time_after_the_last_byte_has_arrived_is_told_o
         told.tell_again()
     assert len(log.lines) == 2
     assert all("its store takes the last of it" in line for line in log.lines)
+
+
+def test_storing_tells_of_its_store_while_that_takes_its_time(clock, caplog, monkeypatch, tmp_path):
+    commit, line = LocalFile.commit, "task 1: all of 1.0 MiB has arrived, and its store takes the last of it"
+
+    def commit_when_told(file):
+        clock.now, ends = 6.0, time.monotonic() + 10
+        while line not in caplog.text and time.monotonic() < ends:
+            time.sleep(0.01)
+        return commit(file)
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(LocalFile, "commit", commit_when_told)
+    with ScriptedServer(audio_reply(bytes(MIB))) as server:
+        path = ObjectStoragePath(f"file://{tmp_path}/a.wav")
+        store_audio(server.url, path, fresh_url=str, subject="task 1", log=logging.getLogger())
+    assert line in caplog.text
 
 
 def test_an_audio_that_begins_anew_has_no_negative_speed(clock):

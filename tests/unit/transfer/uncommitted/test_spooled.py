@@ -49,6 +49,19 @@ def test_a_store_that_fails_halfway_through_a_put_keeps_what_was_there(fs, monke
     assert fs.cat("/folder/a.wav") == b"older and good"
 
 
+def test_where_the_answer_to_a_rename_is_lost_nothing_is_claimed(fs, monkeypatch):
+    move = fs.mv
+
+    def move_and_stumble(*paths):
+        move(*paths)
+        raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(fs, "mv", move_and_stumble)
+    with pytest.raises(UnknownOutcomeError, match="gone"):
+        write(fs, b"audio").commit()
+    assert fs.cat("/folder/a.wav") == b"audio"
+
+
 def test_where_the_store_does_not_tell_of_what_was_put_nothing_is_claimed(fs, monkeypatch):
     file = write(fs, b"audio", "oss")
 
