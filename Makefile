@@ -48,7 +48,7 @@ types: $(INSTALLED) ## Check types
 constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate \
-		--no-header --extra dev pyproject.toml -o constraints.txt
+		--no-header --extra dev --extra docs pyproject.toml -o constraints.txt
 	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt
 
 .PHONY: clean

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow_provider_mps.errors import InvalidMpsConnectionError
-from airflow_provider_mps.provider_info import (
+from airflow_provider_mps.connection_form import (
     DEFAULT_HOST,
     DEFAULT_REQUESTS_PER_SECOND,
     DEFAULT_ROLE_SESSION_NAME,
     DEFAULT_TIMEOUT,
 )
+from airflow_provider_mps.errors import InvalidMpsConnectionError
 
 MAX_TIMEOUT = 3600.0
 """Seconds; what is longer is a slip, and too long for a socket."""

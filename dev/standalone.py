@@ -34,6 +34,7 @@ class Standalone:
     :param dags: folder of the DAGs
     :param emulator: the emulator's options on its command line
     :param environment: goes before what is set here
+    :param connect: make the connection ``mps_default`` to the emulator
     """
 
     def __init__(
@@ -43,8 +44,11 @@ class Standalone:
         dags: Path = EXAMPLE_DAGS,
         emulator: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        *,
+        connect: bool = True,
     ) -> None:
         self.home = home
+        self.connect = connect
         self.emulator = emulator
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -68,8 +72,9 @@ class Standalone:
         try:
             self.connection_uri = self._start_emulator()
             run_airflow(self.environment, "db", "migrate")
-            run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
-            run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", self.connection_uri)
+            if self.connect:
+                run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
+                run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", self.connection_uri)
             with self.log.open("w") as log:
                 self.start("airflow", "standalone", output=log.fileno())
             self._await_ui()

@@ -10,6 +10,8 @@ import pytest
 
 from dev.airflow_environment import EXAMPLE_DAGS, airflow_environment, run_airflow
 
+pytest_plugins = ["airflow_provider_mps.emulator.fixtures"]
+
 # Airflow reads its environment when it is imported, so it is set before any test module is.
 HOME = Path(tempfile.mkdtemp(prefix="mps-tests-"))
 DAGS = HOME / "dags"
@@ -37,27 +39,13 @@ def airflow_database():
 
 
 @pytest.fixture
-def start_emulator(monkeypatch):
-    """Start an emulator with the given options, and lead the connection mps_default to it."""
-    from contextlib import ExitStack
-
-    from airflow_provider_mps.emulator.app import Options
-    from airflow_provider_mps.emulator.server import RunningEmulator
-
-    with ExitStack() as running:
-
-        def start(app=None, **options):
-            settings = {"synthesis_time": 0.0, "voice": "tone", **options}
-            emulator = running.enter_context(RunningEmulator(Options(**settings), app))
-            monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", emulator.connection_uri)
-            return emulator
-
-        yield start
+def start_emulator(start_mps_emulator):
+    return start_mps_emulator
 
 
 @pytest.fixture
-def emulator(start_emulator):
-    return start_emulator()
+def emulator(mps_emulator):
+    return mps_emulator
 
 
 @pytest.fixture

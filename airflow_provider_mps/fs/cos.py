@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
 
-from airflow_provider_mps.provider_info import DEFAULT_CONN_ID
+from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,10 +19,10 @@ from botocore.credentials import ReadOnlyCredentials
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
+from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
 from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

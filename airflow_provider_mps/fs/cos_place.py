@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_mps.connection_form import DEFAULT_TIMEOUT
 from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError
-from airflow_provider_mps.provider_info import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from airflow_provider_mps.connection import MpsConnection

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from tenacity import (
 
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, ConnectionForm
 from airflow_provider_mps.errors import (
     OUTCOME_UNKNOWN,
     ErrorClass,
@@ -30,7 +32,6 @@ from airflow_provider_mps.errors import (
     disproves_connection,
 )
 from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +45,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TEST_TIMEOUT = 9.0
+"""Seconds that testing a connection may take: a person waits for it, and so may a proxy of the UI."""
 _NO_SUCH_TASK = "0-airflow-test-connection"
 
 
-class MpsHook(BaseHook):
+class MpsHook(ConnectionForm, BaseHook):
     """
     Speaks MPS with the credentials of an Airflow connection.
 
@@ -155,16 +158,37 @@ class MpsHook(BaseHook):
         """
         Ask for a task that cannot exist: any answer about that task proves that the sensor may ask.
 
-        :return: whether it works, and a sentence for the person who pressed *Test*
+        :return: within ten seconds, whether it works, and a sentence for the person who pressed *Test*
         """
         try:
+            connection = self.look_up()
+        except InvalidMpsConnectionError as error:
+            return False, str(error)
+        verdict: SimpleQueue[tuple[bool, str]] = SimpleQueue()
+        # In a thread, for no time-out of a request bounds looking up a name, or a chain of credentials.
+        threading.Thread(target=lambda: verdict.put(self._try_out(connection)), daemon=True).start()
+        try:
+            return verdict.get(timeout=TEST_TIMEOUT)
+        except Empty:
+            return False, (
+                f"Connection '{self.mps_conn_id}': {connection.endpoint} gave no answer within {TEST_TIMEOUT:g} "
+                "seconds. Check Host (API domain), Port, Schema (scheme) and Proxy, and the network."
+            )
+
+    def _try_out(self, connection: MpsConnection) -> tuple[bool, str]:
+        from airflow_provider_mps.client import make_client
+
+        try:
+            self._client = make_client(replace(connection, timeout=min(connection.timeout, TEST_TIMEOUT)))
             self._call_once(describe_call(_NO_SUCH_TASK))
         except MpsApiError as error:
             if disproves_connection(error.code):
                 return False, str(error)
-        except InvalidMpsConnectionError as error:
-            return False, str(error)
-        return True, "MPS accepted the credentials, and they may query text-to-speech tasks."
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for a sentence
+            return False, str(error) or f"Connection '{self.mps_conn_id}' fails with {type(error).__name__}."
+        return True, (
+            f"MPS at {connection.endpoint} accepted the credentials, and they may query text-to-speech tasks."
+        )
 
     async def acall_once(self, call: ApiCall[T]) -> T:
         """

@@ -8,9 +8,8 @@ import jsonschema
 import pytest
 
 import airflow_provider_mps
-from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.provider_info import CONNECTION_FORM, get_provider_info
+from airflow_provider_mps.provider_info import get_provider_info
 
 SCHEMAS = Path(airflow.__path__[0])
 
@@ -43,22 +42,6 @@ def test_hook_and_registration_agree_on_the_connection_type():
     assert registered["connection-type"] == MpsHook.conn_type
     assert registered["hook-name"] == MpsHook.hook_name
     assert registered["hook-class-name"] == f"{MpsHook.__module__}.{MpsHook.__qualname__}"
-
-
-def test_the_form_has_a_field_for_everything_that_is_read_from_extra():
-    read = set(MpsConnection.__dataclass_fields__)
-    standard = {"conn_id", "endpoint", "scheme", "secret_id", "secret_key"}
-    assert set(CONNECTION_FORM["conn-fields"]) == read - standard
-
-
-def test_what_is_secret_is_a_password_field():
-    fields = CONNECTION_FORM["conn-fields"]
-    assert {name for name, field in fields.items() if field["schema"].get("format") == "password"} == {"token", "proxy"}
-
-
-def test_every_field_may_be_left_empty():
-    for field in CONNECTION_FORM["conn-fields"].values():
-        assert "null" in field["schema"]["type"]
 
 
 def test_the_version_is_the_packages():

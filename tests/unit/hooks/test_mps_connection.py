@@ -1,6 +1,8 @@
 import asyncio
 import json
 import logging
+import re
+import threading
 
 import pytest
 
@@ -69,6 +71,55 @@ def test_the_connection_test_fails_only_where_the_sensor_could_not_ask(connect, 
         assert ok is works
         assert sentence.endswith(".")
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("AuthFailure.SecretIdNotFound", r"Check Login \(SecretId\), and Host"),
+        ("AuthFailure.SignatureFailure", r"Check Password \(SecretKey\)"),
+        ("AuthFailure.TokenFailure", "Check the session token"),
+        ("AuthFailure.SignatureExpire", "Check this machine's clock"),
+        ("UnauthorizedOperation", "Grant the account this MPS action"),
+        ("InvalidAction", "Check Host: what answers there is not the MPS API"),
+    ],
+)
+def test_the_connection_test_says_which_of_key_token_clock_permission_or_host_is_wrong(connect, code, advice):
+    with ScriptedServer(api_error(code)) as server:
+        connect(server.connection_uri())
+        assert re.search(advice, MpsHook().test_connection()[1])
+
+
+def test_the_connection_test_names_the_host_that_accepted_the_keys(emulator):
+    assert MpsHook().test_connection() == (
+        True,
+        f"MPS at 127.0.0.1:{emulator.port} accepted the credentials, and they may query text-to-speech tasks.",
+    )
+
+
+def test_the_connection_test_does_not_wait_as_long_as_a_request_may(monkeypatch, connect):
+    monkeypatch.setattr("airflow_provider_mps.hooks.mps.TEST_TIMEOUT", 0.5)
+    with ScriptedServer(HANG) as server:
+        connect(server.connection_uri("timeout=3600"))
+        ok, sentence = MpsHook().test_connection()
+    assert not ok
+    assert "Check Host (API domain)" in sentence
+
+
+def test_the_connection_test_does_not_wait_for_what_has_no_time_out(monkeypatch, connect):
+    monkeypatch.setattr("airflow_provider_mps.hooks.mps.TEST_TIMEOUT", 0.2)
+    goes_on = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: goes_on.wait())
+    connect("tencent-mps://id:key@no-such-host.invalid")
+    try:
+        ok, sentence = MpsHook().test_connection()
+    finally:
+        goes_on.set()
+    assert not ok
+    assert sentence == (
+        "Connection 'mps_default': no-such-host.invalid gave no answer within 0.2 seconds. "
+        "Check Host (API domain), Port, Schema (scheme) and Proxy, and the network."
+    )
 
 
 def test_the_connection_test_never_raises(monkeypatch):
