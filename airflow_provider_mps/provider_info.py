@@ -36,6 +36,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": modules("airflow_provider_mps.operators.text_to_speech"),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),
         "triggers": modules("airflow_provider_mps.triggers.text_to_speech"),
+        "extra-links": [
+            f"airflow_provider_mps.links.text_to_speech.{name}"
+            for name in ("SubmitPageLink", "QueryPageLink", "AudioSourceLink", "StoredObjectLink")
+        ],
         "filesystems": ["airflow_provider_mps.fs.cos"],
         "asset-uris": [
             {

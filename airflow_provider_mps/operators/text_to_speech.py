@@ -12,6 +12,7 @@ from airflow_provider_mps.destination import require_destination, resolve_destin
 from airflow_provider_mps.errors import ErrorClass, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.lineage import Move
+from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.transfer.deadline import require_timeout
 from airflow_provider_mps.transfer.kill_switch import KillSwitch
@@ -45,6 +46,7 @@ class TextToSpeechOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("text", "voice_id", "text_lang", "ext_param", "mps_conn_id", "region")
     template_fields_renderers: ClassVar[dict[str, str]] = {"ext_param": "json"}
+    operator_extra_links = (SubmitPageLink(),)
     ui_color = "#fdf3e1"
 
     def __init__(
@@ -106,6 +108,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "destination", "mps_conn_id", "region")
+    operator_extra_links = (StoredObjectLink(), QueryPageLink())
     ui_color = "#e4f5e7"
 
     def __init__(
@@ -143,6 +146,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         subject = f"task {task.task_id}"
         path = resolve_destination(destination, _audio_url(task), subject)
         require_assets(self.outlets, path.as_uri(), subject)
+        self.log.info("Task %s has succeeded (RequestId %s); storing its audio", task.task_id, task.request_id)
         with self._kill_switch.armed(f"Storing the audio of {subject} at {path}"):
             stored = store_audio(
                 _audio_url(task),
@@ -167,6 +171,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
     def _tell(self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, stored: StoredAudio) -> None:
         context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
         context["ti"].xcom_push(key="duration", value=task.duration)
+        StoredObjectLink.persist(context["ti"], path)
         self._move = Move.of(_audio_url(task), path, stored.size)
         self._move.collect(self.hook)
         extra = {

@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import MAX_DOUBLINGS, spread
+from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
 from airflow_provider_mps.triggers.event import event_of, finished_task
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "mps_conn_id", "region")
+    operator_extra_links = (AudioSourceLink(), QueryPageLink())
     ui_color = "#e7f0fd"
 
     def __init__(
@@ -79,6 +81,7 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
         if start_from_trigger:
             self._start_from_trigger()
         self._throttled = False
+        self._told_waiting = False
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -107,7 +110,10 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
             self.log.warning("MPS could not be asked this time, still waiting: %s", error)
             return PokeReturnValue(is_done=False)
         if not task.is_ready():
-            self.log.info("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
+            # Once: a long wait would bury everything else.
+            tell = self.log.debug if self._told_waiting or context.get("task_reschedule_count") else self.log.info
+            tell("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
+            self._told_waiting = True
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._succeed(task))
 

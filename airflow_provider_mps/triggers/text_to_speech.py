@@ -141,16 +141,19 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         try:
             from airflow.sdk.execution_time.xcom import XCom
 
+            from airflow_provider_mps.links.text_to_speech import triggered_links
+
             # Not in the event: Airflow would store the JSON of the value as a text.
-            await asyncio.to_thread(
-                XCom.set,
-                key="return_value",
-                value=task.to_xcom(),
-                dag_id=waiting.dag_id,
-                task_id=waiting.task_id,
-                run_id=waiting.run_id,
-                map_index=waiting.map_index,
-            )
+            for key, value in {"return_value": task.to_xcom(), **triggered_links(task)}.items():
+                await asyncio.to_thread(
+                    XCom.set,
+                    key=key,
+                    value=value,
+                    dag_id=waiting.dag_id,
+                    task_id=waiting.task_id,
+                    run_id=waiting.run_id,
+                    map_index=waiting.map_index,
+                )
         except Exception:
             self.log.warning("The XCom could not be pushed from the triggerer; a worker does it", exc_info=True)
             return False
