@@ -57,22 +57,13 @@ class StoredObjectLink(BaseOperatorLink):
     """The stored object: in its cloud's console where it has one, else in the Listen view."""
 
     name = "Stored object"
-    key: ClassVar[str] = "_link_StoredObjectLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return what :meth:`persist` has left."""
-        return XCom.get_value(ti_key=ti_key, key=self.key) or NO_LINK
-
-    @classmethod
-    def persist(cls, ti: Any, path: ObjectStoragePath) -> None:
-        """
-        Leave the link where Airflow looks for it.
-
-        :param ti: the task instance that has stored
-        :param path: where
-        """
-        link = console_page(path) or (listen_page(ti.log_url) if listen_is_available() else NO_LINK)
-        ti.xcom_push(key=cls.key, value=link)
+        """Return the address, as far as this process is the one that has stored: later Airflow asks its XCom."""
+        path = getattr(operator, "stored_at", None)
+        if path is None:
+            return NO_LINK
+        return console_page(path) or (listen_page(ti_key.log_url) if listen_is_available() else NO_LINK)
 
 
 def triggered_links(task: TextToSpeechTask) -> dict[str, str]:

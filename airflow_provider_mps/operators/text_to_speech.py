@@ -131,6 +131,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         self.region = region
         self._kill_switch = KillSwitch()
         self._move: Move | None = None
+        self.stored_at: ObjectStoragePath | None = None
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -171,7 +172,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
     def _tell(self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, stored: StoredAudio) -> None:
         context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
         context["ti"].xcom_push(key="duration", value=task.duration)
-        StoredObjectLink.persist(context["ti"], path)
+        self.stored_at = path
         self._move = Move.of(_audio_url(task), path, stored.size)
         self._move.collect(self.hook)
         extra = {
