@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AssetAlias, Param, dag, task
 
@@ -24,11 +25,19 @@ from airflow_provider_mps.operators.text_to_speech import (
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 LANGUAGES = {"zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
+SAMPLE_RATES = [8000, 16000, 22050, 32000, 44100]
+
+
+def tell_who_is_on_call(context: Any) -> None:
+    """Do what a notifier of Airflow does, such as SmtpNotifier or SlackNotifier, which need an account somewhere."""
+    # The error of a failed synthesis tells the MPS task, its ErrorCode and RequestId, and what to do next.
+    print(f"{context['ti'].task_id} of {context['run_id']} needs somebody: {context.get('exception')}")
 
 
 @dag(
     schedule=None,
     doc_md=__doc__,
+    default_args={"on_failure_callback": tell_who_is_on_call},
     tags=["tencent cloud", "mps", "text to speech"],
     params={
         "text": Param(
@@ -36,6 +45,7 @@ LANGUAGES = {"zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
             type="string",
             format="multiline",
             minLength=1,
+            maxLength=100_000,
             title="Text",
             description="What to speak. MPS bills what it accepts.",
         ),
@@ -54,6 +64,22 @@ LANGUAGES = {"zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean"}
             title="Language of the text",
             description="MPS decides where none is chosen.",
         ),
+        "sample_rate": Param(
+            16000,
+            type="integer",
+            enum=SAMPLE_RATES,
+            values_display={str(rate): f"{rate / 1000:g} kHz" for rate in SAMPLE_RATES},
+            title="Sample rate",
+            description="A higher one makes a larger file.",
+        ),
+        "pitch": Param(
+            0,
+            type="integer",
+            minimum=-12,
+            maximum=12,
+            title="Pitch",
+            description="From -12, the lowest, to 12.",
+        ),
         "destination": Param(
             f"file://{tempfile.gettempdir()}/text_to_speech/",
             type="string",
@@ -70,6 +96,8 @@ def text_to_speech() -> None:
         text="{{ params.text }}",
         voice_id="{{ params.voice_id }}",
         text_lang="{{ params.text_lang or '' }}",
+        ext_param='{"synExt": {"sampleRate": {{ params.sample_rate }}, "pitch": {{ params.pitch }}}}',
+        doc_md="Submits the text, which MPS bills, and returns its `TaskId`. Clearing it submits, and pays, anew.",
     )
     wait = TextToSpeechTaskSensor(
         task_id="wait",
@@ -78,6 +106,7 @@ def text_to_speech() -> None:
         # fails a task that is queued again before that.
         poke_interval=10,
         timeout=60 * 60,
+        doc_md="Asks MPS every ten seconds, and holds no worker in between. Clearing it costs nothing.",
     )
     store = TextToSpeechToObjectStorageOperator(
         task_id="store",
@@ -87,9 +116,10 @@ def text_to_speech() -> None:
         outlets=[AssetAlias("text_to_speech_audio")],
         retries=2,
         retry_delay=timedelta(seconds=30),
+        doc_md="Stores the audio, verified, and returns its path. Hear it under *Listen*. Clearing it costs nothing.",
     )
 
-    @task
+    @task(doc_md="Says in its log where the clip is and how long it lasts.")
     def tell(path: str, voice_id: str, duration: float | None) -> None:
         length = "of unknown length" if duration is None else f"{duration:.2f} seconds long"
         print(f"{path} is {length}, spoken by {voice_id}")

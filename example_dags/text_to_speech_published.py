@@ -19,7 +19,7 @@ CLIPS = AssetAlias("text_to_speech_audio")
 def text_to_speech_published() -> None:
     """Tell of each clip that was stored since the last run."""
 
-    @task
+    @task(doc_md="Tells of each new clip; put your own publishing here.")
     def publish(triggering_asset_events: Any = None) -> list[str]:
         clips = [event.extra for event in triggering_asset_events[CLIPS]]
         for clip in clips:

@@ -1,5 +1,7 @@
 """The example DAG as its users run it: submit, wait, store, tell."""
 
+import importlib
+import re
 import wave
 
 import pytest
@@ -22,7 +24,9 @@ def test_the_example_stores_audio_whose_length_is_the_pushed_duration(run_dag, s
     assert f"file://{tmp_path}/clip.wav is " in capfd.readouterr().out
 
 
-def test_a_failed_synthesis_fails_the_run_and_nothing_is_stored(run_dag, start_emulator, tmp_path):
+def test_a_failed_synthesis_fails_the_run_tells_who_is_on_call_and_stores_nothing(
+    run_dag, start_emulator, tmp_path, capfd
+):
     start_emulator(synthesis_time=0)
     run = run_dag("text_to_speech", "text_to_speech", text="[fail]", destination=f"file://{tmp_path}/")
     assert run.state == "failed"
@@ -33,10 +37,50 @@ def test_a_failed_synthesis_fails_the_run_and_nothing_is_stored(run_dag, start_e
         "tell": "upstream_failed",
     }
     assert list(tmp_path.iterdir()) == []
+    told = capfd.readouterr().out
+    assert re.search(
+        r"wait of manual\S+ needs somebody: MPS text-to-speech task \S+ failed: .+ \(RequestId .+\)\. Mend the text",
+        told,
+    )
 
 
-def test_the_trigger_form_refuses_an_empty_text(run_dag):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text": ""},
+        {"text": "x" * 100_001},
+        {"voice_id": ""},
+        {"text_lang": "Klingon"},
+        {"sample_rate": 12345},
+        {"pitch": 13},
+        {"pitch": "high"},
+        {"destination": ""},
+    ],
+)
+def test_the_trigger_form_refuses(run_dag, wrong):
     from airflow.providers.common.compat.sdk import ParamValidationError
 
     with pytest.raises(ParamValidationError):
-        run_dag("text_to_speech", "text_to_speech", text="")
+        run_dag("text_to_speech", "text_to_speech", **wrong)
+
+
+def test_sample_rate_and_pitch_of_the_form_are_what_is_spoken(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0)
+    run = run_dag(
+        "text_to_speech", "text_to_speech", sample_rate=8000, pitch=-3, destination=f"file://{tmp_path}/a.wav"
+    )
+    assert run.state == "success"
+    with wave.open(str(tmp_path / "a.wav")) as audio:
+        assert audio.getframerate() == 8000
+
+
+@pytest.mark.parametrize("module", ["text_to_speech", "text_to_speech_published"])
+def test_every_dag_and_every_task_says_what_it_does(module):
+    dag = getattr(importlib.import_module(module), module)()
+    assert dag.doc_md
+    assert "mps" in dag.tags
+    assert all(task.doc_md for task in dag.tasks)
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.schema["title"]
+        assert param.description
