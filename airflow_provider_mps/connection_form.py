@@ -30,7 +30,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "placeholders": {
         "login": "empty: the SDK's default credential chain",
         "password": "the key that belongs to SecretId",
-        "host": f"{DEFAULT_HOST}; accounts of the China site: {MAINLAND_HOST}",
+        "host": f"{DEFAULT_HOST}, China: {MAINLAND_HOST}",
         "schema": "https; an emulator wants http",
         "port": "443",
     },

@@ -13,13 +13,20 @@ FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 class AirflowApi:
     """
-    The REST API of an Airflow that lets everybody in.
+    The REST API of an Airflow with the simple auth manager.
 
     :param url: of its UI
+    :param user: who asks; nobody where it lets everybody in
+    :param password: theirs
     """
 
-    def __init__(self, url: str) -> None:
-        token = httpx.get(f"{url}/auth/token").json()["access_token"]
+    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
+        signed_in = (
+            httpx.post(f"{url}/auth/token", json={"username": user, "password": password})
+            if user
+            else httpx.get(f"{url}/auth/token")
+        )
+        token = signed_in.json()["access_token"]
         self.client = httpx.Client(base_url=f"{url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
@@ -71,9 +78,9 @@ class AirflowApi:
                 raise TimeoutError(f"{dag_id} {run_id}: {tasks}")
             time.sleep(0.5)
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
-        """Return what a task returned."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
+        """Return what a task returned, or pushed under another key."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.call("GET", path, params={"map_index": map_index})["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:

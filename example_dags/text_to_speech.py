@@ -60,7 +60,7 @@ def tell_who_is_on_call(context: Any) -> None:
             None,
             type=["null", "string"],
             enum=[None, *LANGUAGES],
-            values_display=LANGUAGES,
+            values_display={"null": "MPS decides", **LANGUAGES},
             title="Language of the text",
             description="MPS decides where none is chosen.",
         ),

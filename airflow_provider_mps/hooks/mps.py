@@ -183,6 +183,8 @@ class MpsHook(ConnectionForm, BaseHook):
             self._call_once(describe_call(_NO_SUCH_TASK))
         except MpsApiError as error:
             if disproves_connection(error.code):
+                # Not the connection's id: where a form is tested, Airflow makes one up.
+                error.context = f"MPS at {connection.endpoint}"
                 return False, str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for a sentence
             return False, str(error) or f"Connection '{self.mps_conn_id}' fails with {type(error).__name__}."

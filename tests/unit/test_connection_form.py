@@ -63,7 +63,7 @@ def test_airflows_own_fields_carry_the_names_of_tencent(form):
 
 def test_the_domains_of_both_sites_are_told(form):
     assert DEFAULT_HOST in form.standard_fields.host.placeholder
-    assert f"China site: {MAINLAND_HOST}" in form.standard_fields.host.placeholder
+    assert f"China: {MAINLAND_HOST}" in form.standard_fields.host.placeholder
 
 
 def test_what_is_secret_is_a_password_field(form):

@@ -44,6 +44,7 @@ function draw(bars) {
     const height = Math.max(scale, (bar / loudest) * canvas.height);
     pen.fillRect(index * step, (canvas.height - height) / 2, Math.max(1, step * 0.7), height);
   });
+  canvas.dataset.drawn = bars.length;
 }
 
 function follow() {

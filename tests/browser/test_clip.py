@@ -1,0 +1,163 @@
+"""A clip as a person makes and hears it: triggered from the form, watched and played in Airflow's own UI."""
+
+import re
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PATIENCE, screenshot
+
+DAG = "text_to_speech"
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory, admin, connection, api):
+    """A run that was triggered by hand and has succeeded: its id, and where the clip is."""
+    place = tmp_path_factory.mktemp("clips") / "clip.wav"
+    form = open_form(admin)
+    form.locator("[name='element_text']").fill("Hello from a browser.\nThis is the second line.")
+    screenshot(admin, "trigger-form")
+    form.locator("[name='element_destination']").fill(f"file://{place}")
+    form.get_by_test_id("trigger-dag-submit").click()
+    expect(form).to_be_hidden(timeout=PATIENCE)
+    (run,) = api.runs(DAG)
+    tasks = api.wait(DAG, run["dag_run_id"])
+    assert {state for state, _ in tasks.values()} == {"success"}
+    return run["dag_run_id"], place
+
+
+def open_form(page):
+    page.goto(f"/dags/{DAG}")
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.get_by_role("dialog")
+    expect(form.locator("[name='element_text']")).to_be_visible(timeout=PATIENCE)
+    return form
+
+
+def page_of(run_id, task_id, view=""):
+    return f"/dags/{DAG}/runs/{quote(run_id, safe='')}/tasks/{task_id}{view}"
+
+
+def listen(page, run_id, task_id="store"):
+    page.goto(page_of(run_id, task_id))
+    page.get_by_role("link", name="Listen").click()
+    return page.frame_locator("iframe[title=Listen]")
+
+
+def test_a_clip_triggered_from_the_form_is_stored_and_its_run_is_green(admin, clip):
+    run_id, place = clip
+    assert place.exists()
+    admin.goto(f"/dags/{DAG}/runs/{quote(run_id, safe='')}")
+    expect(admin.get_by_role("link", name="store").last).to_be_visible(timeout=PATIENCE)
+    screenshot(admin, "run")
+    admin.get_by_role("button", name=re.compile("graph", re.IGNORECASE)).first.click()
+    screenshot(admin, "graph")
+
+
+def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip):
+    form = open_form(admin)
+    form.get_by_role("combobox").first.click()
+    expect(admin.get_by_role("option", name="English")).to_be_visible()
+    admin.keyboard.press("Escape")
+    form = open_form(admin)
+    button = form.get_by_test_id("trigger-dag-submit")
+    expect(button).to_be_enabled()
+    for name, wrong, right in [("text", "", "Hello"), ("pitch", "13", "12")]:
+        field = form.locator(f"[name='element_{name}']")
+        field.fill(wrong)
+        field.blur()
+        expect(button).to_be_disabled()
+        field.fill(right)
+        field.blur()
+        expect(button).to_be_enabled()
+
+
+def test_the_xcoms_are_shown(admin, clip, api):
+    run_id, place = clip
+    admin.goto(page_of(run_id, "store", "/xcom"))
+    expect(admin.get_by_text(f"file://{place}").first).to_be_visible(timeout=PATIENCE)
+    for key in ("VoiceId", "duration", "return_value"):
+        expect(admin.get_by_text(key, exact=True).first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("task_id", "links"),
+    [
+        ("submit", {"API: TextToSpeechAsync": r"/document/product/1041/79693$"}),
+        (
+            "wait",
+            {
+                "API: DescribeTextToSpeechAsyncTask": r"/document/product/1041/79696$",
+                "Audio at MPS (expires)": r"^http://127\.0\.0\.1:\d+/async_dubbing/.+\.wav\?",
+            },
+        ),
+        (
+            "store",
+            {
+                "API: DescribeTextToSpeechAsyncTask": r"/document/product/1041/79696$",
+                "Stored object": r"/tasks/store/plugin/listen$",
+            },
+        ),
+    ],
+)
+def test_each_task_shows_its_links(admin, clip, task_id, links):
+    admin.goto(page_of(clip[0], task_id, "/details"))
+    for name, address in links.items():
+        expect(admin.get_by_role("link", name=name)).to_have_attribute("href", re.compile(address), timeout=PATIENCE)
+    if task_id == "wait":
+        screenshot(admin, "links")
+
+
+def test_the_log_of_waiting_tells_each_change_once(admin, clip, api):
+    log = api.log(DAG, clip[0], "wait")
+    assert len(re.findall(r"Task \S+ is processing \(RequestId \S+\)", log)) == 1
+    assert len(re.findall(r"Task \S+ has succeeded \(RequestId \S+\)", log)) == 1
+
+
+def test_the_player_reports_the_pushed_duration_seeks_and_shows_what_is_known(admin, clip, api):
+    run_id, place = clip
+    player = listen(admin, run_id)
+    audio = player.locator("audio")
+    expect(player.locator("#size")).to_have_text(f"{place.stat().st_size:,} bytes", timeout=PATIENCE)
+    audio.evaluate("audio => audio.readyState || new Promise(ready => audio.addEventListener('loadedmetadata', ready))")
+    duration = float(api.xcom(DAG, run_id, "store", key="duration"))
+    assert audio.evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.001)
+    expect(player.locator("#duration")).to_have_text(f"{round(duration, 3):g} s")
+    expect(player.locator("#VoiceId")).to_have_text(api.xcom(DAG, run_id, "store", key="VoiceId"))
+    expect(player.locator("#path")).to_have_text(f"file://{place}")
+    # Seeks by a click into the middle of the waveform.
+    player.locator("#waveform").click()
+    audio.evaluate("audio => audio.seeking ? new Promise(done => audio.addEventListener('seeked', done)) : true")
+    assert audio.evaluate("audio => audio.currentTime") == pytest.approx(duration / 2, rel=0.05)
+    drawn = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"
+    )
+    admin.wait_for_timeout(500)
+    assert player.locator("canvas").evaluate(drawn)
+    screenshot(admin, "listen")
+    with admin.expect_download() as download:
+        player.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "clip.wav"
+    assert download.value.path().read_bytes() == place.read_bytes()
+
+
+def test_a_task_that_stores_nothing_says_so(admin, clip):
+    player = listen(admin, clip[0], "submit")
+    expect(player.locator("#message")).to_contain_text("this task instance has stored no audio", timeout=PATIENCE)
+    expect(player.locator("#player")).to_be_hidden()
+
+
+def test_who_may_read_the_dag_may_listen(sign_in, clip):
+    player = listen(sign_in("viewer"), clip[0])
+    expect(player.locator("#size")).to_contain_text("bytes", timeout=PATIENCE)
+
+
+def test_who_may_not_read_the_dag_hears_nothing(sign_in, clip):
+    page = sign_in("stranger")
+    ids = f"dag_id={DAG}&run_id={quote(clip[0], safe='')}&task_id=store&map_index=-1"
+    page.goto(f"/mps-player/listen.html?{ids}")
+    expect(page.locator("#message")).to_have_text("You may not read this DAG, so there is nothing to hear for you.")
+    expect(page.locator("#player")).to_be_hidden()
+    for what in ("details", "audio", "waveform"):
+        assert page.request.get(f"/mps-player/{what}?{ids}").status == 403
