@@ -44,6 +44,14 @@ lint: $(INSTALLED) ## Check style and format
 types: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
+$(VENV)/.installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs ## Build the pages of docs/ as a site in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 .PHONY: constraints
 constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	$(BIN)/python -m pip install --quiet uv

@@ -1,0 +1,136 @@
+"""What the view asks for. Who may ask is specified in tests/browser, against a whole Airflow."""
+
+import pytest
+from airflow.api_fastapi.common.db.common import _get_session
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi.testclient import TestClient
+
+from airflow_provider_mps.emulator.speech import Style, speak
+from airflow_provider_mps.player import app as player
+from airflow_provider_mps.player.recorded import RecordedAudio
+
+AUDIO = speak("A few words to be heard.", voice="tone", style=Style())
+
+
+@pytest.fixture
+def listen(monkeypatch, tmp_path):
+    """Ask the player, where the task instance has recorded a path."""
+    app = player.app
+    for dependency in player.MAY_READ:
+        monkeypatch.setitem(app.dependency_overrides, dependency.dependency, lambda: None)
+    monkeypatch.setitem(app.dependency_overrides, _get_session, lambda: None)
+    (tmp_path / "clip é.wav").write_bytes(AUDIO)
+    client = TestClient(app)
+
+    def ask(what, path=f"file://{tmp_path}/clip é.wav", headers=None, **query):
+        recorded = None if path is None else RecordedAudio(path, "voice-1", 1.5)
+        monkeypatch.setattr(player, "find_recorded", lambda *_: recorded)
+        ids = {"dag_id": "d", "run_id": "r", "task_id": "t", **query}
+        return client.get(f"/{what}", params=ids, headers=headers or {})
+
+    return ask
+
+
+def test_every_way_to_the_audio_asks_for_permission_first():
+    routes = [route for route in player.app.routes if hasattr(route, "dependant")]
+    assert {route.path for route in routes} == {"/details", "/audio", "/waveform"}
+    for route in routes:
+        guards = [each.call for each in route.dependant.dependencies[: len(player.MAY_READ)]]
+        assert guards == [guard.dependency for guard in player.MAY_READ]
+        for guard in route.dependant.dependencies[: len(player.MAY_READ)]:
+            assert get_user in {each.call for each in guard.dependencies}
+
+
+def test_the_details_are_what_was_pushed_and_what_is_there(listen, tmp_path):
+    assert listen("details").json() == {
+        "path": f"file://{tmp_path}/clip é.wav",
+        "name": "clip é.wav",
+        "size": len(AUDIO),
+        "VoiceId": "voice-1",
+        "duration": 1.5,
+    }
+
+
+def test_the_whole_is_sent_with_its_length_and_kind(listen):
+    answer = listen("audio")
+    assert answer.status_code == 200
+    assert answer.content == AUDIO
+    assert answer.headers["Content-Type"] == "audio/wav"
+    assert answer.headers["Content-Length"] == str(len(AUDIO))
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_range_is_sent_as_such(listen):
+    answer = listen("audio", headers={"Range": "bytes=100-199"})
+    assert answer.status_code == 206
+    assert answer.content == AUDIO[100:200]
+    assert answer.headers["Content-Range"] == f"bytes 100-199/{len(AUDIO)}"
+
+
+def test_a_range_behind_the_end_is_refused(listen):
+    answer = listen("audio", headers={"Range": f"bytes={len(AUDIO)}-"})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"] == f"bytes */{len(AUDIO)}"
+
+
+def test_a_range_of_what_has_changed_is_answered_with_the_whole(listen):
+    etag = listen("audio").headers["ETag"]
+    assert listen("audio", headers={"Range": "bytes=0-9", "If-Range": etag}).status_code == 206
+    assert listen("audio", headers={"Range": "bytes=0-9", "If-Range": '"other"'}).status_code == 200
+
+
+def test_a_download_is_an_attachment_with_its_own_name(listen):
+    assert listen("audio", download="true").headers["Content-Disposition"] == (
+        "attachment; filename*=UTF-8''clip%20%C3%A9.wav"
+    )
+    assert listen("audio").headers["Content-Disposition"].startswith("inline")
+
+
+def test_the_waveform_is_bars_from_0_to_1(listen):
+    bars = listen("waveform").json()["bars"]
+    assert bars
+    assert all(0 <= bar <= 1 for bar in bars)
+
+
+@pytest.mark.parametrize("what", ["details", "audio", "waveform"])
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        (None, "There is nothing to hear: this task instance has stored no audio."),
+        ("file:///nowhere/clip.wav", "is not there any more, or not on the machine of Airflow's API server."),
+        ("file:///etc/hostname", "What is at file:///etc/hostname is no audio."),
+        ("file:///etc", "What is at file:///etc is no audio."),
+        ("http://127.0.0.1/clip.wav", "is no place in object storage that this Airflow knows."),
+        ("clip.wav", "is no place in object storage that this Airflow knows."),
+        ("s3://no_such_conn@/clip.wav", "cannot be read"),
+    ],
+)
+def test_where_there_is_nothing_to_hear_a_sentence_says_why(listen, what, path, sentence):
+    answer = listen(what, path)
+    assert answer.status_code == 404
+    assert sentence in answer.json()["detail"]
+
+
+def test_what_shrinks_while_it_is_sent_is_not_passed_off_as_whole(listen, tmp_path, monkeypatch):
+    from airflow_provider_mps.player.audio_object import AudioObject
+
+    find = AudioObject.find
+
+    def find_and_truncate(path):
+        found = find(path)
+        (tmp_path / "clip é.wav").write_bytes(AUDIO[:100])
+        return found
+
+    monkeypatch.setattr(AudioObject, "find", find_and_truncate)
+    with pytest.raises(EOFError, match="has changed while it was read"):
+        listen("audio")
+
+
+def test_the_page_is_served_without_anything_from_other_hosts():
+    client = TestClient(player.app)
+    for name in ("listen.html", "listen.js", "listen.css", "listen.svg"):
+        answer = client.get(f"/{name}")
+        assert answer.status_code == 200
+        assert "https://" not in answer.text
+    assert "default-src 'none'" in client.get("/listen.html").text
