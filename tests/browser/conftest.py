@@ -118,7 +118,6 @@ def add_connection(page: Page, airflow: Standalone, conn_id: str, key: str) -> N
         form.locator(f"[name={name}]").fill(value)
     form.get_by_text("Extra Fields", exact=True).click()
     form.locator("[name=element_region]").fill("ap-singapore")
-    screenshot(page, "connection-form-extra")
     form.get_by_role("button", name="Save").click()
     expect(form).to_be_hidden(timeout=PATIENCE)
 

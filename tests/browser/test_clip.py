@@ -51,13 +51,12 @@ def test_a_clip_triggered_from_the_form_is_stored_and_its_run_is_green(admin, cl
     assert place.exists()
     admin.goto(f"/dags/{DAG}/runs/{quote(run_id, safe='')}")
     expect(admin.get_by_role("link", name="store").last).to_be_visible(timeout=PATIENCE)
-    screenshot(admin, "run")
     admin.get_by_role("button", name=re.compile("graph", re.IGNORECASE)).first.click()
     screenshot(admin, "graph")
     admin.get_by_role("button", name=re.compile("grid", re.IGNORECASE)).first.click()  # Airflow remembers it
 
 
-def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip, api):
+def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip):
     form = open_form(admin)
     form.get_by_role("combobox").first.click()
     expect(admin.get_by_role("option", name="English")).to_be_visible()
@@ -74,10 +73,8 @@ def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip, api):
     expect(button).to_be_enabled()
     pitch = form.locator("[name='element_pitch']")
     pitch.fill("13")
-    button.click()
-    screenshot(admin, "pitch")
-    expect(form.get_by_text("13 is greater than the maximum of 12")).to_be_visible(timeout=PATIENCE)
-    assert len(api.runs(DAG)) == 1
+    pitch.blur()
+    expect(pitch).to_have_value("12")  # the form keeps it within its bounds
 
 
 def test_the_xcoms_are_shown(admin, clip, api):

@@ -20,7 +20,6 @@ def test_a_connection_added_by_hand_passes_its_test(admin, airflow):
     row_of(admin, "mps_default").get_by_role("button", name="Test Connection").click()
     accepted = admin.get_by_text(re.compile("MPS at 127.0.0.1:[0-9]+ accepted the credentials"))
     expect(accepted).to_be_visible(timeout=PATIENCE)
-    screenshot(admin, "connection-test")
 
 
 def test_a_wrong_key_shows_its_sentence(admin, airflow):

@@ -1,5 +1,7 @@
 """The Listen view of an object in a real S3 server."""
 
+import json
+
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -11,7 +13,11 @@ AUDIO = speak("A clip in a bucket. " * 40, voice="tone")
 
 
 @pytest.fixture
-def clip(s3):
+def clip(s3, monkeypatch):
+    connection = json.loads(s3.connection())
+    # rclone tells the checksum of the whole beside a range of it.
+    connection["extra"]["config_kwargs"] = {"response_checksum_validation": "when_required"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", json.dumps(connection))
     path = ObjectStoragePath(f"{s3.root}clip.wav")
     path.write_bytes(AUDIO)
     return path

@@ -1,0 +1,41 @@
+"""The pages: what they lead to is there, and their code is code."""
+
+import ast
+import re
+
+import pytest
+import yaml
+
+from dev.airflow_environment import REPOSITORY
+
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+READ = [REPOSITORY / "README.md", *PAGES]
+
+
+def anchors_of(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
+def test_every_link_and_picture_leads_to_something(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors_of(file), target
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
+def test_every_block_of_python_is_python(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        ast.parse(re.sub(r"^--8<--.*$", "", block, flags=re.MULTILINE))
+
+
+def test_every_page_is_in_the_sites_navigation():
+    listed = set(
+        re.findall(r"[\w-]+\.md", yaml.safe_dump(yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]))
+    )
+    assert listed == {page.name for page in PAGES}
