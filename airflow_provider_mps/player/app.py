@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.common.db.common import SessionDep  # noqa: TC002 - FastAPI reads the annotation
 from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, status
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -25,11 +25,11 @@ def recorded(
     dag_id: str,
     run_id: str,
     task_id: str,
-    session: SessionDep,
     map_index: Annotated[int, Query(ge=-1)] = -1,
 ) -> RecordedAudio:
     """Return what the task instance has recorded, and no other path."""
-    found = find_recorded(dag_id, run_id, task_id, map_index, session)
+    with create_session() as session:  # not FastAPI's, which would hold it as long as somebody listens
+        found = find_recorded(dag_id, run_id, task_id, map_index, session)
     if found is None:
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,

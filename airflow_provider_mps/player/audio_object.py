@@ -77,6 +77,8 @@ class AudioObject:
             raise NoAudioError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
         if content_type is None:
             raise NoAudioError(f"What is at {path} is no audio.")
+        if not isinstance(info.get("size"), int):
+            raise NoAudioError(f"The store of {path} does not tell its size, without which it cannot be played.")
         etag = hashlib.sha256(repr(sorted(info.items(), key=str)).encode()).hexdigest()[:32]
         return cls(path, info["size"], content_type, f'"{etag}"', fs, key)
 

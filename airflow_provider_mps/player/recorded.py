@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,4 +44,8 @@ def find_recorded(dag_id: str, run_id: str, task_id: str, map_index: int, sessio
     path, voice_id, duration = (pushed.get(key) for key in KEYS)
     if not pushed.keys() >= set(KEYS) or not isinstance(path, str):
         return None
-    return RecordedAudio(path, voice_id, duration)
+    return RecordedAudio(
+        path,
+        voice_id if isinstance(voice_id, str) else None,
+        duration if isinstance(duration, int | float) and math.isfinite(duration) else None,
+    )

@@ -1,7 +1,8 @@
 """What the view asks for. Who may ask is specified in tests/browser, against a whole Airflow."""
 
+from contextlib import nullcontext
+
 import pytest
-from airflow.api_fastapi.common.db.common import _get_session
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
@@ -18,7 +19,7 @@ def listen(monkeypatch, tmp_path):
     app = player.app
     for dependency in player.MAY_READ:
         monkeypatch.setitem(app.dependency_overrides, dependency.dependency, lambda: None)
-    monkeypatch.setitem(app.dependency_overrides, _get_session, lambda: None)
+    monkeypatch.setattr(player, "create_session", nullcontext)
     (tmp_path / "clip é.wav").write_bytes(AUDIO)
     client = TestClient(app)
 
