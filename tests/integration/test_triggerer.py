@@ -27,6 +27,9 @@ def test_a_pipeline_that_waits_without_a_worker_passes_its_xcom_on(triggerer):
     log = triggerer.api.log("pipeline", run_id, "wait")
     assert ": success (RequestId" in log
     assert "Pre Execute" not in log  # which is what a worker says first
+    links = triggerer.api.links("pipeline", run_id, "wait")
+    assert links["Audio at MPS (expires)"] == triggerer.api.xcom("pipeline", run_id, "wait")["AudioUrl"]
+    assert links["API: DescribeTextToSpeechAsyncTask"]
 
 
 def test_mapped_tasks_are_started_by_a_worker_and_end_in_the_triggerer(triggerer):
