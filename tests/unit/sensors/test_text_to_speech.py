@@ -55,6 +55,16 @@ def test_a_failed_task_fails_the_sensor_with_everything_that_tells_why(emulator)
         sensor(task_id).poke({})
 
 
+@pytest.mark.parametrize(("reschedules", "lines"), [(0, 1), (3, 0)])
+def test_that_it_waits_is_told_once_however_often_it_asks(connect, capsys, reschedules, lines):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        sensor = TextToSpeechTaskSensor(task_id="wait", mps_task_id="task-1")
+        for _ in range(3):
+            assert not sensor.poke({"task_reschedule_count": reschedules}).is_done
+    assert capsys.readouterr().out.count("is processing") == lines
+
+
 @pytest.mark.parametrize("fault", [api_error("RequestLimitExceeded"), api_error("InternalError"), RESET])
 def test_an_error_that_may_pass_is_waited_out_with_a_warning(connect, fault, capsys):
     with ScriptedServer(fault) as server:
