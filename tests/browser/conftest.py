@@ -32,7 +32,7 @@ USERS = {"admin": "admin", "viewer": "viewer", "stranger": ""}
 """Roles of the simple auth manager; who has none may see no DAG."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
     """An Airflow without any connection."""
     require_program("chromium")
@@ -49,21 +49,22 @@ def airflow(tmp_path_factory):
         yield standalone
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(airflow):
     """Airflow's REST API, for what a test needs to know beside what it sees."""
     return AirflowApi(airflow.url, "admin", "admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """Not for the whole session: while it is there, no other test can run an event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=require_program("chromium"), args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sign_in(airflow, chromium):
     """Sign a user in, and give their window; that it asked for nothing outside this machine is seen at the end."""
     asked, contexts = set(), []
@@ -87,12 +88,12 @@ def sign_in(airflow, chromium):
     assert asked - {None} == {"127.0.0.1"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def admin(sign_in):
     return sign_in("admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def connection(airflow, admin):
     """The connection ``mps_default``, added by hand."""
     add_connection(admin, airflow, "mps_default", "emulator-key")
