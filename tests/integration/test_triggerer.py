@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -15,7 +16,9 @@ def triggerers(standalone):
     found = []
     for process in standalone.processes:
         everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found += [child for child in everyone if "triggerer" in " ".join(child.cmdline())]
+        for child in everyone:
+            with suppress(psutil.ZombieProcess):  # which has ended, and waits for its parent to notice
+                found += [child] if "triggerer" in " ".join(child.cmdline()) else []
     return found
 
 
