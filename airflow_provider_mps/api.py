@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,10 +14,11 @@ from airflow_provider_mps.errors import (
     may_query_again,
     may_submit_again,
 )
+from airflow_provider_mps.ext_param import parse_ext_param
 from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_mps.errors import (
         ErrorClass,
@@ -110,28 +110,10 @@ def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
     :param ext_param: a mapping, or a JSON string of an object, which is sent as it is
     :raises InvalidRequestError: when it is neither
     """
-    if ext_param is None or ext_param in ("", {}):
+    parsed = parse_ext_param(ext_param)
+    if not parsed:
         return None
-    if isinstance(ext_param, str):
-        try:
-            parsed = json.loads(ext_param, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequestError(
-                f"ext_param is not JSON ({error}). Give a dict, or the JSON of an object."
-            ) from error
-        if not isinstance(parsed, dict):
-            raise InvalidRequestError(f"ext_param must be a JSON object, not {type(parsed).__name__}.")
-        return ext_param
-    if not isinstance(ext_param, Mapping):
-        raise InvalidRequestError(f"ext_param must be a dict or a JSON string, not {type(ext_param).__name__}.")
-    try:
-        return json.dumps(dict(ext_param), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"ext_param cannot be written as JSON: {error}.") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    return ext_param if isinstance(ext_param, str) else json.dumps(parsed, ensure_ascii=False)
 
 
 def _require_text(name: str, value: object) -> str:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    BaseOperator,
+    conf,
+)
 
 from airflow_provider_mps.audio import DEFAULT_TIMEOUT, IfExists, store_audio
 from airflow_provider_mps.destination import require_destination, resolve_destination
-from airflow_provider_mps.errors import ErrorClass, MpsApiError
+from airflow_provider_mps.durable_submit import DurableSubmit
+from airflow_provider_mps.ext_param import SpeechOptions
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
 from airflow_provider_mps.outlets import add_asset_events, require_assets
+from airflow_provider_mps.speech_request import SpeechRequest, require_limit
+from airflow_provider_mps.submission import OnUnknown, max_tries_of, state_store
+from airflow_provider_mps.text_file import read_text, require_one_text
+from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.transfer.deadline import require_timeout
 from airflow_provider_mps.transfer.kill_switch import KillSwitch
+from airflow_provider_mps.triggers.event import finished_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,20 +45,51 @@ class TextToSpeechOperator(BaseOperator):
     """
     Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
 
-    MPS bills each accepted submit. A submit is therefore repeated only where MPS provably did not accept it; where
-    that is unknown, the task fails without a retry and says so.
+    MPS bills each accepted submit, so it is repeated only where MPS provably did not accept it. On Airflow 3.3 and
+    later the ``TaskId`` is stored at once, so that another try, after the worker was killed, say, goes on with the same
+    MPS task; where a try was killed between sending and storing, nobody knows, and ``on_unknown`` decides.
+    The ``TaskId`` is also pushed as the XCom ``TaskId`` before any waiting.
 
     :param text: what to speak (templated)
+    :param text_path: an ``ObjectStoragePath`` or its text, of a file of UTF-8 that is spoken in place of ``text``
+        (templated)
     :param voice_id: the voice (templated)
     :param text_lang: language of the text; MPS decides where it is not given (templated)
     :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or its JSON (templated)
+    :param sample_rate: Hz: 8000, 16000, 22050, 32000 or 44100 (templated)
+    :param pitch: from -12 to 12 (templated)
+    :param target_duration: seconds that the audio shall last (templated)
+    :param translate_to: language to translate the text to, e.g. ``en`` (templated)
+    :param translate_requirement: what the translation shall heed (templated)
+    :param max_characters: how many a text may have at most, so that none is paid by mistake (templated)
+    :param wait_for_completion: wait until MPS has finished the task, and fail where it fails
+    :param deferrable: wait in the triggerer; the default is Airflow's ``[operators] default_deferrable``
+    :param poll_interval: seconds between two questions while waiting, as far as the connection's budget allows
+    :param durable: ``False``: remember nothing; each try, and each *clear*, submits anew
+    :param on_unknown: where nobody knows whether MPS has accepted the text: ``fail``, without a retry, or ``resubmit``
+        in the next try, which may be paid twice
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
     :raises InvalidRequestError: when an argument cannot be sent; nothing was submitted, and it is not retried
     :raises MpsApiError: when MPS did not accept the text
+    :raises TextToSpeechTaskFailed: when it is waited for, and MPS has failed the task; not retried
     """
 
-    template_fields: Sequence[str] = ("text", "voice_id", "text_lang", "ext_param", "mps_conn_id", "region")
+    template_fields: Sequence[str] = (
+        "text",
+        "text_path",
+        "voice_id",
+        "text_lang",
+        "ext_param",
+        "sample_rate",
+        "pitch",
+        "target_duration",
+        "translate_to",
+        "translate_requirement",
+        "max_characters",
+        "mps_conn_id",
+        "region",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"ext_param": "json"}
     operator_extra_links = (SubmitPageLink(),)
     ui_color = "#fdf3e1"
@@ -52,35 +97,129 @@ class TextToSpeechOperator(BaseOperator):
     def __init__(
         self,
         *,
-        text: str,
+        text: str | None = None,
         voice_id: str,
+        text_path: str | ObjectStoragePath | None = None,
         text_lang: str | None = None,
         ext_param: Mapping[str, Any] | str | None = None,
+        sample_rate: int | str | None = None,
+        pitch: int | str | None = None,
+        target_duration: float | str | None = None,
+        translate_to: str | None = None,
+        translate_requirement: str | None = None,
+        max_characters: int | str | None = None,
+        wait_for_completion: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 10.0,
+        durable: bool = True,
+        on_unknown: Literal["fail", "resubmit"] = "fail",
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.text = text
+        self.text_path = text_path
         self.voice_id = voice_id
         self.text_lang = text_lang
         self.ext_param = ext_param
+        self.sample_rate = sample_rate
+        self.pitch = pitch
+        self.target_duration = target_duration
+        self.translate_to = translate_to
+        self.translate_requirement = translate_requirement
+        self.max_characters = max_characters
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.durable = durable
+        self.on_unknown = OnUnknown.parse(on_unknown)
         self.mps_conn_id = mps_conn_id
         self.region = region
+        self._submit: DurableSubmit | None = None
+
+    @cached_property
+    def hook(self) -> MpsHook:
+        """The hook, kept while this task runs."""
+        return MpsHook(self.mps_conn_id, self.region)
 
     def execute(self, context: Context) -> str:
-        """Submit, and return the ``TaskId``."""
-        hook = MpsHook(self.mps_conn_id, self.region)
+        """Submit, or go on with what an earlier try has submitted; wait if asked to; return the ``TaskId``."""
+        interval = PollInterval(self.poll_interval)
+        request = self._request()
+        store = state_store(context) if self.durable else None
+        self._submit = DurableSubmit(self.hook, store, max_tries_of(context), self.on_unknown, self.log)
+        known = self._submit.reconnect(request)
+        task_id = known.task_id if known else self._submit.submit(request)
+        if "ti" in context:
+            context["ti"].xcom_push(key="TaskId", value=task_id)
+        if self.wait_for_completion and not (known and known.status is TaskStatus.SUCCESS):
+            self._wait(task_id, interval)
+        return task_id
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str:
+        """Return the ``TaskId``, or raise why there is no audio, once the trigger has fired."""
         try:
-            return hook.submit_text_to_speech(self.text, self.voice_id, self.text_lang, self.ext_param)
-        except MpsApiError as error:
-            if error.error_class is not ErrorClass.OUTCOME_UNKNOWN:
-                raise
-            # A plain failure would let Airflow's retries submit, and pay, a second time.
-            raise AirflowFailException(
-                f"{error} It is unknown whether MPS accepted this text. It was not submitted again, because it "
-                "may be billed already; clear the task to submit it anew."
-            ) from error
+            task = finished_task(event)
+        except AirflowSensorTimeout as error:
+            what = str(error).partition(" when ")[0]
+            raise AirflowException(
+                f"{what} when execution_timeout ended. A retry, or a clear, goes on with it."
+            ) from None
+        task.is_ready()
+        self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
+        return task.task_id
+
+    def on_kill(self) -> None:
+        """Say what goes on: MPS has no call that would cancel it."""
+        if self._submit and self._submit.goes_on:
+            self.log.warning("%s goes on at MPS, and may be billed: MPS has no call to cancel it", self._submit.goes_on)
+
+    def _request(self) -> SpeechRequest:
+        require_one_text(self.text, self.text_path)
+        text = read_text(self.text_path) if self.text_path else self.text
+        options = SpeechOptions(
+            self.ext_param,
+            self.sample_rate,
+            self.pitch,
+            self.target_duration,
+            self.translate_to,
+            self.translate_requirement,
+        )
+        limit = require_limit(self.max_characters)
+        return SpeechRequest.checked(text, self.voice_id, self.text_lang, options.build(), limit)
+
+    def _wait(self, task_id: str, interval: PollInterval) -> None:
+        """Wait in this worker, or leave it to the triggerer."""
+        if self.deferrable:
+            self._defer(task_id)
+        from airflow_provider_mps.own_loop import OwnLoop
+        from airflow_provider_mps.triggers.poller import wait_for_task
+
+        waiting = OwnLoop(
+            lambda: wait_for_task(task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval)
+        )
+        task = waiting.run()
+        task.is_ready()
+        self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
+
+    def _defer(self, task_id: str) -> NoReturn:
+        from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
+
+        now, limit = time.time(), self.execution_timeout
+        self.defer(
+            trigger=TextToSpeechTaskTrigger(
+                task_id,
+                self.mps_conn_id,
+                self.region or None,
+                self.poll_interval,
+                asked_at=now,
+                deadline=now + limit.total_seconds() if limit else None,
+            ),
+            method_name="execute_complete",
+            # Airflow's own is for a triggerer that is gone: it cannot name the task.
+            timeout=limit + timedelta(seconds=2 * HANDOVER) if limit else None,
+        )
 
 
 class TextToSpeechToObjectStorageOperator(BaseOperator):

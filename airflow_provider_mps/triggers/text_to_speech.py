@@ -110,6 +110,10 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         await self._worker_has_gone()
         yield TriggerEvent(event_of(outcome))
 
+    async def on_kill(self) -> None:
+        """Say what goes on, when a user has ended the waiting (Airflow 3.3): MPS has no call that would cancel it."""
+        self.log.warning("Task %s goes on at MPS, and may be billed: MPS has no call to cancel it", self.mps_task_id)
+
     async def _finished(self) -> TextToSpeechTask:
         now = time.time()
         interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)

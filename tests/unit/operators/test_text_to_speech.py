@@ -251,9 +251,16 @@ def test_a_link_that_has_expired_is_asked_for_again(connect, tmp_path):
 def test_everything_a_user_would_render_is_templated():
     assert set(TextToSpeechOperator.template_fields) == {
         "text",
+        "text_path",
         "voice_id",
         "text_lang",
         "ext_param",
+        "sample_rate",
+        "pitch",
+        "target_duration",
+        "translate_to",
+        "translate_requirement",
+        "max_characters",
         "mps_conn_id",
         "region",
     }

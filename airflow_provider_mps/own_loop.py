@@ -1,0 +1,77 @@
+"""What awaits, done by a worker: in a thread of its own, so that a signal ends it in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+T = TypeVar("T")
+
+PATIENCE = 4.0
+"""Seconds that may be taken to clear up: Airflow kills a task five seconds after it has told it to end."""
+
+
+class OwnLoop(Generic[T]):
+    """
+    Runs a coroutine in an event loop beside the thread that waits for it.
+
+    Airflow's signals raise in the main thread, at any line: there they would leave an event loop in pieces.
+
+    :param main: makes the coroutine, in its event loop
+    """
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._main = main
+        self._done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
+        self._stopped = False
+
+    def run(self) -> T:
+        """
+        Return what it returns; where an exception comes up here meanwhile, it is cancelled first.
+
+        :raises concurrent.futures.CancelledError: when :meth:`stop` has been called
+        """
+        context = contextvars.copy_context()
+        # A daemon, so that what hangs does not keep the process.
+        threading.Thread(target=context.run, args=(self._run,), name="mps-event-loop", daemon=True).start()
+        try:
+            return self._done.result()
+        except BaseException:
+            self.stop()
+            concurrent.futures.wait([self._done], PATIENCE)
+            raise
+
+    def stop(self) -> None:
+        """Cancel it; may be called by a signal's handler, and before it has begun."""
+        self._stopped = True
+        if self._running is not None and not self._done.done():
+            loop, task = self._running
+            try:
+                loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # it has ended meanwhile
+                return
+
+    def _run(self) -> None:
+        try:
+            result = asyncio.run(self._start())
+        except asyncio.CancelledError:
+            self._done.set_exception(concurrent.futures.CancelledError())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(result)
+
+    async def _start(self) -> T:
+        task = asyncio.ensure_future(self._main())
+        self._running = (asyncio.get_running_loop(), task)
+        if self._stopped:
+            task.cancel()
+        return await task

@@ -1,0 +1,74 @@
+"""A text that lies in object storage, so that a chapter does not travel through XCom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+
+from airflow_provider_mps.destination import lacks_permission
+from airflow_provider_mps.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from typing import IO
+
+MAX_BYTES = 10 * 1024 * 1024
+"""As many as a request of Tencent's API may have."""
+
+
+def require_one_text(text: object, text_path: object) -> None:
+    """
+    Return where there is either a text, or a file of one.
+
+    :raises InvalidRequestError: where there is none, or both
+    """
+    given = [value not in (None, "") for value in (text, text_path)]
+    if all(given):
+        raise InvalidRequestError("text and text_path are both given: leave one of them out. Nothing was submitted.")
+    if not any(given):
+        raise InvalidRequestError("text is empty, and no text_path is given either: nothing was submitted.")
+
+
+def read_text(text_path: str | ObjectStoragePath) -> str:
+    """
+    Return what a file of UTF-8 says, without a byte order mark.
+
+    :param text_path: an ``ObjectStoragePath`` or its text
+    :raises InvalidRequestError: when it is not there, may not be read, or is no text that could be sent
+    :raises AirflowException: when it cannot be read this time
+    """
+    try:
+        path = ObjectStoragePath(text_path)
+        with path.open("rb") as file:
+            content = _read(file)
+    except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
+        raise InvalidRequestError(
+            f"text_path {text_path} cannot be read ({type(error).__name__}: {error}): nothing was submitted."
+        ) from error
+    except Exception as error:
+        if lacks_permission(error):
+            raise InvalidRequestError(
+                f"text_path {text_path} may not be read ({error}): nothing was submitted. Grant it to the account that "
+                "the worker runs with, or to the connection in the path."
+            ) from error
+        raise AirflowException(
+            f"text_path {text_path} could not be read this time ({type(error).__name__}: {error}): nothing was "
+            "submitted."
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise InvalidRequestError(
+            f"text_path {text_path} has more than {MAX_BYTES} bytes, which no request can hold: nothing was submitted."
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"text_path {text_path} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
+        ) from error
+
+
+def _read(file: IO[bytes]) -> bytes:
+    content = b""
+    while len(content) <= MAX_BYTES and (block := file.read(1024 * 1024)):
+        content += block
+    return content
