@@ -16,6 +16,7 @@ from airflow_provider_mps.transfer.progress import Progress
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -67,6 +68,7 @@ def store_audio(
     log: Log,
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TIMEOUT,
+    stop: threading.Event | None = None,
 ) -> StoredAudio:
     """
     Store what is at ``url`` at ``path``; nothing that is not verified ever appears there.
@@ -78,8 +80,10 @@ def store_audio(
     :param log: where the story of the transfer is told, e.g. an operator's own log
     :param if_exists: what to do where a file is there already
     :param timeout: seconds that everything may take, tries included
+    :param stop: where this is not the main thread, in which Airflow's signals raise: set to end it
     :raises AudioTransferError: when the audio could not be fetched, verified or stored in several tries
     :raises DestinationError: when the destination must be mended first
+    :raises AudioTransferStopped: when ``stop`` is set
     """
     from airflow_provider_mps.transfer.fetch import Fetch
 
@@ -89,7 +93,7 @@ def store_audio(
         _require_absent(path, subject)
     skip_length = existing_size(path, subject) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
-    deadline = Deadline(timeout, subject)
+    deadline = Deadline(timeout, subject, stop)
     progress = Progress(subject, log)
 
     def keep_waiting() -> None:

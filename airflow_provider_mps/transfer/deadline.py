@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from airflow_provider_mps.errors import AudioTransferError, InvalidRequestError
+from airflow_provider_mps.transfer.kill_switch import stopped
+
+if TYPE_CHECKING:
+    import threading
 
 
 def require_timeout(seconds: object) -> float:
@@ -24,11 +29,13 @@ class Deadline:
 
     :param seconds: how long everything may take, tries and waiting included
     :param subject: whose audio it is, for the error
+    :param stop: set where nobody wants it any more
     """
 
-    def __init__(self, seconds: float, subject: str) -> None:
+    def __init__(self, seconds: float, subject: str, stop: threading.Event | None = None) -> None:
         self._seconds = seconds
         self._subject = subject
+        self._stop = stop
         self._ends = time.monotonic() + seconds
 
     def check(self) -> None:
@@ -36,7 +43,10 @@ class Deadline:
         Return while there is time left.
 
         :raises AudioTransferError: when there is none
+        :raises AudioTransferStopped: when nobody wants it any more
         """
+        if self._stop is not None and self._stop.is_set():
+            raise stopped(f"Storing the audio of {self._subject}")
         if time.monotonic() > self._ends:
             raise AudioTransferError(
                 f"The audio of {self._subject} was not stored within {self._seconds:g} seconds, so it was given up. At "

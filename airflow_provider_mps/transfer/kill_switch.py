@@ -33,7 +33,7 @@ class KillSwitch:
         :raises AudioTransferStopped: when the switch is pulled, or has been before
         """
         if self._pulled:
-            raise _stopped(what)
+            raise stopped(what)
         self._running = (threading.get_ident(), what)
         try:
             yield
@@ -45,10 +45,15 @@ class KillSwitch:
         self._pulled = True
         running, self._running = self._running, None  # a second signal shall not disturb the clearing up
         if running and running[0] == threading.get_ident():
-            raise _stopped(running[1])
+            raise stopped(running[1])
 
 
-def _stopped(what: str) -> AudioTransferStopped:
+def stopped(what: str) -> AudioTransferStopped:
+    """
+    Return what to raise when Airflow wants the task to end.
+
+    :param what: a clause, e.g. "Storing x"
+    """
     return AudioTransferStopped(
         f"{what} was stopped by Airflow. What was uploaded is discarded, unless the store was already completing it."
     )

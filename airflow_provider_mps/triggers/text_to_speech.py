@@ -107,7 +107,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
 
                 yield TaskSuccessEvent()
                 return
-        await self._worker_has_gone()
+        await worker_has_gone(self)
         yield TriggerEvent(event_of(outcome))
 
     async def on_kill(self) -> None:
@@ -130,12 +130,6 @@ class TextToSpeechTaskTrigger(BaseTrigger):
             if not limit.expired():
                 raise
         raise AirflowSensorTimeout(f"Task {self.mps_task_id} was still processing when the sensor's timeout ended.")
-
-    async def _worker_has_gone(self) -> None:
-        """Wait until Airflow has surely seen that the worker which deferred has ended."""
-        if self.asked_at is not None and self.task_instance is not None:
-            # At most so long, whatever the clock of the worker says.
-            await asyncio.sleep(min(self.asked_at - time.time(), 0.0) + HANDOVER)
 
     async def _pushed(self, task: TextToSpeechTask) -> bool:
         """Push what a worker would return; ``False`` where only a worker can."""
@@ -162,3 +156,10 @@ class TextToSpeechTaskTrigger(BaseTrigger):
             self.log.warning("The XCom could not be pushed from the triggerer; a worker does it", exc_info=True)
             return False
         return True
+
+
+async def worker_has_gone(trigger: Any) -> None:
+    """Wait until Airflow has surely seen that the worker which deferred, at the trigger's ``asked_at``, has ended."""
+    if trigger.asked_at is not None and trigger.task_instance is not None:
+        # At most so long, whatever the clock of the worker says.
+        await asyncio.sleep(min(trigger.asked_at - time.time(), 0.0) + HANDOVER)

@@ -1,0 +1,172 @@
+"""What happened to which line since the result manifest was written last: safe in the store before anything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.objects import is_local, list_objects, read_object, remove_object, replace_object
+from airflow_provider_mps.batch.row import Row
+from airflow_provider_mps.destination import explaining
+from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.own_thread import in_own_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+PATIENCE = 60.0
+"""Seconds for which a store may fail before the batch is stopped: what is not written down must not be submitted."""
+LONGEST_PAUSE = 8.0
+
+
+class Journal:
+    """
+    Appends rows. Those that come while one write is under way go with the next, all at once.
+
+    Object stores cannot append: there, each write is an object of its own. All are read in the order of their names.
+
+    :param folder: where it is
+    :param writer: a name that no other writer has: one who does not know yet that he has lost the destination may
+        still write
+    :param log: the task's
+    """
+
+    def __init__(self, folder: ObjectStoragePath, writer: str, log: Any) -> None:
+        self._folder = folder
+        self._writer = writer
+        self._log = log
+        self._number = 0
+        self._waiting: list[bytes] = []
+        self._writing = asyncio.Lock()
+        self._torn = False
+        self.broken: AirflowException | None = None
+        """Why nothing can be written any more."""
+        self.unwritten: list[Row] = []
+        """What happened and could not be written down."""
+
+    async def recall(self) -> list[Row]:
+        """Return what earlier runs have written, oldest first, and write behind it from now on."""
+        parts = await in_own_thread(self._parts)
+        self._number = max((number for number, _ in parts), default=0) + 1
+        rows: list[Row] = []
+        for _, part in parts:
+            content = await in_own_thread(lambda part=part: read_object(part))  # type: ignore[misc]
+            rows += self._read(part, content or b"")
+        return rows
+
+    async def write(self, row: Row) -> None:
+        """
+        Return when the store has it.
+
+        :raises AirflowException: when the store has failed for some time
+        """
+        if self.broken:
+            self.unwritten.append(row)
+            raise self.broken
+        self._waiting.append(json.dumps(row.to_json()).encode() + b"\n")
+        # Shielded: who is cancelled meanwhile must not take the others' rows with him.
+        flushing = asyncio.ensure_future(self._flush())
+        try:
+            await asyncio.shield(flushing)
+        except asyncio.CancelledError:
+            flushing.add_done_callback(_retrieved)
+            raise
+        except AirflowException:
+            self.unwritten.append(row)
+            raise
+
+    async def settle(self) -> None:
+        """Return when everything that was to be written has been."""
+        with suppress(AirflowException):
+            await self._flush()
+
+    async def next_part(self) -> int:
+        """Begin another part; return its number. What is in those before it, the ledger has."""
+        async with self._writing:
+            self._number += 1
+            return self._number
+
+    async def forget_before(self, number: int) -> None:
+        """Remove the parts before one: the oldest first, so that what is left is the newest, and reads as it should."""
+
+        def forget() -> None:
+            for known, part in self._parts():
+                if known < number:
+                    remove_object(part)
+
+        await in_own_thread(forget)
+
+    def _parts(self) -> list[tuple[int, ObjectStoragePath]]:
+        """Return the parts that are there, oldest first."""
+        numbers = ((part.name.partition("-")[0], part) for part in list_objects(self._folder))
+        return [(int(number), part) for number, part in numbers if number.isdigit()]
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            if self.broken:
+                raise self.broken
+            rows, self._waiting = self._waiting, []
+            if not rows:
+                return  # they went with an earlier write
+            try:
+                await self._append(b"".join(rows))
+            except AirflowException as error:
+                self.broken = error
+                raise
+
+    async def _append(self, rows: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        pause, give_up_at = 0.25, loop.time() + PATIENCE
+        while True:
+            try:
+                await in_own_thread(lambda: self._write_part(rows))
+            except DestinationError:
+                raise
+            except AirflowException as error:
+                if loop.time() + pause > give_up_at:
+                    raise
+                self._log.warning("The state of the batch could not be written, still trying: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                return
+
+    def _write_part(self, rows: bytes) -> None:
+        path = self._folder / f"{self._number:012}-{self._writer}.jsonl"
+        if not is_local(path):
+            replace_object(path, rows)
+            self._number += 1
+            return
+        with explaining(path):
+            file = Path(path.path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab", buffering=0) as opened:
+                # What a full disk has cut off before must not be taken for the beginning of this.
+                content = b"\n" + rows if self._torn else rows
+                self._torn = True
+                if opened.write(content) != len(content):
+                    raise OSError("the disk took only a part of it")
+                os.fdatasync(opened.fileno())
+                self._torn = False
+
+    def _read(self, part: ObjectStoragePath, content: bytes) -> Iterator[Row]:
+        for line in content.splitlines():
+            if line.strip():
+                try:
+                    yield Row.from_json(json.loads(line))
+                except ValueError:
+                    # The end of a write that was cut off: nobody has gone on before it was whole.
+                    self._log.warning("A line of %s that was not written to its end is left out", part)
+
+
+def _retrieved(flushing: asyncio.Future[None]) -> None:
+    with suppress(asyncio.CancelledError):
+        flushing.exception()

@@ -1,0 +1,202 @@
+"""One batch at a time in one destination: who is at work there, and whether he still is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.objects import create_object, read_object, remove_object, replace_object
+from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.submission import utc_now
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+BEAT = 3.0
+"""Seconds between two signs of life."""
+VALID = 8.0
+"""Seconds after a sign of life for which nobody else takes over, with some to spare."""
+DEAD = 12.0
+"""Seconds without a sign of life after which somebody else may."""
+SETTLED = 0.5
+"""Seconds after which one of two who came at the same time sees that the other was later."""
+
+
+class DestinationTakenError(AirflowException):
+    """Another batch is at work in the destination; the message names it."""
+
+
+class Phase(StrEnum):
+    """What its holder does."""
+
+    RUNNING = "running"
+    DEFERRED = "deferred"
+    """It waits in the triggerer, and gives no signs of life."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who is at work."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 0
+    since: str = field(default_factory=utc_now)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    beat: int = 0
+    phase: Phase = Phase.RUNNING
+
+    @property
+    def instance(self) -> tuple[str, str, str, int]:
+        """The task instance, whichever its try."""
+        return (self.dag_id, self.run_id, self.task_id, self.map_index)
+
+    @property
+    def told(self) -> str:
+        """Who it is, for people."""
+        index = f" [{self.map_index}]" if self.map_index >= 0 else ""
+        return (
+            f"task '{self.task_id}'{index} of DAG '{self.dag_id}', run '{self.run_id}' (try {self.try_number}, "
+            f"{self.phase.value} since {self.since})"
+        )
+
+    @classmethod
+    def parse(cls, content: bytes) -> Holder | None:
+        """Return who wrote it; ``None`` where it cannot be read."""
+        try:
+            written = json.loads(content)
+            return cls(**{**written, "phase": Phase(written["phase"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def to_bytes(self) -> bytes:
+        """Write it down."""
+        return json.dumps(asdict(self)).encode()
+
+
+class Lease:
+    """
+    The right to work in a destination, as long as :meth:`keep` runs.
+
+    :param path: of the object that tells who has it
+    :param mine: who wants it
+    :param log: the task's
+    """
+
+    def __init__(self, path: ObjectStoragePath, mine: Holder, log: Any) -> None:
+        self._path = path
+        self._mine = mine
+        self._log = log
+        self._sign_of_life_at = 0.0
+        self._seen = asyncio.Condition()
+        self.lost = False
+        """Whether somebody else has taken over: nothing may be written any more."""
+
+    async def take(self) -> None:
+        """
+        Take it: at once where nobody has it; from who has died once that is certain.
+
+        :raises DestinationTakenError: when somebody else is at work
+        """
+        started = asyncio.get_running_loop().time()
+        while not await self._create():
+            before = await self._read()
+            if before is None:
+                continue  # released meanwhile
+            if before.phase is Phase.DEFERRED and before.instance != self._mine.instance:
+                self._refuse(before)
+            if before.phase is Phase.RUNNING:
+                await self._watch(before)
+            started = asyncio.get_running_loop().time()
+            await self._replace(self._mine)
+            break
+        await asyncio.sleep(SETTLED)
+        now = await self._read()
+        if now is None or now.token != self._mine.token:
+            self._refuse(now)
+        self._sign_of_life_at = started
+
+    async def keep(self) -> NoReturn:
+        """
+        Give signs of life, for ever.
+
+        :raises DestinationTakenError: when somebody else has taken over
+        """
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(BEAT)
+            started = clock()
+            try:
+                now = await self._read()
+                if now is None or now.token != self._mine.token:
+                    self.lost = True
+                    self._refuse(now)
+                self._mine = replace(self._mine, beat=self._mine.beat + 1)
+                await self._replace(self._mine)
+            except DestinationTakenError:
+                raise
+            except AirflowException as error:
+                self._log.warning("No sign of life could be written to %s, still trying: %s", self._path, error)
+            else:
+                self._sign_of_life_at = started
+                async with self._seen:
+                    self._seen.notify_all()
+
+    async def held(self) -> None:
+        """Return while nobody else may have taken over; wait for the next sign of life where that is not certain."""
+        while asyncio.get_running_loop().time() > self._sign_of_life_at + VALID:
+            async with self._seen:
+                await self._seen.wait()
+
+    async def park(self) -> None:
+        """Keep it without signs of life, while the batch waits in the triggerer."""
+        self._mine = replace(self._mine, phase=Phase.DEFERRED)
+        await self._replace(self._mine)
+
+    async def release(self) -> None:
+        """Let the next one begin at once."""
+        now = await self._read()
+        if now is not None and now.token == self._mine.token:
+            await in_own_thread(lambda: remove_object(self._path))
+
+    async def _watch(self, before: Holder) -> None:
+        """Return when the other has surely ended."""
+        self._log.info("%s is locked by %s; watching whether that is still at work", self._path, before.told)
+        deadline = asyncio.get_running_loop().time() + DEAD
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(BEAT / 3)
+            now = await self._read()
+            if now is None:
+                return
+            if (now.token, now.beat, now.phase) != (before.token, before.beat, before.phase):
+                self._refuse(now)
+        self._log.warning("%s gives no sign of life for %g seconds: taking over", before.told, DEAD)
+
+    def _refuse(self, other: Holder | None) -> NoReturn:
+        who = other.told if other else "somebody who has removed this batch's lock"
+        raise DestinationTakenError(
+            f"{self._path.parent.parent} is taken by another batch: {who}. Nothing was lost: what this one has "
+            "submitted is in the result manifest. Wait until that has ended, or choose another destination; if it was "
+            f"ended in the triggerer and will not come back, remove {self._path}."
+        )
+
+    async def _create(self) -> bool:
+        return await in_own_thread(lambda: create_object(self._path, self._mine.to_bytes()))
+
+    async def _replace(self, holder: Holder) -> None:
+        await in_own_thread(lambda: replace_object(self._path, holder.to_bytes()))
+
+    async def _read(self) -> Holder | None:
+        content = await in_own_thread(lambda: read_object(self._path))
+        if content is None:
+            return None
+        # What cannot be read is being written, or nobody's: who does not change it has died.
+        return Holder.parse(content) or Holder("unknown", "unknown", "unknown", token="", since="an unknown time")

@@ -1,0 +1,139 @@
+"""Read a manifest, JSON Lines or CSV, line by line: a broken line does not keep the others from being read."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.line import FIELDS, BrokenLine, ManifestLine
+from airflow_provider_mps.destination import lacks_permission
+from airflow_provider_mps.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+MAX_LINE = 12 * 1024 * 1024
+"""Bytes: more than a request of Tencent's API may have."""
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+
+
+def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | BrokenLine]:
+    """
+    Read its lines one after the other; empty ones are left out.
+
+    :param path: CSV with a header where it ends in ``.csv``; else JSON Lines where it begins with ``{``, and CSV
+        where it does not
+    :raises InvalidRequestError: when it is not there, or no manifest
+    :raises AirflowException: when it cannot be read this time
+    """
+    try:
+        with path.open("rb") as opened:
+            file = io.BufferedReader(opened, 1024 * 1024) if isinstance(opened, io.RawIOBase) else opened
+            yield from _lines(file, str(path))
+    except InvalidRequestError:
+        raise
+    except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
+        raise InvalidRequestError(f"The manifest {path} cannot be read ({type(error).__name__}: {error}).") from error
+    except Exception as error:
+        if lacks_permission(error):
+            raise InvalidRequestError(
+                f"The manifest {path} may not be read ({error}). Grant it to the account that the worker runs with, or "
+                "to the connection in the path."
+            ) from error
+        raise AirflowException(
+            f"The manifest {path} could not be read to its end ({type(error).__name__}: {error}). A retry goes on."
+        ) from error
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[ManifestLine | BrokenLine]:
+    head = file.read(4)
+    if head.startswith(_WIDE):
+        raise InvalidRequestError(f"The manifest {name} is UTF-16 or UTF-32: save it as UTF-8.")
+    file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+    if name.lower().endswith(".csv"):
+        return _csv_lines(file, name)
+    start = file.tell()
+    first = file.read(4096).lstrip()[:1]
+    file.seek(start)
+    if first == b"[":
+        raise InvalidRequestError(f"The manifest {name} is a JSON array: write each line as an object of its own.")
+    return _json_lines(file) if first in {b"{", b""} else _csv_lines(file, name)
+
+
+def _json_lines(file: IO[bytes]) -> Iterator[ManifestLine | BrokenLine]:
+    number = 0
+    while raw := file.readline(MAX_LINE):
+        number += 1
+        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                pass
+            yield BrokenLine(number, f"the line has more than {MAX_LINE} bytes, which no request can hold.")
+        elif raw.strip():
+            yield _json_line(number, raw)
+
+
+def _json_line(number: int, raw: bytes) -> ManifestLine | BrokenLine:
+    try:
+        return ManifestLine.parse(number, json.loads(raw.decode()))
+    except InvalidRequestError as error:
+        return BrokenLine(number, str(error))
+    except UnicodeDecodeError as error:
+        return BrokenLine(number, f"the line is not UTF-8 (byte {error.start + 1}).")
+    except (ValueError, RecursionError) as error:
+        return BrokenLine(number, f"the line is not JSON ({error}).")
+
+
+def _csv_lines(file: IO[bytes], name: str) -> Iterator[ManifestLine | BrokenLine]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+    text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
+    reader = csv.reader(text, strict=True)
+    header = _header(reader, name)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            text.detach()
+            return
+        except csv.Error as error:
+            yield BrokenLine(number, f"the line is not CSV ({error}).")
+            continue
+        if any(cells):
+            yield _csv_line(number, header, cells)
+
+
+def _header(reader: Any, name: str) -> list[str]:
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+    except csv.Error as error:
+        raise InvalidRequestError(f"The manifest {name} is not CSV ({error}).") from error
+    if not header:
+        return header  # it is empty
+    unknown = [column for column in header if column not in FIELDS]
+    if "id" not in header or unknown or len(set(header)) != len(header):
+        problem = f"an unknown column {unknown[0]!r:.100}" if unknown else "no column 'id', or one of them twice"
+        raise InvalidRequestError(
+            f"The manifest {name} has {problem}. Its first line must name its columns, separated by commas: id, text "
+            f"or text_path, and any of {', '.join(FIELDS[3:])}."
+        )
+    return header
+
+
+def _csv_line(number: int, header: list[str], cells: list[str]) -> ManifestLine | BrokenLine:
+    if len(cells) > len(header):
+        return BrokenLine(number, f"the line has {len(cells)} cells, and the first one names {len(header)} columns.")
+    try:
+        for cell in cells:
+            cell.encode()
+        return ManifestLine.parse(number, dict(zip(header, cells, strict=False)))
+    except UnicodeEncodeError:
+        return BrokenLine(number, "the line is not UTF-8.")
+    except InvalidRequestError as error:
+        return BrokenLine(number, str(error))

@@ -1,0 +1,47 @@
+"""What to do with a line, by what is known of it from earlier."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.submission import OnUnknown
+
+if TYPE_CHECKING:
+    from airflow_provider_mps.batch.row import Row
+
+
+class Step(Enum):
+    """What to do with a line."""
+
+    SUBMIT = auto()
+    WAIT = auto()
+    """MPS has it: wait, and store."""
+    KEEP = auto()
+    """There is nothing to do, or nothing that can be done."""
+    CALL_UNKNOWN = auto()
+    """It was being sent when the task was killed; nobody knows whether it was accepted."""
+
+
+def next_step(known: Row | None, fingerprint: str, on_unknown: OnUnknown) -> Step:
+    """
+    Decide, so that nothing is paid twice and nothing is lost.
+
+    :param known: what the result manifest tells of the line's id
+    :param fingerprint: of what is asked for now
+    :param on_unknown: whether what may have been accepted is submitted again
+    """
+    if known is None or known.request != fingerprint:
+        return Step.SUBMIT
+    match known.status:
+        case LineStatus.STORED | LineStatus.FAILED | LineStatus.REFUSED:
+            return Step.KEEP
+        case LineStatus.PROCESSING | LineStatus.UNSTORED:
+            return Step.WAIT
+        case LineStatus.UNKNOWN:
+            return Step.SUBMIT if on_unknown is OnUnknown.RESUBMIT else Step.KEEP
+        case LineStatus.SUBMITTING:
+            return Step.SUBMIT if on_unknown is OnUnknown.RESUBMIT else Step.CALL_UNKNOWN
+        case _:
+            return Step.SUBMIT

@@ -1,0 +1,110 @@
+"""The result manifest beside the audio, ``results.jsonl`` and ``summary.json``: what users read, and runs know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.line import STATE_FOLDER
+from airflow_provider_mps.batch.objects import read_object, replace_object, write_object
+from airflow_provider_mps.batch.row import Row
+from airflow_provider_mps.errors import DestinationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+_BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    Where the result manifest of a destination is.
+
+    :param destination: the folder of the audio
+    """
+
+    destination: ObjectStoragePath
+
+    @property
+    def rows_path(self) -> ObjectStoragePath:
+        """One JSON object for each line."""
+        return self.destination / "results.jsonl"
+
+    @property
+    def summary_path(self) -> ObjectStoragePath:
+        """Counts and sums."""
+        return self.destination / "summary.json"
+
+    @property
+    def journal_path(self) -> ObjectStoragePath:
+        """What has happened since the rows were written."""
+        return self.destination / STATE_FOLDER / "journal"
+
+    @property
+    def lock_path(self) -> ObjectStoragePath:
+        """Who is at work."""
+        return self.destination / STATE_FOLDER / "lock.json"
+
+    def read_rows(self) -> Iterator[Row]:
+        """
+        Return the rows that were written last.
+
+        :raises DestinationError: when somebody has spoilt them: without them, what was paid would be paid again
+        """
+        try:
+            file = self.rows_path.open("rb")
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._unreadable(error) from error
+        with file:
+            try:
+                for line in file:
+                    if line.strip():
+                        yield Row.from_json(json.loads(line))
+            except ValueError as error:
+                raise DestinationError(
+                    f"{self.rows_path} is no result manifest of this version ({error}). It tells what has been paid "
+                    "already: mend it, or remove it to submit all lines anew."
+                ) from error
+            except Exception as error:
+                raise self._unreadable(error) from error
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        """Write all rows; whoever reads them sees these or the ones before."""
+        write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return the summary that was written last; empty where there is none."""
+        content = read_object(self.summary_path)
+        try:
+            summary = json.loads(content or b"{}")
+        except ValueError:
+            return {}
+        return summary if isinstance(summary, dict) else {}
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary."""
+        replace_object(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def _unreadable(self, error: Exception) -> AirflowException:
+        return AirflowException(
+            f"{self.rows_path} could not be read ({type(error).__name__}: {error}): it tells what has been paid "
+            "already, so nothing was submitted."
+        )
+
+
+def _blocks(rows: Iterable[Row]) -> Iterator[bytes]:
+    block = bytearray()
+    for row in rows:
+        block += json.dumps(row.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)

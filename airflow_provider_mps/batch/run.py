@@ -1,0 +1,393 @@
+"""The pipeline of one batch: lines are read, submitted, awaited and stored side by side, and written down meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.journal import Journal
+from airflow_provider_mps.batch.lease import Lease
+from airflow_provider_mps.batch.ledger import Ledger
+from airflow_provider_mps.batch.line import BrokenLine, Defaults
+from airflow_provider_mps.batch.manifest import read_manifest
+from airflow_provider_mps.batch.plan import Step, next_step
+from airflow_provider_mps.batch.results import Results
+from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.storer import Storer
+from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
+from airflow_provider_mps.batch.summary import NAMED, Summary
+from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.errors import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import keep_links_out_of_logs
+from airflow_provider_mps.triggers.consequence import Consequence, consequence
+from airflow_provider_mps.triggers.poller import wait_for_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.batch.lease import Holder
+    from airflow_provider_mps.batch.line import ManifestLine
+    from airflow_provider_mps.intervals import PollInterval
+    from airflow_provider_mps.speech_request import SpeechRequest
+    from airflow_provider_mps.submission import OnUnknown
+    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+
+READ_AT_ONCE = 64
+"""Lines that are handed over at once by the thread that reads the manifest."""
+READING_TRIES = 3
+READ_AHEAD = 32
+"""Lines whose text is in memory."""
+MAX_UNFINISHED = 10_000
+"""Lines that MPS works at, or whose audio is waiting to be stored."""
+TELL_EVERY = 30.0
+"""Seconds between two reports, and two writings of the result manifest at least."""
+WRITING_SHARE = 20
+"""Times as long as writing the result manifest took that is worked before it is written again."""
+SETTLE = 2.5
+"""Seconds that are left to what has been sent when the batch is ended: Airflow kills a task after five."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch is to do."""
+
+    manifest: ObjectStoragePath
+    destination: ObjectStoragePath
+    mps_conn_id: str
+    region: str | None
+    interval: PollInterval
+    transfer_timeout: float
+    on_unknown: OnUnknown
+    resume: bool = True
+    """Whether to go on with what another run has left in the destination."""
+    hand_over_after: float | None = None
+    """Seconds for which nothing but waiting happens before the waiting is left to the triggerer; ``None``: never."""
+    defaults: Defaults = field(default_factory=Defaults)
+
+
+@dataclass(frozen=True)
+class BatchEnd:
+    """How a batch ended, or paused."""
+
+    summary: Summary
+    waiting: list[str] = field(default_factory=list)
+    """Task ids that are all that is left to wait for, the last submitted last; empty where all lines have ended."""
+
+
+class Batch:
+    """
+    Runs once, in an event loop.
+
+    :param options: what to do
+    :param holder: whose task it is
+    :param tell: called in a thread now and then with a table for people
+    :param log: the task's
+    """
+
+    def __init__(self, options: BatchOptions, holder: Holder, tell: Callable[[str], None], log: Any) -> None:
+        self._options = options
+        self._holder = holder
+        self._tell = tell
+        self._log = log
+        self._results = Results(options.destination)
+        self._hook = MpsHook(options.mps_conn_id, options.region)
+        self._ahead = asyncio.Semaphore(READ_AHEAD)
+        self._unfinished = asyncio.Semaphore(MAX_UNFINISHED)
+        self._waiting: dict[str, None] = {}
+        self._busy = 0
+        self._read_to_end = False
+        self._last_event = time.monotonic()
+        self._recalled = False
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> BatchEnd:
+        """
+        Do everything that is left to do.
+
+        :raises DestinationTakenError: when another batch is at work in the destination
+        :raises AirflowException: when it could not be done to its end; a retry goes on
+        """
+        keep_links_out_of_logs()
+        await in_own_thread(lambda: filesystem_of(self._options.destination))
+        lease = Lease(self._results.lock_path, self._holder, self._log)
+        await lease.take()
+        self._ledger = Ledger()
+        self._journal = Journal(self._results.journal_path, self._holder.token[:8], self._log)
+        self._submitter = Submitter(self._hook, self._record, lease.held, self._options.on_unknown, self._log)
+        self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
+        paused = finished = False
+        try:
+            await self._recall()
+            await self._work(lease)
+            paused = bool(self._waiting)
+            self._require_everything_submitted()
+            finished = not paused
+            return BatchEnd(self._summary(), list(self._waiting))
+        finally:
+            await self._clear_up(lease, finished=finished, paused=paused)
+
+    async def _recall(self) -> None:
+        """Take over what is known of the destination, and write it down anew, so that the journal is short."""
+        results, mine = self._results, list(self._holder.instance)
+        summary = await in_own_thread(results.read_summary)
+        earlier = await self._journal.recall()
+        if not self._options.resume and summary.get("run") not in (None, mine):
+            self._log.warning("resume=False: what another run has left in %s is not heeded", self._options.destination)
+        else:
+            self._ledger.load(await in_own_thread(lambda: list(results.read_rows())))
+            self._ledger.load(earlier)
+            if summary.get("finished"):
+                # Somebody runs again what has ended by itself: he wants what failed to be tried again.
+                self._ledger.try_failed_again()
+        self._ledger.forget_lines()
+        self._recalled = True
+        await self._write_results(finished=False)
+
+    async def _work(self, lease: Lease) -> None:
+        """Carry all lines as far as they get."""
+        try:
+            async with asyncio.TaskGroup() as lines:
+                # What only watches ends with the lines, or ends them.
+                keeping = lines.create_task(lease.keep())
+                reporting = lines.create_task(self._report())
+                await self._read(lines)
+                self._read_to_end = True
+                while self._waiting or self._busy:
+                    if self._is_only_waiting():
+                        raise _HandOverError
+                    await asyncio.sleep(0.1)
+                keeping.cancel()
+                reporting.cancel()
+        except BaseExceptionGroup as errors:
+            _, others = errors.split(_HandOverError)
+            if others:
+                raise _first(others) from errors
+            self._log.info("%s lines are left to wait for, which the triggerer does from now on", len(self._waiting))
+
+    async def _read(self, lines: asyncio.TaskGroup) -> None:
+        manifest = read_manifest(self._options.manifest)
+        while self._submitter.stopped is None:
+            chunk = await in_own_thread(lambda: list(itertools.islice(manifest, READ_AT_ONCE)))
+            if not chunk:
+                return
+            for line in chunk:
+                if self._submitter.stopped is None:
+                    await self._begin(line, lines)
+
+    async def _begin(self, line: ManifestLine | BrokenLine, lines: asyncio.TaskGroup) -> None:
+        if isinstance(line, BrokenLine):
+            self._ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
+            return
+        known = self._ledger.find(line.id)
+        if known is not None and known.line is not None:
+            error = f"the id {line.id!r} is the one of line {known.line} already."
+            self._ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=error))
+            return
+        # From here on the id is taken.
+        known = replace(known, line=line.number) if known else None
+        self._ledger.put(known or Row(line.id, line.number, LineStatus.PENDING))
+        await self._ahead.acquire()
+        await self._unfinished.acquire()
+        self._busy += 1
+        lines.create_task(self._carry(line, known))
+
+    async def _carry(self, line: ManifestLine, known: Row | None) -> None:
+        """Do for one line whatever is left to do."""
+        try:
+            try:
+                row = await self._submitted(line, known)
+            finally:
+                self._ahead.release()
+            if row is not None:
+                await self._finish(row, first_poll_in=0.0 if row is known else self._options.interval.seconds)
+        except NotSubmittedError:
+            pass  # the line is pending, and the reason is told once
+        finally:
+            self._busy -= 1
+            self._last_event = time.monotonic()
+            self._unfinished.release()
+
+    async def _submitted(self, line: ManifestLine, known: Row | None) -> Row | None:
+        """Return the row of a line that MPS has accepted, now or earlier; ``None`` where there is none to wait for."""
+        options = self._options
+        try:
+            request = await self._request(line)
+        except AirflowException as error:
+            # What was accepted earlier, for another text, is not lost.
+            row = Row(line.id, line.number, LineStatus.INVALID, error=str(error))
+            if known is not None:
+                self._ledger.put(replace(known, line=None))
+            else:
+                self._ledger.remove(line.id)
+            self._ledger.put(row)
+            return None
+        fingerprint = request.fingerprint(options.mps_conn_id, options.region)
+        match next_step(known, fingerprint, options.on_unknown):
+            case Step.KEEP:
+                return None
+            case Step.WAIT:
+                return known
+            case Step.CALL_UNKNOWN:
+                assert known is not None  # noqa: S101 - or it would be submitted
+                await self._record(known.now(LineStatus.UNKNOWN, error=_UNKNOWN.format(sent_at=known.sent_at)))
+                return None
+        if known is not None and known.status in {LineStatus.PROCESSING, LineStatus.UNSTORED}:
+            self._log.warning(
+                "Line %s has changed and is submitted anew; task %s of its earlier text goes on", line.id, known.task_id
+            )
+        row = Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
+        row = await self._submitter.submit(request, row)
+        return row if row.status is LineStatus.PROCESSING else None
+
+    async def _request(self, line: ManifestLine) -> SpeechRequest:
+        defaults, manifest = self._options.defaults, self._options.manifest
+        if "text_path" not in line.fields:
+            return line.request(defaults, manifest)
+        for _ in range(READING_TRIES - 1):
+            try:
+                return await in_own_thread(lambda: line.request(defaults, manifest))
+            except InvalidRequestError:
+                raise
+            except AirflowException as error:
+                self._log.warning("Line %s: %s", line.id, error)
+                await asyncio.sleep(1)
+        return await in_own_thread(lambda: line.request(defaults, manifest))
+
+    async def _finish(self, row: Row, first_poll_in: float) -> None:
+        """Wait for a line that MPS has accepted, and store its audio."""
+        task_id = str(row.task_id)
+        self._waiting[task_id] = None
+        self._busy -= 1
+        try:
+            interval = self._options.interval
+            try:
+                task = await wait_for_task(
+                    task_id, interval, self._options.mps_conn_id, self._options.region, first_poll_in
+                )
+                task.is_ready()
+            except TextToSpeechTaskFailed as error:
+                await self._record(row.now(LineStatus.FAILED, error=str(error)))
+                return
+            except MpsApiError as error:
+                if consequence(error.code) is not Consequence.END:
+                    raise  # nobody can be waited for
+                await self._record(row.now(LineStatus.FAILED, error=str(error)))
+                return
+        finally:
+            self._busy += 1
+            if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
+                self._waiting.pop(task_id, None)
+        await self._record(await self._storer.store(row, task))
+
+    async def _ask(self, task_id: str) -> TextToSpeechTask:
+        """Ask anew, within the same budget as all questions."""
+        return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
+
+    async def _record(self, row: Row) -> None:
+        """Return when the store has it."""
+        self._ledger.put(row)
+        await self._journal.write(row)
+
+    def _is_only_waiting(self) -> bool:
+        patience = self._options.hand_over_after
+        return (
+            patience is not None
+            and bool(self._waiting)
+            and self._busy == 0
+            and time.monotonic() > self._last_event + patience
+        )
+
+    def _require_everything_submitted(self) -> None:
+        if self._submitter.stopped is None:
+            return
+        left = self._summary().count(LineStatus.PENDING)
+        self._log.error("%s lines and more were not submitted; a retry, or a clear, goes on with them", left)
+        raise self._submitter.stopped
+
+    def _summary(self) -> Summary:
+        return Summary(self._ledger.counts(), *self._ledger.sums(), self._ledger.problems(NAMED))
+
+    async def _report(self) -> None:
+        """Tell now and then how far it is, and write the result manifest."""
+        pause = TELL_EVERY
+        while True:
+            await asyncio.sleep(pause)
+            summary = self._summary()
+            self._log.info("%s; throttled answers: %s", summary.to_line(), self._submitter.throttled)
+            await self._show(summary)
+            started = time.monotonic()
+            try:
+                # Shielded: two at once would leave what the slower one has written.
+                await asyncio.shield(asyncio.create_task(self._write_results(finished=False)))
+            except AirflowException as error:  # the journal has everything
+                self._log.warning("The result manifest could not be written this time: %s", error)
+            pause = max(TELL_EVERY, WRITING_SHARE * (time.monotonic() - started))
+
+    async def _show(self, summary: Summary) -> None:
+        with suppress(Exception):  # a table that is not shown stops nothing
+            await in_own_thread(lambda: self._tell(summary.to_markdown()))
+
+    async def _write_results(self, *, finished: bool) -> None:
+        async with self._writing:
+            part = await self._journal.next_part()
+            told = {
+                **self._summary().to_json(),
+                "manifest": str(self._options.manifest),
+                "finished": finished,
+                "run": list(self._holder.instance),
+            }
+            await in_own_thread(lambda: self._results.write_rows(self._ledger.rows()))
+            await in_own_thread(lambda: self._results.write_summary(told))
+            await self._journal.forget_before(part)
+
+    async def _clear_up(self, lease: Lease, *, finished: bool, paused: bool) -> None:
+        """Let nothing be lost: what was sent is waited for, and written down."""
+        try:
+            self._submitter.stop(NotSubmittedError())
+            self._storer.stop()
+            await self._submitter.settle(SETTLE)
+            await self._journal.settle()
+            for row in self._journal.unwritten:
+                self._log.error("Not written down: line %s is %s, task %s", row.id, row.status, row.task_id)
+            await self._hook.aclose()
+            if lease.lost:
+                return
+            try:
+                if self._recalled:  # or what could not be read would be lost
+                    await self._write_results(finished=finished)
+            except AirflowException as error:
+                self._log.error("The result manifest could not be written; its journal has the rest: %s", error)
+                if finished:
+                    raise
+            finally:
+                with suppress(AirflowException):
+                    await (lease.park() if paused else lease.release())
+        finally:
+            self._ledger.close()
+
+
+class _HandOverError(Exception):
+    """Only waiting is left."""
+
+
+_UNKNOWN = (
+    "The task was killed after {sent_at}, while it submitted this line: it is unknown whether MPS accepted it, and it "
+    "may be billed already. It was not submitted again. Look into MPS's console; on_unknown='resubmit' submits it anew."
+)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return one of many that came together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

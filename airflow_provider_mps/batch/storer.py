@@ -1,0 +1,163 @@
+"""Store the audio of finished lines: several at once, each beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.audio import store_audio
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.errors import AudioTransferError, AudioTransferStopped, DestinationError
+from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.own_thread import in_own_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.audio import StoredAudio
+    from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+
+AT_ONCE = 8
+"""Transfers: at 20 clips a second, each may take 0.4 seconds."""
+TRIES = 3
+MAX_FAILURES = 10
+"""Lines in a row that cannot be stored before the destination is taken for unusable."""
+_BETWEEN_TRIES = PollInterval(1.0)
+
+
+class Storer:
+    """
+    Stores for one batch.
+
+    :param destination: the folder
+    :param ask: returns a finished task anew, with a fresh link
+    :param timeout: seconds that one transfer may take
+    :param log: the task's
+    """
+
+    def __init__(
+        self,
+        destination: ObjectStoragePath,
+        ask: Callable[[str], Awaitable[TextToSpeechTask]],
+        timeout: float,
+        log: Any,
+    ) -> None:
+        self._destination = destination
+        self._ask = ask
+        self._timeout = timeout
+        self._log = _WarningsOnly(log)
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._stop = threading.Event()
+        self._failures = 0
+
+    def stop(self) -> None:
+        """End what is under way; nothing of it will be seen."""
+        self._stop.set()
+
+    async def store(self, row: Row, task: TextToSpeechTask) -> Row:
+        """
+        Store the audio of a line, and return its row: stored or not.
+
+        :raises DestinationError: when so many lines in a row could not be stored that none can be
+        """
+        loop = asyncio.get_running_loop()
+        async with self._free:
+            for tries in range(1, TRIES + 1):
+                try:
+                    path, stored = await in_own_thread(lambda: self._store(row, task, loop))
+                except (AudioTransferError, DestinationError) as error:
+                    if tries < TRIES and not isinstance(error, DestinationError):
+                        await asyncio.sleep(_BETWEEN_TRIES.after_errors(tries, random.random()))  # noqa: S311 - no secret
+                        continue
+                    return self._not_stored(row, error)
+                except AirflowException as error:  # of asking anew
+                    return self._not_stored(row, error)
+                break
+        self._failures = 0
+        return row.now(
+            LineStatus.STORED,
+            path=str(path),
+            voice_id=task.voice_id,
+            duration=task.duration,
+            size=stored.size,
+            crc64=None if stored.crc64 is None else str(stored.crc64),
+        )
+
+    def _store(
+        self, row: Row, task: TextToSpeechTask, loop: asyncio.AbstractEventLoop
+    ) -> tuple[ObjectStoragePath, StoredAudio]:
+        def ask_anew() -> str:
+            asked = asyncio.run_coroutine_threadsafe(_awaited(self._ask(task.task_id)), loop)
+            return audio_url_of(asked.result(self._timeout))
+
+        url = audio_url_of(task)
+        path = self._destination / f"{row.id}{ending_of(url)}"
+        filesystem_of(path)
+        try:
+            stored = store_audio(
+                url,
+                path,
+                fresh_url=ask_anew,
+                subject=f"line {row.id}, task {task.task_id},",
+                log=self._log,
+                timeout=self._timeout,
+                stop=self._stop,
+            )
+        except AudioTransferStopped as stopped:  # it may not end a thread
+            raise AudioTransferError(str(stopped)) from stopped
+        return path, stored
+
+    def _not_stored(self, row: Row, error: AirflowException) -> Row:
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise DestinationError(
+                f"{self._failures} lines in a row could not be stored, so the batch was stopped; what MPS has accepted "
+                f"is in the result manifest, and is not submitted again. The last one: {error}"
+            ) from error
+        self._log.warning("Line %s was not stored: %s", row.id, error)
+        return row.now(LineStatus.UNSTORED, error=str(error))
+
+
+def audio_url_of(task: TextToSpeechTask) -> str:
+    """
+    Return the link to the audio of a task that has succeeded.
+
+    :raises AudioTransferError: when there is none
+    """
+    task.is_ready()
+    if task.audio_url is None:
+        raise AudioTransferError(
+            f"MPS says that task {task.task_id} has succeeded, but gives no AudioUrl (RequestId {task.request_id}). "
+            "Try again later; if this goes on, give Tencent's support the RequestId."
+        )
+    return task.audio_url
+
+
+def ending_of(url: str) -> str:
+    """Return the ending of the file's name in a link, e.g. ``.wav``; empty where there is none to be trusted."""
+    name = unquote(re.split("[?#]", url, maxsplit=1)[0].rpartition("/")[2])
+    found = re.search(r"\.[A-Za-z0-9]{1,5}$", name)
+    return found[0].lower() if found else ""
+
+
+async def _awaited(asked: Awaitable[TextToSpeechTask]) -> TextToSpeechTask:
+    return await asked
+
+
+class _WarningsOnly:
+    """Ten thousand lines that all went well are a number in the log, not ten thousand lines."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.info = log.debug
+        self.warning = log.warning

@@ -1,0 +1,252 @@
+"""Submit lines: inside the quota, written down before and after, and not at all while MPS does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.api import describe_call, submit_call
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.errors import ErrorClass, MpsApiError, disproves_connection
+from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.submission import OnUnknown, utc_now
+from airflow_provider_mps.triggers.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.client import AsyncClient
+    from airflow_provider_mps.credentials import Credential
+    from airflow_provider_mps.hooks.mps import MpsHook
+    from airflow_provider_mps.speech_request import SpeechRequest
+
+IN_FLIGHT = 16
+"""Submits that may be without an answer at once: a server that hangs shall not be piled upon."""
+PATIENCE = 900.0
+"""Seconds for which MPS may be out of reach before the batch is stopped, and left to a retry."""
+MAX_REFUSALS = 3
+"""Times in a row that credentials are refused before they are taken for wrong."""
+MAX_RESUBMITS = 3
+"""Times that a line of which the outcome is unknown is submitted in all, where the user accepts to pay again."""
+_NO_SUCH_TASK = "0-airflow-is-mps-back"
+_OUT_OF_REACH = f"MPS was out of reach for {PATIENCE:g} seconds. A retry goes on. {{error}}"
+_BETWEEN_TRIES = PollInterval(1.0)
+
+
+class NotSubmittedError(Exception):
+    """The batch is being stopped: the line was not submitted."""
+
+
+class Submitter:
+    """
+    Submits for one batch.
+
+    :param hook: of the connection
+    :param record: keeps a row, and returns when it is safe
+    :param may_submit: returns while nobody else is at work in the destination
+    :param on_unknown: what to do with a line of which the outcome is unknown
+    :param log: the task's
+    """
+
+    def __init__(
+        self,
+        hook: MpsHook,
+        record: Callable[[Row], Awaitable[None]],
+        may_submit: Callable[[], Awaitable[None]],
+        on_unknown: OnUnknown,
+        log: Any,
+    ) -> None:
+        self._hook = hook
+        self._record = record
+        self._may_submit = may_submit
+        self._on_unknown = on_unknown
+        self._log = log
+        self._pace = Pace(1.0)
+        self._lead = 0.0
+        self._free = asyncio.Semaphore(IN_FLIGHT)
+        self._answers = asyncio.Event()
+        self._answers.set()
+        self._asking: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[Row]] = set()
+        self._refusals = 0
+        self.throttled = 0
+        """Answers that said there were too many requests."""
+        self.stopped: BaseException | None = None
+        """Why nothing is submitted any more."""
+
+    async def submit(self, request: SpeechRequest, row: Row) -> Row:
+        """
+        Submit a line, and return its row: accepted, refused, or of an unknown outcome.
+
+        :raises NotSubmittedError: when the batch is stopped before
+        """
+        # Of its own: once it is sent, its answer is waited for, whoever does not want it any more.
+        sending = asyncio.create_task(self._send(request, row))
+        self._sending.add(sending)
+        sending.add_done_callback(self._has_ended)
+        return await asyncio.shield(sending)
+
+    def _has_ended(self, sending: asyncio.Task[Row]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # so that nobody complains where the line has left
+
+    def stop(self, reason: BaseException) -> None:
+        """Submit nothing any more."""
+        if self.stopped is None:
+            self.stopped = reason
+        self._answers.set()
+
+    async def settle(self, patience: float) -> None:
+        """
+        Wait for what has been sent.
+
+        :param patience: seconds
+        """
+        if self._asking:
+            self._asking.cancel()
+        if self._sending:
+            _, late = await asyncio.wait(self._sending, timeout=patience)
+            for sending in late:
+                sending.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    async def _send(self, request: SpeechRequest, row: Row) -> Row:
+        call = submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
+        unknown = 0
+        while True:
+            await self._answers.wait()
+            async with self._free:
+                client, slot = await self._turn()
+                if not self._answers.is_set():
+                    continue
+                sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
+                await self._written_before(sent, slot)
+                sent_at = asyncio.get_running_loop().time()
+                credential = client.credential
+                try:
+                    accepted = await self._hook.acall_once(call)
+                except AirflowException as error:
+                    unknown += is_unknown(error)
+                    ended = await self._react(error, sent, sent_at, credential, unknown)
+                    if ended is not None:
+                        return ended
+                else:
+                    self._refusals = 0
+                    self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
+                    return await self._ended(sent.now(LineStatus.PROCESSING, task_id=accepted.task_id))
+
+    async def _react(
+        self, error: AirflowException, sent: Row, sent_at: float, credential: Credential, unknown: int
+    ) -> Row | None:
+        """Return how the line has ended; ``None`` where it is to be submitted again, after what is to be waited for."""
+        match error.error_class if isinstance(error, MpsApiError) else None:
+            case ErrorClass.OUTCOME_UNKNOWN:
+                self._doubt()
+                if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_RESUBMITS:
+                    return await self._ended(sent.now(LineStatus.UNKNOWN, error=_unknown(error, sent)))
+                self._log.warning("Line %s is submitted again, and may be paid twice: %s", sent.id, error)
+                return None
+            case ErrorClass.PERMANENT if is_about_the_line(error):
+                return await self._ended(sent.now(LineStatus.REFUSED, error=str(error)))
+            case ErrorClass.THROTTLED:
+                self.throttled += 1
+                self._pace.refused(sent_at, asyncio.get_running_loop().time())
+            case ErrorClass.NOT_SENT:
+                self._doubt()
+            case ErrorClass.CREDENTIALS_EXPIRED if isinstance(error, MpsApiError) and self._refusals < MAX_REFUSALS:
+                self._refusals += 1
+                await self._hook.arenew_credentials(credential, error)
+            case _:  # the account or the connection must be mended first
+                self.stop(error)
+        await self._record(sent.now(LineStatus.PENDING))
+        if self.stopped is error:
+            raise NotSubmittedError from error
+        return None
+
+    async def _ended(self, row: Row) -> Row:
+        await self._record(row)
+        return row
+
+    async def _turn(self) -> tuple[AsyncClient, float]:
+        """Return the client and the moment to send at, a little ahead of it: time to write down what is sent."""
+        loop = asyncio.get_running_loop()
+        try:
+            client = await self._hook.aget_conn()
+            await client.credential.renew()
+        except Exception as error:
+            self.stop(error)
+            raise NotSubmittedError from error
+        self._pace.budget = client.connection.requests_per_second
+        slot = max(loop.time() + self._lead, self._pace.next_slot(loop.time()))
+        self._pace.sent(slot)
+        await asyncio.sleep(slot - self._lead - loop.time())
+        if self.stopped is not None:
+            raise NotSubmittedError from self.stopped
+        return client, slot
+
+    async def _written_before(self, sent: Row, slot: float) -> None:
+        """Return at the moment to send at, when it is safe that this line is about to be sent."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await self._record(sent)
+        await self._may_submit()
+        now = loop.time()
+        # As long as the slowest of late, with a little to spare: who is late comes together with the next.
+        self._lead = max(1.2 * (now - started), 0.95 * self._lead)
+        if now > slot + 1 / self._pace.budget:
+            slot = self._pace.next_slot(now)
+            self._pace.sent(slot)
+        await asyncio.sleep(slot - now)
+
+    def _doubt(self) -> None:
+        """Send nothing until MPS answers to a question, which costs nothing."""
+        if self._answers.is_set() and self.stopped is None:
+            self._answers.clear()
+            self._asking = asyncio.create_task(self._ask_until_it_answers())
+
+    async def _ask_until_it_answers(self) -> None:
+        loop = asyncio.get_running_loop()
+        tries, since = 0, loop.time()
+        while True:
+            tries += 1
+            await asyncio.sleep(_BETWEEN_TRIES.after_errors(min(tries, 4), random.random()))  # noqa: S311 - no secret
+            try:
+                await self._hook.acall_once(describe_call(_NO_SUCH_TASK))
+            except MpsApiError as error:
+                if error.error_class not in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}:
+                    break
+                self._log.warning("MPS does not answer; nothing is submitted until it does: %s", error)
+                if loop.time() - since > PATIENCE:
+                    self.stop(AirflowException(_OUT_OF_REACH.format(error=error)))
+                    return
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
+                self.stop(error)
+                return
+            else:
+                break
+        self._answers.set()
+
+
+def is_unknown(error: AirflowException) -> bool:
+    """Tell whether MPS may have accepted what met an error."""
+    return isinstance(error, MpsApiError) and error.error_class is ErrorClass.OUTCOME_UNKNOWN
+
+
+def is_about_the_line(error: AirflowException) -> bool:
+    """Tell whether a refusal is of this line alone, and not of everything that this account would submit."""
+    account = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
+    return isinstance(error, MpsApiError) and not (disproves_connection(error.code) or error.code.startswith(account))
+
+
+def _unknown(error: AirflowException, sent: Row) -> str:
+    request_id = getattr(error, "request_id", "") or "none was given"
+    return (
+        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}): it may be "
+        "billed already, and was not submitted again. Look into MPS's console; on_unknown='resubmit' submits it anew."
+    )
