@@ -19,7 +19,7 @@ from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.credentials import FreshKeys, make_credential
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsPermanentError, api_error
 from airflow_provider_mps.network_errors import to_api_error
-from airflow_provider_mps.redaction import keep_secrets_out_of_sdk_log
+from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 
 if TYPE_CHECKING:
     from airflow_provider_mps.connection import MpsConnection
@@ -98,6 +98,7 @@ def make_async_client(connection: MpsConnection) -> AsyncClient:
 
     :raises InvalidMpsConnectionError: when there is nothing to sign with
     """
+    keep_requests_out_of_logs()
     profile = _profile(connection, connection.endpoint)
     profile.httpProfile.proxy = None
     client = AsyncClient("mps", API_VERSION, FreshKeys(credential_of(connection)), connection.region, profile)

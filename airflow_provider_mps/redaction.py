@@ -7,7 +7,12 @@ import logging
 
 def keep_secrets_out_of_sdk_log() -> None:
     """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
-    _at_least_info("tencentcloud_sdk_common")
+    _at_least("tencentcloud_sdk_common", logging.INFO)
+
+
+def keep_requests_out_of_logs() -> None:
+    """Keep out what httpx logs of every request: a line for each of ten thousand buries everything else."""
+    _at_least("httpx", logging.WARNING)
 
 
 def keep_links_out_of_logs() -> None:
@@ -24,7 +29,7 @@ class _WithoutQuery(logging.Filter):
         return True
 
 
-def _at_least_info(name: str) -> None:
+def _at_least(name: str, level: int) -> None:
     logger = logging.getLogger(name)
     if logger.level == logging.NOTSET:  # whoever has set a level of their own keeps it
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)

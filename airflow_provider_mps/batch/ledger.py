@@ -21,7 +21,7 @@ _PLACES = ", ".join("?" * (len(_COLUMNS) + 1))
 
 class Ledger:
     """
-    Rows by their key. It is used by the thread that made it; :meth:`rows` may be called by any.
+    Rows by their key. It is used by the thread that made it, but for :meth:`load` and :meth:`rows`.
 
     What it holds can be had again from the result manifest and its journal.
     """
@@ -49,10 +49,11 @@ class Ledger:
         self._rows.execute(f"REPLACE INTO rows VALUES ({_PLACES})", _values(row))  # noqa: S608 - places only
 
     def load(self, rows: Iterable[Row]) -> None:
-        """Keep rows of an earlier run: none is of a line of this manifest until that is read."""
-        self._rows.execute("BEGIN")
-        self._rows.executemany(f"REPLACE INTO rows VALUES ({_PLACES})", map(_values, rows))  # noqa: S608
-        self._rows.execute("COMMIT")
+        """Keep rows of an earlier run, the later ones in place of earlier ones of the same key. Any thread may."""
+        with closing(self._open()) as loading:
+            loading.execute("BEGIN")
+            loading.executemany(f"REPLACE INTO rows VALUES ({_PLACES})", map(_values, rows))  # noqa: S608
+            loading.execute("COMMIT")
 
     def remove(self, line_id: str) -> None:
         """Forget what is known of a line."""

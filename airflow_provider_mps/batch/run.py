@@ -144,8 +144,8 @@ class Batch:
         if not self._options.resume and summary.get("run") not in (None, mine):
             self._log.warning("resume=False: what another run has left in %s is not heeded", self._options.destination)
         else:
-            self._ledger.load(await in_own_thread(lambda: list(results.read_rows())))
-            self._ledger.load(earlier)
+            await in_own_thread(lambda: self._ledger.load(results.read_rows()))
+            await in_own_thread(lambda: self._ledger.load(earlier))
             if summary.get("finished"):
                 # Somebody runs again what has ended by itself: he wants what failed to be tried again.
                 self._ledger.try_failed_again()
