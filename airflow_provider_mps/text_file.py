@@ -38,8 +38,7 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
     :raises AirflowException: when it cannot be read this time
     """
     try:
-        path = ObjectStoragePath(text_path)
-        with path.open("rb") as file:
+        with as_path(text_path).open("rb") as file:
             content = _read(file)
     except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
         raise InvalidRequestError(
@@ -65,6 +64,21 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
         raise InvalidRequestError(
             f"text_path {text_path} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
         ) from error
+
+
+def as_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
+    """
+    Return a path that can be opened.
+
+    :param given: what a text without a scheme means is a file of this machine
+    :raises ValueError: when it is relative to wherever the worker happens to run, or no path
+    """
+    text = str(given).strip()
+    if text.startswith("/"):
+        return ObjectStoragePath(f"file://{text}")  # without a scheme, Airflow can make it and not open it
+    if "://" not in text:
+        raise ValueError("it is no path with a scheme, e.g. s3://conn@bucket/chapter.txt or file:///data/chapter.txt")
+    return ObjectStoragePath(given)
 
 
 def _read(file: IO[bytes]) -> bytes:

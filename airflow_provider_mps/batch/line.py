@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions, merged
 from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.text_file import read_text, require_one_text
+from airflow_provider_mps.text_file import as_path, read_text, require_one_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,7 +129,10 @@ def _beside(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath
         if ".." in PurePosixPath(text_path).parts:
             raise InvalidRequestError(f"text_path {text_path} leaves the manifest's folder: nothing was submitted.")
         return manifest.parent / text_path
-    path = type(manifest)(text_path)
+    try:
+        path = as_path(text_path)
+    except ValueError as error:
+        raise InvalidRequestError(f"text_path {text_path} cannot be read ({error}): nothing was submitted.") from error
     if path.protocol in _LOCAL and manifest.protocol not in _LOCAL:
         raise InvalidRequestError(
             f"text_path {text_path} is a file of the worker, which a manifest in object storage may not name: nothing "

@@ -247,6 +247,6 @@ def is_about_the_line(error: AirflowException) -> bool:
 def _unknown(error: AirflowException, sent: Row) -> str:
     request_id = getattr(error, "request_id", "") or "none was given"
     return (
-        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}). It may "
-        "be billed already, and was not submitted again: look into MPS's console; on_unknown='resubmit' does."
+        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}). It "
+        "may be billed already, and was not submitted again: look into MPS's console; on_unknown='resubmit' does."
     )

@@ -25,6 +25,7 @@ from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageL
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import require_limit
 from airflow_provider_mps.submission import OnUnknown
+from airflow_provider_mps.text_file import as_path
 from airflow_provider_mps.transfer.deadline import require_timeout
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class TextToSpeechBatchOperator(BaseOperator):
 def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:
     """Return an argument as a path, without a slash at its end."""
     try:
-        return ObjectStoragePath(str(require_destination(given)).rstrip("/"))
+        return as_path(str(require_destination(given)).rstrip("/"))
     except InvalidRequestError as error:
         raise InvalidRequestError(
             f"{name} is {given!r:.200}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."

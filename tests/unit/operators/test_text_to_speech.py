@@ -1,9 +1,18 @@
 import json
 import signal
+import time
 import wave
+from datetime import timedelta
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AssetAlias, ObjectStoragePath
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AssetAlias,
+    ObjectStoragePath,
+    TaskDeferred,
+)
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from fastcrc import crc64
 
@@ -14,6 +23,7 @@ from airflow_provider_mps.errors import (
     DestinationError,
     InvalidRequestError,
     MpsApiError,
+    MpsPermanentError,
     TextToSpeechTaskFailed,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -21,7 +31,11 @@ from airflow_provider_mps.operators.text_to_speech import (
     TextToSpeechOperator,
     TextToSpeechToObjectStorageOperator,
 )
+from airflow_provider_mps.submission import Submission
+from airflow_provider_mps.triggers.event import event_of
+from tests.answers import ACCEPTED
 from tests.scripted_server import RESET, Reply, ScriptedServer, api_error, audio_reply, json_reply
+from tests.state_store import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -87,6 +101,169 @@ def test_the_text_is_not_in_the_error(connect):
         with pytest.raises(AirflowFailException) as caught:
             submit(text="SECRETTEXT")
     assert "SECRETTEXT" not in str(caught.value)
+
+
+def context(store=None, max_tries=0):
+    instance = TaskInstance()
+    instance.max_tries = max_tries
+    return {"ti": instance, "task_state_store": store}
+
+
+def operator(**arguments):
+    return TextToSpeechOperator(task_id="submit", **{"text": "hello", "voice_id": "v", **arguments})
+
+
+def test_plain_arguments_are_sent_as_ext_param(connect):
+    with ScriptedServer(ACCEPTED) as server:
+        connect(server.connection_uri())
+        submit(sample_rate="22050", pitch=2, ext_param={"transExt": {"transRequirement": "short"}}, translate_to="en")
+        sent = json.loads(server.requests[0].body)
+    assert json.loads(sent["ExtParam"]) == {
+        "synExt": {"sampleRate": 22050, "pitch": 2},
+        "transExt": {"transRequirement": "short", "transInfo": {"transDst": "en"}},
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"sample_rate": 44000},
+        {"pitch": 13},
+        {"max_characters": 4},
+        {"max_characters": "few"},
+        {"ext_param": {"transExt": {"dst": "en"}}},
+        {"pitch": 1, "ext_param": {"synExt": {"pitch": 1}}},
+        {"text": "\ud83d"},
+        {"text_path": "file:///chapter.txt"},
+        {"text": None, "text_path": "file:///no/such/chapter.txt"},
+    ],
+)
+def test_content_that_should_not_be_paid_is_refused_before_any_call(connect, arguments):
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(InvalidRequestError):
+            submit(**arguments)
+        assert server.requests == []
+
+
+def test_a_text_may_lie_in_object_storage(connect, tmp_path):
+    (tmp_path / "chapter.txt").write_text("Call me Ishmael.")
+    with ScriptedServer(ACCEPTED) as server:
+        connect(server.connection_uri())
+        for path in (f"file://{tmp_path}/chapter.txt", ObjectStoragePath(f"file://{tmp_path}/chapter.txt")):
+            submit(text=None, text_path=path)
+        assert {json.loads(request.body)["Text"] for request in server.requests} == {"Call me Ishmael."}
+
+
+def test_another_try_returns_the_id_of_the_first_and_submits_nothing(start_emulator):
+    start_emulator(synthesis_time=60)
+    store = MemoryStore()
+    first = operator().execute(context(store))
+    assert operator().execute(context(store)) == first
+
+
+def test_durable_false_submits_each_time(start_emulator):
+    start_emulator(synthesis_time=60)
+    store = MemoryStore()
+    first = operator(durable=False).execute(context(store))
+    assert operator(durable=False).execute(context(store)) != first
+    assert store.kept == {}
+
+
+def test_waiting_returns_the_task_id_once_the_task_has_succeeded(start_emulator):
+    start_emulator(synthesis_time=0.5)
+    task_id = operator(wait_for_completion=True, poll_interval=0.1).execute(context())
+    assert MpsHook().describe_text_to_speech_task(task_id).is_ready()
+
+
+def test_waiting_for_a_task_that_fails_fails_without_a_retry(emulator):
+    with pytest.raises(TextToSpeechTaskFailed):
+        operator(text="[fail]", wait_for_completion=True, poll_interval=0.1).execute(context())
+
+
+def test_a_failed_task_is_submitted_anew_after_a_clear(start_emulator):
+    start_emulator()
+    store = MemoryStore()
+    failing = {"text": "[fail]", "wait_for_completion": True, "poll_interval": 0.1}
+    failed = []
+    for max_tries in (0, 1):
+        with pytest.raises(TextToSpeechTaskFailed) as caught:
+            operator(**failing).execute(context(store, max_tries))
+        failed.append(caught.value.task_id)
+    assert failed[0] != failed[1]
+
+
+def test_the_id_is_pushed_before_any_waiting(connect):
+    with ScriptedServer(ACCEPTED, api_error("AuthFailure.SecretIdNotFound")) as server:
+        connect(server.connection_uri())
+        running = context()
+        with pytest.raises(MpsPermanentError):
+            operator(wait_for_completion=True, poll_interval=0.1).execute(running)
+    assert running["ti"].xcoms == {"TaskId": "task-1"}
+
+
+def test_a_deferrable_one_is_remembered_before_it_waits_in_the_triggerer(connect):
+    store = MemoryStore()
+    with ScriptedServer(ACCEPTED) as server:
+        connect(server.connection_uri())
+        waiting = operator(
+            wait_for_completion=True,
+            deferrable=True,
+            poll_interval=30,
+            region="ap-singapore",
+            execution_timeout=timedelta(minutes=10),
+        )
+        before = time.time()
+        with pytest.raises(TaskDeferred) as deferred:
+            waiting.execute(context(store))
+        assert len(server.requests) == 1
+    _, arguments = deferred.value.trigger.serialize()
+    assert arguments["mps_task_id"] == "task-1" == Submission.recalled(store).task_id
+    assert (arguments["region"], arguments["poll_interval"]) == ("ap-singapore", 30)
+    assert before + 600 <= arguments["deadline"] <= time.time() + 600
+    assert deferred.value.method_name == "execute_complete"
+    assert deferred.value.timeout > timedelta(minutes=10)
+
+
+def test_a_reconnected_one_that_is_done_is_not_deferred(emulator):
+    store = MemoryStore()
+    first = operator().execute(context(store))
+    assert operator(wait_for_completion=True, deferrable=True).execute(context(store)) == first
+
+
+def test_after_the_triggerer_the_result_is_the_same(emulator):
+    task = MpsHook().describe_text_to_speech_task(operator().execute(context()))
+    assert operator().execute_complete(context(), event_of(task)) == task.task_id
+
+
+def test_after_the_triggerer_a_failure_and_a_timeout_are_told(emulator):
+    task = MpsHook().describe_text_to_speech_task(operator(text="[fail]").execute(context()))
+    with pytest.raises(TextToSpeechTaskFailed):
+        operator().execute_complete(context(), event_of(task))
+    late = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
+    with pytest.raises(
+        AirflowException, match="Task task-1 was still processing when execution_timeout ended"
+    ) as caught:
+        operator().execute_complete(context(), event_of(late))
+    assert not isinstance(caught.value, AirflowSensorTimeout)  # which no retry would follow
+
+
+def test_a_killed_task_says_what_goes_on_at_mps(start_emulator, capsys):
+    start_emulator(synthesis_time=60)
+    killed = operator()
+    killed.on_kill()  # before anything was sent
+    task_id = killed.execute(context())
+    assert "may be billed" not in capsys.readouterr().out
+    killed.on_kill()
+    assert f"Task {task_id} goes on at MPS, and may be billed: MPS has no call to cancel it" in capsys.readouterr().out
+
+
+def test_an_interval_that_is_none_is_refused_before_anything_is_paid(connect):
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(InvalidRequestError, match="no number of seconds"):
+            operator(poll_interval=-1).execute(context())
+        assert server.requests == []
 
 
 def test_storing_returns_the_path_and_pushes_voice_and_duration(emulator, tmp_path):

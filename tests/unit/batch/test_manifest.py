@@ -1,0 +1,149 @@
+import json
+import re
+import tracemalloc
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, ObjectStoragePath
+
+from airflow_provider_mps.batch import manifest
+from airflow_provider_mps.batch.line import BrokenLine, ManifestLine
+from airflow_provider_mps.batch.manifest import read_manifest
+from airflow_provider_mps.errors import InvalidRequestError
+
+GOOD = '{"id": "a", "text": "one", "voice_id": "v"}'
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write a manifest, and return what is read of it."""
+
+    def write(content, name="manifest.jsonl"):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return list(read_manifest(ObjectStoragePath(f"file://{tmp_path}/{name}")))
+
+    return write
+
+
+def told(lines):
+    return [(line.number, line.id if isinstance(line, ManifestLine) else line.error) for line in lines]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_json_lines_are_read_one_by_one(read, end):
+    lines = read(GOOD + "\n\n" + GOOD.replace('"a"', '"b"') + end)
+    assert told(lines) == [(1, "a"), (3, "b")]
+    assert lines[0].fields == {"id": "a", "text": "one", "voice_id": "v"}
+
+
+def test_csv_has_its_names_in_its_first_line(read):
+    lines = read('id,text,voice_id,pitch\r\na,"one, two\nthree",v,\r\n\r\nb,four,w,3\r\n', "manifest.csv")
+    assert told(lines) == [(2, "a"), (5, "b")]
+    assert lines[0].fields == {"id": "a", "text": "one, two\nthree", "voice_id": "v"}
+    assert lines[1].fields["pitch"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("list", GOOD), ("list", "id,text,voice_id\na,one,v"), ("x.CSV", "id\na")]
+)
+def test_what_it_is_is_told_by_its_name_or_its_beginning(read, name, content):
+    assert told(read(content, name))[0][1] == "a"
+
+
+@pytest.mark.parametrize(("name", "content"), [("m.jsonl", GOOD), ("m.csv", "id,text,voice_id\na,one,v\n")])
+def test_a_byte_order_mark_is_not_read(read, name, content):
+    assert told(read(b"\xef\xbb\xbf" + content.encode(), name))[0][1] == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "number", "said"),
+    [
+        (f"{GOOD}\n{{broken\n{GOOD}", 2, "is not JSON"),
+        (f"{GOOD}\n[1]\n{GOOD}", 2, "must be a JSON object"),
+        (GOOD.encode() + b'\n{"id": "\xff"}\n', 2, r"is not UTF-8 \(byte"),
+        (f'{GOOD}\n{{"text": "x"}}', 2, "has no id"),
+        (f"{GOOD}\n{'[' * 100_000}", 2, "is not JSON"),
+    ],
+)
+def test_a_broken_line_is_told_and_keeps_no_other_from_being_read(read, content, number, said):
+    lines = read(content)
+    (broken,) = [line for line in lines if isinstance(line, BrokenLine)]
+    assert broken.number == number
+    assert re.search(said, broken.error)
+    assert lines[0].id == "a"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [("a,one,v,more", "has 4 cells"), (b"a,\xff,v", "not UTF-8"), ('a,"one" two,v', "not CSV"), (",one,v", "no id")],
+)
+def test_a_broken_line_of_csv_is_told_too(read, row, said):
+    content = b"id,text,voice_id\n" + (row if isinstance(row, bytes) else row.encode()) + b"\nb,two,v\n"
+    broken, good = read(content, "m.csv")
+    assert said in broken.error
+    assert (broken.number, good.id) == (2, "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"[{GOOD}]", "is a JSON array"),
+        (GOOD.encode("utf-16"), "UTF-16"),
+        ("text,voice_id\none,v\n", "no column 'id'"),
+        ("id;text\na;one\n", "an unknown column 'id;text'.*separated by commas"),
+        ("id,id\na,b\n", "one of them twice"),
+    ],
+)
+def test_what_is_no_manifest_is_an_error_that_no_retry_mends(read, content, said):
+    with pytest.raises(InvalidRequestError, match=said) as caught:
+        read(content, "manifest")
+    assert isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv", "m"])
+def test_an_empty_one_has_no_lines(read, name):
+    assert read("", name) == []
+
+
+def test_one_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"The manifest file:///.*nothing.jsonl cannot be read"):
+        list(read_manifest(ObjectStoragePath(f"file://{tmp_path}/nothing.jsonl")))
+
+
+def test_an_error_in_the_middle_may_be_retried(tmp_path, monkeypatch):
+    class Failing:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, _):
+            raise ConnectionError("the network is gone")
+
+    monkeypatch.setattr(ObjectStoragePath, "open", lambda *_: Failing())
+    with pytest.raises(AirflowException, match=r"could not be read to its end.*A retry goes on") as caught:
+        list(read_manifest(ObjectStoragePath(f"file://{tmp_path}/m.jsonl")))
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_line_that_no_request_could_hold_is_broken_and_the_next_one_is_read(read, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_LINE", 64)
+    broken, good = read('{"id": "long", "text": "' + "x" * 500 + '"}\n' + GOOD)
+    assert "more than 64 bytes" in broken.error
+    assert (good.number, good.id) == (2, "a")
+
+
+def test_a_hundred_megabytes_are_read_in_little_memory(tmp_path):
+    text = "x" * 1000
+    with (tmp_path / "m.jsonl").open("w") as file:
+        for number in range(100_000):
+            file.write(json.dumps({"id": number, "text": text, "voice_id": "v"}) + "\n")
+    assert (tmp_path / "m.jsonl").stat().st_size > 100_000_000
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in read_manifest(ObjectStoragePath(f"file://{tmp_path}/m.jsonl")))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 100_000
+    assert peak < 20_000_000

@@ -1,0 +1,69 @@
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.submission import (
+    OnUnknown,
+    Step,
+    Submission,
+    first_step,
+    max_tries_of,
+    state_store,
+)
+from tests.state_store import MemoryStore
+
+ACCEPTED = Submission("same", max_tries=1, sent_at="2026-11-25T10:00:00+00:00", task_id="task-1")
+SENT = Submission("same", max_tries=1, sent_at="2026-11-25T10:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "fingerprint", "max_tries", "on_unknown", "step"),
+    [
+        (None, "same", 1, OnUnknown.FAIL, Step.SUBMIT),
+        (ACCEPTED, "same", 1, OnUnknown.FAIL, Step.RECONNECT),
+        (ACCEPTED, "same", 1, OnUnknown.RESUBMIT, Step.RECONNECT),
+        (ACCEPTED, "same", 2, OnUnknown.FAIL, Step.RECONNECT),  # a clear of the same arguments
+        (ACCEPTED, "other", 1, OnUnknown.FAIL, Step.SUBMIT),
+        (SENT, "same", 1, OnUnknown.FAIL, Step.GIVE_UP),
+        (SENT, "same", 1, OnUnknown.RESUBMIT, Step.SUBMIT),
+        (SENT, "same", 2, OnUnknown.FAIL, Step.SUBMIT),  # a user's clear, who has been told
+        (SENT, "other", 1, OnUnknown.FAIL, Step.SUBMIT),
+    ],
+)
+def test_what_a_try_does_first_follows_from_what_is_remembered(earlier, fingerprint, max_tries, on_unknown, step):
+    assert first_step(earlier, fingerprint, max_tries, on_unknown) is step
+
+
+def test_what_is_remembered_is_recalled():
+    store = MemoryStore()
+    ACCEPTED.remember(store)
+    assert Submission.recalled(store) == ACCEPTED
+
+
+@pytest.mark.parametrize("stored", [None, "text", {"other": "version"}, {}])
+def test_what_cannot_be_read_is_as_good_as_nothing(stored):
+    store = MemoryStore()
+    if stored is not None:
+        store.set("mps_submission", stored)
+    assert Submission.recalled(store) is None
+
+
+def test_nothing_is_remembered_before_airflow_3_3():
+    assert state_store({}) is None
+
+
+def test_what_is_sent_is_remembered_with_the_time():
+    submission = Submission.beginning("print", 3)
+    assert (submission.fingerprint, submission.max_tries, submission.task_id) == ("print", 3, None)
+    assert submission.sent_at.endswith("+00:00")
+
+
+def test_the_tries_are_those_of_the_task_instance():
+    assert max_tries_of({"ti": SimpleNamespace(max_tries=4)}) == 4
+    assert max_tries_of({}) == 0
+
+
+def test_another_choice_than_the_two_is_refused():
+    with pytest.raises(InvalidRequestError, match="on_unknown must be one of fail, resubmit, not 'retry'"):
+        OnUnknown.parse("retry")
