@@ -34,7 +34,7 @@ def test_what_a_later_version_has_added_is_left_out():
 
 @pytest.mark.parametrize("written", [{}, {"id": "a"}, {"id": "a", "status": "happy"}, [], "text", None])
 def test_what_is_no_row_is_an_error(written):
-    with pytest.raises(ValueError, match="no row|not a valid"):
+    with pytest.raises(ValueError, match=r"no row|not a valid"):
         Row.from_json(written)
 
 

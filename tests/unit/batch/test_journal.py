@@ -1,0 +1,161 @@
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+
+from airflow_provider_mps.batch import journal as module
+from airflow_provider_mps.batch.journal import Journal
+from airflow_provider_mps.batch.objects import list_objects
+from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.errors import AudioTransferError, DestinationError
+
+LOG = logging.getLogger("batch")
+
+
+@pytest.fixture(params=["file", "memory"])
+def folder(request, tmp_path):
+    """A folder that can be appended to, and a store that cannot."""
+    if request.param == "file":
+        return ObjectStoragePath(f"file://{tmp_path}/journal")
+    return ObjectStoragePath(f"memory://bucket{tmp_path}/journal")
+
+
+def row(name, status=LineStatus.PROCESSING):
+    return Row(name, 1, status)
+
+
+def recalled(folder):
+    return asyncio.run(Journal(folder, "later", LOG).recall())
+
+
+def test_what_was_written_is_recalled_in_its_order(folder):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        assert await journal.recall() == []
+        for status in (LineStatus.SUBMITTING, LineStatus.PROCESSING, LineStatus.STORED):
+            await journal.write(row("a", status))
+
+    asyncio.run(write())
+    assert [found.status for found in recalled(folder)] == ["submitting", "processing", "stored"]
+
+
+def test_rows_that_come_at_once_go_together(folder, monkeypatch):
+    writes = []
+    append = Journal._write_part
+    monkeypatch.setattr(Journal, "_write_part", lambda self, rows: (writes.append(rows), append(self, rows)))
+
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        await asyncio.gather(*(journal.write(row(f"{number}")) for number in range(50)))
+
+    asyncio.run(write())
+    assert len(writes) <= 2
+    assert {found.id for found in recalled(folder)} == {f"{number}" for number in range(50)}
+
+
+def test_each_writer_goes_on_behind_what_is_there_and_none_overwrites_another(folder):
+    async def write(writer):
+        journal = Journal(folder, writer, LOG)
+        await journal.recall()
+        await journal.write(row(writer))
+
+    async def write_both():
+        first, second = (Journal(folder, writer, LOG) for writer in ("one", "two"))
+        await asyncio.gather(first.recall(), second.recall())  # neither knows of the other
+        await asyncio.gather(first.write(row("one")), second.write(row("two")))
+
+    asyncio.run(write_both())
+    asyncio.run(write("three"))
+    found = [found.id for found in recalled(folder)]
+    assert set(found) == {"one", "two", "three"}
+    assert found[-1] == "three"
+
+
+def test_what_the_result_manifest_has_is_forgotten_and_what_came_later_is_not(folder):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        await journal.write(row("before"))
+        part = await journal.next_part()
+        await journal.write(row("after"))
+        await journal.forget_before(part)
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["after"]
+
+
+def test_a_write_that_was_cut_off_is_left_out(tmp_path, caplog):
+    folder = ObjectStoragePath(f"file://{tmp_path}/journal")
+
+    async def write():
+        await Journal(folder, "first", LOG).write(row("whole"))
+
+    asyncio.run(write())
+    (part,) = list_objects(folder)
+    with Path(part.path).open("ab") as file:
+        file.write(b'{"id": "cut o')
+    assert [found.id for found in recalled(folder)] == ["whole"]
+    assert "not written to its end" in caplog.text
+
+
+def test_a_store_that_fails_is_tried_again_for_a_while(folder, monkeypatch, caplog):
+    append, failures = Journal._write_part, [AudioTransferError("busy"), AudioTransferError("busy")]
+
+    def flaky(self, rows):
+        if failures:
+            raise failures.pop()
+        append(self, rows)
+
+    monkeypatch.setattr(Journal, "_write_part", flaky)
+
+    async def write():
+        await Journal(folder, "first", LOG).write(row("a"))
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["a"]
+    assert caplog.text.count("still trying: busy") == 2
+
+
+@pytest.mark.parametrize("error", [AudioTransferError("full"), DestinationError("no permission")])
+def test_a_store_that_goes_on_failing_stops_everybody_and_what_is_not_written_is_kept(folder, monkeypatch, error):
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Journal, "_write_part", fail)
+
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        results = await asyncio.gather(journal.write(row("a")), journal.write(row("b")), return_exceptions=True)
+        assert [str(result) for result in results] == [str(error)] * 2
+        with pytest.raises(AirflowException):
+            await journal.write(row("c"))
+        return journal
+
+    assert {lost.id for lost in asyncio.run(write()).unwritten} == {"a", "b", "c"}
+
+
+def test_who_is_cancelled_takes_no_rows_of_others_with_him(folder, monkeypatch):
+    append = Journal._write_part
+
+    def slow(self, rows):
+        time.sleep(0.3)
+        append(self, rows)
+
+    monkeypatch.setattr(Journal, "_write_part", slow)
+
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        first = asyncio.create_task(journal.write(row("a")))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(journal.write(row("b")))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await second
+        await journal.settle()
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["a", "b"]

@@ -1,0 +1,162 @@
+import asyncio
+import logging
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_provider_mps.batch import lease as module
+from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease
+from airflow_provider_mps.batch.objects import read_object, replace_object
+
+LOG = logging.getLogger("batch")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    for name, seconds in (("BEAT", 0.1), ("VALID", 0.3), ("DEAD", 0.6), ("SETTLED", 0.05)):
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.fixture(params=["file", "memory"])
+def path(request, tmp_path):
+    return ObjectStoragePath(f"{request.param}://{tmp_path}/clips/.mps-batch/lock.json")
+
+
+def lease(path, run_id="run-1", try_number=1):
+    return Lease(path, Holder("dag", run_id, "task", -1, try_number), LOG)
+
+
+def test_the_first_one_has_it_at_once_and_the_next_one_when_it_is_released(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        await first.held()
+        await first.release()
+        await lease(path, "run-2").take()
+
+    asyncio.run(both())
+
+
+def test_a_second_one_is_refused_and_told_who_has_it(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        keeping = asyncio.create_task(first.keep())
+        with pytest.raises(
+            DestinationTakenError, match=r"task 'task' of DAG 'dag', run 'run-1' \(try 1, running since"
+        ):
+            await lease(path, "run-2").take()
+        keeping.cancel()
+
+    asyncio.run(both())
+
+
+def test_even_another_try_of_the_same_task_waits_until_the_first_is_dead(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        keeping = asyncio.create_task(first.keep())
+        with pytest.raises(DestinationTakenError):
+            await lease(path, try_number=2).take()
+        keeping.cancel()
+
+    asyncio.run(both())
+
+
+def test_of_who_has_died_it_is_taken_over(path, caplog):
+    async def both():
+        await lease(path).take()
+        await lease(path, "run-2").take()
+
+    asyncio.run(both())
+    assert "gives no sign of life" in caplog.text
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_of_those_who_come_at_once_one_gets_it(path, left_behind):
+    async def work(run_id):
+        mine = lease(path, run_id)
+        await mine.take()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await mine.keep()
+        return run_id
+
+    async def everybody():
+        if left_behind:
+            await lease(path, "dead").take()
+        return await asyncio.gather(*(work(f"run-{number}") for number in range(4)), return_exceptions=True)
+
+    results = asyncio.run(everybody())
+    assert sum(isinstance(result, str) for result in results) == 1
+    assert sum(isinstance(result, DestinationTakenError) for result in results) == 3
+
+
+def test_who_is_in_the_triggerer_keeps_it_without_signs_of_life_for_its_own_task(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        await first.park()
+        with pytest.raises(DestinationTakenError, match="deferred since"):
+            await lease(path, "run-2").take()
+        await lease(path, try_number=1).take()
+
+    asyncio.run(both())
+
+
+def test_who_has_lost_it_is_told_and_may_not_write(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        replace_object(path, Holder("dag", "run-2", "task").to_bytes())
+        with pytest.raises(DestinationTakenError, match="run-2"):
+            await first.keep()
+        assert first.lost
+        await first.release()
+
+    asyncio.run(both())
+    assert Holder.parse(read_object(path)).run_id == "run-2"
+
+
+def test_a_lock_that_was_removed_is_lost_too(path):
+    async def both():
+        first = lease(path)
+        await first.take()
+        await first.release()
+        with pytest.raises(DestinationTakenError, match="somebody who has removed"):
+            await first.keep()
+
+    asyncio.run(both())
+
+
+def test_without_a_recent_sign_of_life_it_is_not_certain_and_waited_for(path):
+    async def alone():
+        first = lease(path)
+        await first.take()
+        await asyncio.sleep(0.5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await first.held()
+        keeping = asyncio.create_task(first.keep())
+        async with asyncio.timeout(5):
+            await first.held()
+        keeping.cancel()
+
+    asyncio.run(alone())
+
+
+def test_a_lock_that_cannot_be_read_is_one_of_who_does_not_change_it(path):
+    async def alone():
+        replace_object(path, b"{broken")
+        await lease(path).take()
+
+    asyncio.run(alone())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b'{"phase": "asleep"}'])
+def test_what_is_no_holder_is_none(content):
+    assert Holder.parse(content) is None
+
+
+def test_a_holder_is_told_with_its_index_where_it_is_mapped():
+    assert "task 'task' [3] of DAG" in Holder("dag", "run", "task", 3).told

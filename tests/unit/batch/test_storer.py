@@ -1,0 +1,163 @@
+import asyncio
+import logging
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+from fastcrc import crc64
+
+from airflow_provider_mps.batch import storer as module
+from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.storer import Storer, ending_of
+from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
+from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
+
+AUDIO = b"RIFF1234WAVE" * 100
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(0.01))
+    monkeypatch.setattr(module.random, "random", lambda: 0.0)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    return ObjectStoragePath(f"file://{tmp_path}/clips")
+
+
+def task(server, name="clip.wav", duration=1.5):
+    return TextToSpeechTask(
+        "task-1", TaskStatus.SUCCESS, f"{server.url}/{name}?sign=x", "voice-1", {"duration": duration}
+    )
+
+
+def row(name="a"):
+    return Row(name, 1, LineStatus.PROCESSING, task_id="task-1", request="print")
+
+
+def make(clips, ask=None):
+    return Storer(clips, ask, 20, logging.getLogger("batch"))
+
+
+def store(storer, *tasks):
+    async def all_of_them():
+        return [await storer.store(row(f"line-{number}"), one) for number, one in enumerate(tasks)]
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_line_is_stored_under_its_id_with_the_audios_ending_and_told_whole(clips):
+    with ScriptedServer(audio_reply(AUDIO)) as server:
+        (stored,) = store(make(clips), task(server))
+    assert stored == row("line-0").now(
+        LineStatus.STORED,
+        path=str(clips / "line-0.wav"),
+        voice_id="voice-1",
+        duration=1.5,
+        size=len(AUDIO),
+        crc64=str(crc64.xz(AUDIO)),
+    )
+    assert (clips / "line-0.wav").read_bytes() == AUDIO
+
+
+@pytest.mark.parametrize(
+    ("link", "ending"),
+    [
+        ("https://h/a.wav?x=1.mp3", ".wav"),
+        ("https://h/a.MP3", ".mp3"),
+        ("https://h/a", ""),
+        ("https://h/a.wav%2F..%2Fx", ""),
+        ("https://h/a.averylongending", ""),
+        ("https://h/?sign=a.wav", ""),
+    ],
+)
+def test_the_ending_is_that_of_the_links_file(link, ending):
+    assert ending_of(link) == ending
+
+
+def test_an_expired_link_is_asked_for_anew(clips):
+    with ScriptedServer(Reply(b"expired", 403), audio_reply(AUDIO)) as server:
+
+        async def ask(task_id):
+            asked.append(task_id)
+            return task(server)
+
+        asked = []
+        (stored,) = store(make(clips, ask), task(server))
+    assert stored.status is LineStatus.STORED
+    assert asked == ["task-1"]
+
+
+def test_a_line_that_cannot_be_stored_is_told_and_may_be_stored_later(clips):
+    with ScriptedServer(Reply(b"<html>", headers={"Content-Type": "text/html"})) as server:
+        (stored,) = store(make(clips), task(server))
+        assert len(server.requests) == module.TRIES
+    assert stored.status is LineStatus.UNSTORED
+    assert stored.task_id == "task-1"
+    assert "web page" in stored.error
+
+
+def test_a_task_without_a_link_is_told(clips):
+    (stored,) = store(make(clips), TextToSpeechTask("task-1", TaskStatus.SUCCESS))
+    assert stored.status is LineStatus.UNSTORED
+    assert "gives no AudioUrl" in stored.error
+
+
+def test_asking_anew_that_fails_is_told(clips):
+    async def ask(_):
+        raise AirflowException("MPS is gone")
+
+    with ScriptedServer(Reply(b"expired", 403)) as server:
+        (stored,) = store(make(clips, ask), task(server))
+    assert stored.status is LineStatus.UNSTORED
+    assert "MPS is gone" in stored.error
+
+
+def test_where_nothing_can_be_stored_the_batch_is_stopped(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    storer = make(ObjectStoragePath(f"file://{tmp_path}/file"))
+    with ScriptedServer(audio_reply(AUDIO)) as server, pytest.raises(DestinationError, match="10 lines in a row"):
+        store(storer, *[task(server)] * (module.MAX_FAILURES + 1))
+
+
+def test_one_that_is_stored_in_between_shows_that_others_can_be(clips, monkeypatch):
+    monkeypatch.setattr(module, "TRIES", 1)
+    fine, broken = audio_reply(AUDIO), Reply(b"<html>", headers={"Content-Type": "text/html"})
+    with ScriptedServer(*([broken] * 9 + [fine]) * 2) as server:
+        rows = store(make(clips), *[task(server)] * 20)
+    assert [stored.status for stored in rows].count(LineStatus.STORED) == 2
+
+
+def test_stopping_ends_what_is_under_way_and_leaves_nothing_of_it(clips):
+    with ScriptedServer(audio_reply(b"x" * 100_000, drip=0.01)) as server:
+        storer = make(clips)
+
+        async def stop():
+            storing = asyncio.create_task(storer.store(row(), task(server)))
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            storer.stop()
+            return await storing
+
+        assert asyncio.run(stop()).status is LineStatus.UNSTORED
+    assert list((clips).iterdir()) == []
+
+
+def test_several_are_stored_at_once_and_not_too_many(clips):
+    with ScriptedServer(HANG) as server:
+        storer = make(clips)
+
+        async def many():
+            storing = [asyncio.create_task(storer.store(row(f"{n}"), task(server))) for n in range(12)]
+            while len(server.requests) < module.AT_ONCE:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            storer.stop()
+            for one in storing:
+                one.cancel()
+            return len(server.requests)
+
+        assert asyncio.run(many()) == module.AT_ONCE

@@ -1,0 +1,311 @@
+import asyncio
+import logging
+from collections import Counter
+
+import pytest
+
+from airflow_provider_mps.batch import submitter as module
+from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsPermanentError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.speech_request import SpeechRequest
+from airflow_provider_mps.submission import OnUnknown
+from tests.answers import ACCEPTED, GATEWAY
+from tests.faulty_emulator import FaultyEmulator
+from tests.scripted_server import RESET, Reply, ScriptedServer, api_error
+
+HELLO = SpeechRequest("hello", "voice-1")
+NO_SUCH_TASK = api_error("ResourceNotFound")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(0.05))
+    monkeypatch.setattr(module.random, "random", lambda: 0.0)
+
+
+class Batch:
+    """A submitter, and what it has written down."""
+
+    def __init__(self, on_unknown=OnUnknown.FAIL):
+        self.written: list[Row] = []
+        self.allowed = asyncio.Event()
+        self.allowed.set()
+        self.hook = MpsHook()
+        self.submitter = Submitter(self.hook, self._record, self.allowed.wait, on_unknown, logging.getLogger("batch"))
+
+    async def _record(self, row):
+        self.written.append(row)
+
+    def statuses(self, name="a"):
+        return [str(row.status) for row in self.written if row.id == name]
+
+    async def submit(self, name="a", request=HELLO):
+        return await self.submitter.submit(request, Row(name, 1, LineStatus.PENDING))
+
+
+def run(main, **options):
+    """Run a test's coroutine with a batch, and close what it has opened."""
+
+    async def closing():
+        batch = Batch(**options)
+        try:
+            return await main(batch)
+        finally:
+            await batch.submitter.settle(1)
+            await batch.hook.aclose()
+
+    return asyncio.run(closing())
+
+
+@pytest.fixture
+def serve(connect):
+    """A server of so many submits a second with a script; what is asked to see whether MPS answers is not in it."""
+    with ScriptedServer(ACCEPTED) as server:
+
+        def start(*script, asked=(NO_SUCH_TASK,), rate=50):
+            script, asked = list(script), list(asked)
+
+            def answer(request):
+                steps = script if request.headers["x-tc-action"] == "TextToSpeechAsync" else asked
+                return steps.pop(0) if len(steps) > 1 else steps[0]
+
+            server.script = [answer]
+            connect(server.connection_uri(f"timeout=2&requests_per_second={rate}"))
+            return server
+
+        yield start
+
+
+def submits(server):
+    return sum(request.headers["x-tc-action"] == "TextToSpeechAsync" for request in server.requests)
+
+
+def test_what_is_sent_is_written_down_before_and_after(serve):
+    server = serve(ACCEPTED)
+
+    async def main(batch):
+        row = await batch.submit()
+        assert (row.status, row.task_id) == (LineStatus.PROCESSING, "task-1")
+        assert batch.statuses() == ["submitting", "processing"]
+        assert batch.written[0].sent_at
+
+    run(main)
+    assert submits(server) == 1
+
+
+def test_nothing_is_sent_before_it_is_certain_that_nobody_else_is_at_work(serve):
+    server = serve(ACCEPTED)
+
+    async def main(batch):
+        batch.allowed.clear()
+        submitting = asyncio.create_task(batch.submit())
+        await asyncio.sleep(0.5)
+        assert (batch.statuses(), server.requests) == (["submitting"], [])
+        batch.allowed.set()
+        await submitting
+
+    run(main)
+
+
+@pytest.mark.parametrize("fault", [RESET, GATEWAY, api_error("InternalError"), Reply(b"<html>")])
+def test_an_unknown_outcome_is_not_repeated(serve, fault):
+    server = serve(fault, ACCEPTED)
+
+    async def main(batch):
+        row = await batch.submit()
+        assert row.status is LineStatus.UNKNOWN
+        assert "unknown whether MPS accepted this line, sent at 20" in row.error
+        assert batch.statuses() == ["submitting", "unknown"]
+
+    run(main)
+    assert submits(server) == 1
+
+
+def test_who_accepts_to_pay_twice_submits_again_and_not_for_ever(serve):
+    server = serve(RESET)
+
+    async def main(batch):
+        assert (await batch.submit()).status is LineStatus.UNKNOWN
+
+    run(main, on_unknown=OnUnknown.RESUBMIT)
+    assert submits(server) == module.MAX_RESUBMITS
+    serve(RESET, ACCEPTED)
+
+    async def again(batch):
+        assert (await batch.submit()).status is LineStatus.PROCESSING
+
+    run(again, on_unknown=OnUnknown.RESUBMIT)
+
+
+def test_while_mps_does_not_answer_no_other_line_is_risked(serve):
+    server = serve(RESET, ACCEPTED, asked=[RESET, GATEWAY, api_error("InternalError"), NO_SUCH_TASK])
+
+    async def main(batch):
+        assert (await batch.submit("first")).status is LineStatus.UNKNOWN
+        rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(5)))
+        assert {row.status for row in rows} == {LineStatus.PROCESSING}
+
+    run(main)
+    actions = [request.headers["x-tc-action"] for request in server.requests]
+    assert actions[:5] == ["TextToSpeechAsync"] + 4 * ["DescribeTextToSpeechAsyncTask"]
+
+
+def test_what_was_provably_not_accepted_is_submitted_again_and_pending_meanwhile(serve):
+    serve(api_error("RequestLimitExceeded"), ACCEPTED)
+
+    async def main(batch):
+        assert (await batch.submit()).status is LineStatus.PROCESSING
+        assert batch.statuses() == ["submitting", "pending", "submitting", "processing"]
+        assert batch.submitter.throttled == 1
+
+    run(main)
+
+
+def test_a_line_that_mps_refuses_does_not_stop_the_others(serve):
+    serve(api_error("InvalidParameterValue", "no such voice"), ACCEPTED)
+
+    async def main(batch):
+        row = await batch.submit("a")
+        assert row.status is LineStatus.REFUSED
+        assert "no such voice" in row.error
+        assert "req-1" in row.error
+        assert (await batch.submit("b")).status is LineStatus.PROCESSING
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AuthFailure.SecretIdNotFound",
+        "UnauthorizedOperation",
+        "FailedOperation.UserArrears",
+        "LimitExceeded.Total",
+        "InvalidAction",
+    ],
+)
+def test_what_no_line_of_this_account_would_get_past_stops_the_batch_and_leaves_lines_pending(serve, code):
+    server = serve(api_error(code))
+
+    async def main(batch):
+        with pytest.raises(NotSubmittedError):
+            await batch.submit("a")
+        with pytest.raises(NotSubmittedError):
+            await batch.submit("b")
+        assert batch.statuses("a") == ["submitting", "pending"]
+        assert batch.statuses("b") == []
+        assert isinstance(batch.submitter.stopped, MpsPermanentError)
+
+    run(main)
+    assert submits(server) == 1
+
+
+def test_a_connection_that_must_be_mended_stops_the_batch(monkeypatch):
+    async def main(batch):
+        with pytest.raises(NotSubmittedError):
+            await batch.submit()
+        assert isinstance(batch.submitter.stopped, InvalidMpsConnectionError)
+        assert batch.written == []
+
+    run(main)
+
+
+def test_an_expired_token_is_renewed_from_the_connection_and_not_for_ever(serve):
+    serve(api_error("AuthFailure.TokenFailure"), ACCEPTED)
+
+    async def main(batch):
+        assert (await batch.submit()).status is LineStatus.PROCESSING
+
+    run(main)
+    server = serve(api_error("AuthFailure.TokenFailure"))
+
+    async def never(batch):
+        with pytest.raises(NotSubmittedError):
+            await batch.submit()
+        assert batch.statuses()[-1] == "pending"
+
+    run(never)
+    assert submits(server) == 2 + module.MAX_REFUSALS + 1
+
+
+def test_an_mps_that_stays_away_stops_the_batch_and_leaves_it_to_a_retry(connect, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    connect("tencent-mps://id:key@127.0.0.1:1/http?timeout=1")
+
+    async def main(batch):
+        with pytest.raises(NotSubmittedError):
+            await batch.submit()
+        assert batch.statuses() == ["submitting", "pending"]
+        assert "out of reach" in str(batch.submitter.stopped)
+
+    run(main)
+
+
+def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_more(serve):
+    serve(Reply(ACCEPTED.body, drip=0.01))
+
+    async def main(batch):
+        submitting = asyncio.create_task(batch.submit())
+        while not batch.written:
+            await asyncio.sleep(0.01)
+        submitting.cancel()
+        batch.submitter.stop(NotSubmittedError())
+        await batch.submitter.settle(5)
+        assert batch.statuses() == ["submitting", "processing"]
+
+    run(main)
+
+
+def test_the_quota_is_used_and_never_exceeded(start_emulator, connect):
+    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=40))
+    emulator = start_emulator(app)
+    connect(f"{emulator.connection_uri}&requests_per_second=36")
+
+    async def main(batch):
+        rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(150)))
+        assert Counter(row.status for row in rows) == {LineStatus.PROCESSING: 150}
+        assert batch.submitter.throttled == 0
+
+    run(main)
+    assert app.refused == 0
+    seconds = app.arrivals[-1] - app.arrivals[0]
+    assert seconds >= 149 / 36
+
+
+def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, connect):
+    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=40))
+    emulator = start_emulator(app)
+    connect(f"{emulator.connection_uri}&requests_per_second=36")
+
+    async def main(batch):
+        async def slow(row):
+            await asyncio.sleep(0.1)
+            batch.written.append(row)
+
+        batch.submitter._record = slow
+        await asyncio.gather(*(batch.submit(f"{number}") for number in range(150)))
+        return app.arrivals[-1] - app.arrivals[0]
+
+    # One after the other, the writing alone would take 15 seconds.
+    assert run(main) < 10
+    assert app.refused == 0
+
+
+def test_no_more_than_a_few_are_without_an_answer(serve):
+    serve(Reply(ACCEPTED.body, drip=0.005), rate=1000)
+
+    async def main(batch):
+        lines = [asyncio.create_task(batch.submit(f"{number}")) for number in range(60)]
+        most = 0
+        while not all(line.done() for line in lines):
+            waiting = Counter(row.id for row in batch.written if row.status is LineStatus.SUBMITTING)
+            ended = Counter(row.id for row in batch.written if row.status is LineStatus.PROCESSING)
+            most = max(most, sum(waiting.values()) - sum(ended.values()))
+            await asyncio.sleep(0.01)
+        return most
+
+    assert 2 <= run(main) <= module.IN_FLIGHT
