@@ -93,7 +93,7 @@ def measure(lines: int, known: int, quota: int, synthesis: tuple[float, float]) 
         "files": stored,
         "duplicates": sum(submitted.values()) - len(submitted),
         "throttled": counted.throttled,
-        "requests": len(counted.arrivals),
+        "requests": len(counted.arrivals) - stored + known,  # of the API
         "limit": (lines - known) / quota + synthesis[1],
     }
 

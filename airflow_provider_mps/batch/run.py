@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.batch.experience import Experience
 from airflow_provider_mps.batch.journal import Journal
 from airflow_provider_mps.batch.lease import Lease
 from airflow_provider_mps.batch.ledger import Ledger
@@ -101,6 +102,7 @@ class Batch:
         self._log = log
         self._results = Results(options.destination)
         self._hook = MpsHook(options.mps_conn_id, options.region)
+        self._experience = Experience()
         self._ahead = asyncio.Semaphore(READ_AHEAD)
         self._unfinished = asyncio.Semaphore(MAX_UNFINISHED)
         self._waiting: dict[str, None] = {}
@@ -209,7 +211,7 @@ class Batch:
             finally:
                 self._ahead.release()
             if row is not None:
-                await self._finish(row, first_poll_in=0.0 if row is known else self._options.interval.seconds)
+                await self._finish(row, submitted_now=row is not known)
         except NotSubmittedError:
             pass  # the line is pending, and the reason is told once
         finally:
@@ -263,13 +265,15 @@ class Batch:
                 await asyncio.sleep(1)
         return await in_own_thread(lambda: line.request(defaults, manifest))
 
-    async def _finish(self, row: Row, first_poll_in: float) -> None:
+    async def _finish(self, row: Row, *, submitted_now: bool) -> None:
         """Wait for a line that MPS has accepted, and store its audio."""
         task_id = str(row.task_id)
+        started = time.monotonic()
         self._waiting[task_id] = None
         self._busy -= 1
         try:
             interval = self._options.interval
+            first_poll_in = self._experience.first_question_after(interval.seconds) if submitted_now else 0.0
             try:
                 task = await wait_for_task(
                     task_id, interval, self._options.mps_conn_id, self._options.region, first_poll_in
@@ -287,6 +291,8 @@ class Batch:
             self._busy += 1
             if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
                 self._waiting.pop(task_id, None)
+        if submitted_now:
+            self._experience.took(time.monotonic() - started)
         await self._record(await self._storer.store(row, task))
 
     async def _ask(self, task_id: str) -> TextToSpeechTask:
