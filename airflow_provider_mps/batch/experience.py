@@ -1,4 +1,4 @@
-"""How long MPS takes for a line, as far as this batch has seen: whoever is asked for too early was asked for nothing."""
+"""How long MPS takes for a line, as far as this batch has seen: who is asked for too early is asked for nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Experience:
     """
     Learns when to ask for a line first.
 
-    A question about a line that MPS still works at uses up the budget of one that is done. To notice a few seconds later
-    costs a batch nothing, but for its last lines.
+    A question about a line that MPS still works at uses up the budget of one that is done. To notice a few seconds
+    later costs a batch nothing, but for its last lines.
     """
 
     def __init__(self) -> None:

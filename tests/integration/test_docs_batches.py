@@ -1,17 +1,26 @@
-"""The DAG of docs/batches.md, as it stands there."""
+"""The DAGs of docs/batches.md, as they stand there."""
 
+import json
 import os
 import re
 from pathlib import Path
 
+import pytest
+
 from dev.airflow_environment import REPOSITORY
 
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```", (REPOSITORY / "docs" / "batches.md").read_text(), re.MULTILINE | re.DOTALL
+)
 
-def test_the_page_about_many_clips_has_a_dag_that_makes_them(run_dag, start_emulator, tmp_path):
+
+@pytest.mark.parametrize("dag_id", ["audio_book", "many_clips"])
+def test_the_page_about_many_clips_has_a_dag_that_makes_them(run_dag, start_emulator, tmp_path, dag_id):
     start_emulator()
-    page = (REPOSITORY / "docs" / "batches.md").read_text()
-    code = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
-    Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "many_clips.py").write_text(code)
-    run = run_dag("many_clips", "many_clips", folder=f"file://{tmp_path}/")
+    (code,) = [block for block in BLOCKS if f'"{dag_id}"' in block]
+    lines = [{"id": f"{number}", "text": "Hello.", "voice_id": "v"} for number in range(2)]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], f"{dag_id}.py").write_text(code)
+    run = run_dag(dag_id, dag_id, folder=f"file://{tmp_path}/")
     assert run.state == "success"
-    assert len(list(tmp_path.glob("*.wav"))) == 2
+    assert len(list(tmp_path.rglob("*.wav"))) == 2

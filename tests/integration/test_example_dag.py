@@ -74,13 +74,45 @@ def test_sample_rate_and_pitch_of_the_form_are_what_is_spoken(run_dag, start_emu
         assert audio.getframerate() == 8000
 
 
-@pytest.mark.parametrize("module", ["text_to_speech", "text_to_speech_published"])
-def test_every_dag_and_every_task_says_what_it_does(module):
-    dag = getattr(importlib.import_module(module), module)()
+def test_the_example_of_a_batch_tells_its_cost_first_and_then_stores_every_line(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0.5)
+    many = importlib.import_module("text_to_speech_many")
+    clips = f"file://{tmp_path}/clips/"
+    run = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips)
+    assert run.state == "success"
+    estimate = run.xcom("estimate")
+    assert (estimate["to_submit"], estimate["characters"], estimate["invalid"]) == (5, 5 * 21, 0)
+    assert run.xcom("speak")["stored"] == 5
+    assert len(list(tmp_path.rglob("*.wav"))) == 5
+    assert run.xcom("find_manifest") == many.SAMPLE
+
+    too_many = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", most_characters=100)
+    assert too_many.tasks["speak"][0] == "skipped"
+    assert len(list(tmp_path.rglob("*.wav"))) == 5
+
+
+def test_the_example_of_mapping_stores_every_line(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0.5)
+    run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}/")
+    assert run.state == "success"
+    assert len(list(tmp_path.glob("*.wav"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("text_to_speech", "text_to_speech"),
+        ("text_to_speech_published", "text_to_speech_published"),
+        ("text_to_speech_many", "text_to_speech_batch"),
+        ("text_to_speech_many", "text_to_speech_mapped"),
+    ],
+)
+def test_every_dag_and_every_task_says_what_it_does(module, name):
+    dag = getattr(importlib.import_module(module), name)()
     assert dag.doc_md
     assert "mps" in dag.tags
     assert all(task.doc_md for task in dag.tasks)
-    for name in dag.params:
-        param = dag.params.get_param(name)
+    for field in dag.params:
+        param = dag.params.get_param(field)
         assert param.schema["title"]
         assert param.description

@@ -1,0 +1,50 @@
+"""A program that runs one batch as a task does, to be killed; and prints what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from airflow_provider_mps.batch import journal, lease
+from tests.batching import batch, context
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest")
+    parser.add_argument("destination")
+    parser.add_argument("--run-id", default="run-1")
+    parser.add_argument("--on-unknown", default="fail")
+    parser.add_argument("--largest-file", type=int, help="bytes that a file of this process may have")
+    parser.add_argument("--files-of", type=Path, help="a folder whose results to print, for nobody else may see them")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    lease.BEAT, lease.VALID, lease.DEAD, lease.SETTLED = 0.2, 0.8, 1.2, 0.1
+    journal.PATIENCE = 1.0
+    if arguments.largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.largest_file, arguments.largest_file))
+    operator = batch(arguments.manifest, arguments.destination, on_unknown=arguments.on_unknown)
+
+    def on_term(*_: object) -> None:
+        operator.on_kill()  # as Airflow does; it goes on with the task then
+
+    signal.signal(signal.SIGTERM, on_term)
+    outcome: dict[str, object] = {"error": None, "said": ""}
+    try:
+        outcome["told"] = operator.execute(context(arguments.run_id))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test asks for
+        outcome = {"error": type(error).__name__, "said": str(error)}
+    if arguments.files_of:
+        outcome["files"] = sorted(file.name for file in arguments.files_of.rglob("*") if file.is_file())
+        results = arguments.files_of / "results.jsonl"
+        outcome["rows"] = [json.loads(row) for row in results.read_text().splitlines()] if results.exists() else []
+    sys.stdout.write(f"OUTCOME {json.dumps(outcome)}\n")
+
+
+if __name__ == "__main__":
+    main()

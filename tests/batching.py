@@ -1,0 +1,101 @@
+"""Batches in tests: a manifest, a destination, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fastcrc import crc64
+
+from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
+from tests.storing import Instance
+
+
+def line(number: int, **fields: Any) -> dict[str, Any]:
+    return {"id": f"clip-{number:04}", "text": f"This is line {number}.", "voice_id": "voice-1", **fields}
+
+
+def write_manifest(path: Path, lines: Iterable[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return f"file://{path}"
+
+
+@dataclass
+class Clips:
+    """A destination, and what is there."""
+
+    destination: str
+
+    @property
+    def root(self) -> ObjectStoragePath:
+        return ObjectStoragePath(self.destination.rstrip("/"))
+
+    def rows(self) -> list[dict[str, Any]]:
+        self.root.fs.invalidate_cache()
+        return [json.loads(row) for row in (self.root / "results.jsonl").read_text().splitlines()]
+
+    def row(self, line_id: str) -> dict[str, Any]:
+        (found,) = [row for row in self.rows() if row["id"] == line_id]
+        return found
+
+    def statuses(self) -> Counter[str]:
+        return Counter(row["status"] for row in self.rows())
+
+    def summary(self) -> dict[str, Any]:
+        self.root.fs.invalidate_cache()
+        summary: dict[str, Any] = json.loads((self.root / "summary.json").read_text())
+        return summary
+
+    def audio(self) -> dict[str, bytes]:
+        fs = self.root.fs
+        fs.invalidate_cache()
+        return {name: fs.cat_file(name) for name in fs.find(self.root.path) if name.endswith(".wav")}
+
+    def require_true(self) -> None:
+        """What the result manifest says of stored audio is so, and no audio is there that it does not tell of."""
+        audio, stored = self.audio(), [row for row in self.rows() if row["status"] == "stored"]
+        assert len({row["id"] for row in stored}) == len(stored)
+        for row in stored:
+            content = audio.pop(ObjectStoragePath(row["path"]).path.lstrip("/"), None) or audio.pop(
+                ObjectStoragePath(row["path"]).path, None
+            )
+            assert content is not None, row
+            assert (len(content), str(crc64.xz(content))) == (row["size"], row["crc64"])
+            assert row["TaskId"]
+            assert row["error"] is None
+        assert not audio
+
+
+def context(run_id: str = "run-1", try_number: int = 1) -> dict[str, Any]:
+    instance = Instance()
+    vars(instance).update(dag_id="dag", run_id=run_id, task_id="batch", map_index=-1, try_number=try_number)
+    return {"ti": instance}
+
+
+def batch(manifest: str, destination: str, **options: Any) -> TextToSpeechBatchOperator:
+    return TextToSpeechBatchOperator(
+        task_id="batch", **{"manifest": manifest, "destination": destination, "poll_interval": 0.2, **options}
+    )
+
+
+def run_batch(manifest: str, destination: str, run_id: str = "run-1", **options: Any) -> dict[str, Any]:
+    """Do what the task does, without an Airflow around it."""
+    told: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id))
+    return told
+
+
+def accepted(app: Any) -> Counter[str]:
+    """How often the emulator has accepted each text."""
+    return Counter(task.text for task in list(app.state.tasks._tasks.values()))
+
+
+def number_of(text: str) -> int:
+    found = re.search(r"\d+", text)
+    assert found
+    return int(found[0])
