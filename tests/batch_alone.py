@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -20,15 +19,23 @@ def main() -> None:
     parser.add_argument("destination")
     parser.add_argument("--run-id", default="run-1")
     parser.add_argument("--on-unknown", default="fail")
-    parser.add_argument("--largest-file", type=int, help="bytes that a file of this process may have")
+    parser.add_argument("--fill", type=int, help="bytes of a file that is put beside the destination first")
+    parser.add_argument("--then-remove", type=Path, help="that file, after which the batch is run once more")
     parser.add_argument("--files-of", type=Path, help="a folder whose results to print, for nobody else may see them")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     lease.BEAT, lease.VALID, lease.DEAD, lease.SETTLED = 0.2, 0.8, 1.2, 0.1
     journal.PATIENCE = 1.0
-    if arguments.largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.largest_file, arguments.largest_file))
-    operator = batch(arguments.manifest, arguments.destination, on_unknown=arguments.on_unknown)
+    if arguments.fill:
+        arguments.then_remove.write_bytes(b"x" * arguments.fill)
+    run(arguments)
+    if arguments.then_remove:
+        arguments.then_remove.unlink()
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    operator = batch(arguments.manifest, arguments.destination, on_unknown=arguments.on_unknown, on_line_failure="fail")
 
     def on_term(*_: object) -> None:
         operator.on_kill()  # as Airflow does; it goes on with the task then

@@ -18,7 +18,7 @@ from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -37,12 +37,16 @@ class Journal:
     :param writer: a name that no other writer has: one who does not know yet that he has lost the destination may
         still write
     :param log: the task's
+    :param make_room: called with what a store failed with; returns whether it has done something about it
     """
 
-    def __init__(self, folder: ObjectStoragePath, writer: str, log: Any) -> None:
+    def __init__(
+        self, folder: ObjectStoragePath, writer: str, log: Any, make_room: Callable[[Exception], bool] = lambda _: False
+    ) -> None:
         self._folder = folder
         self._writer = writer
         self._log = log
+        self._make_room = make_room
         self._number = 0
         self._waiting: list[bytes] = []
         self._writing = asyncio.Lock()
@@ -128,9 +132,11 @@ class Journal:
         while True:
             try:
                 await in_own_thread(lambda: self._write_part(rows))
-            except DestinationError:
-                raise
             except AirflowException as error:
+                if self._make_room(error):
+                    continue
+                if isinstance(error, DestinationError):
+                    raise
                 if loop.time() + pause > give_up_at:
                     raise
                 self._log.warning("The state of the batch could not be written, still trying: %s", error)

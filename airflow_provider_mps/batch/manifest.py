@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+READ_AT_ONCE = 1024 * 1024
+"""Bytes."""
 MAX_LINE = 12 * 1024 * 1024
 """Bytes: more than a request of Tencent's API may have."""
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
@@ -35,8 +37,7 @@ def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | BrokenLine
     """
     try:
         with path.open("rb") as opened:
-            file = io.BufferedReader(opened, 1024 * 1024) if isinstance(opened, io.RawIOBase) else opened
-            yield from _lines(file, str(path))
+            yield from _lines(io.BufferedReader(_Raw(opened), READ_AT_ONCE), str(path))
     except InvalidRequestError:
         raise
     except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
@@ -52,16 +53,30 @@ def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | BrokenLine
         ) from error
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[ManifestLine | BrokenLine]:
-    head = file.read(4)
+class _Raw(io.RawIOBase):
+    """Any file of any filesystem, of which some cannot limit how much a line is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._file.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def _lines(file: io.BufferedReader, name: str) -> Iterator[ManifestLine | BrokenLine]:
+    head = file.peek(4)
     if head.startswith(_WIDE):
         raise InvalidRequestError(f"The manifest {name} is UTF-16 or UTF-32: save it as UTF-8.")
-    file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+    if head.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
     if name.lower().endswith(".csv"):
         return _csv_lines(file, name)
-    start = file.tell()
-    first = file.read(4096).lstrip()[:1]
-    file.seek(start)
+    first = file.peek(4096).lstrip()[:1]
     if first == b"[":
         raise InvalidRequestError(f"The manifest {name} is a JSON array: write each line as an object of its own.")
     return _json_lines(file) if first in {b"{", b""} else _csv_lines(file, name)

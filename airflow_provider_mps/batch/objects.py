@@ -71,17 +71,20 @@ def create_object(path: ObjectStoragePath, content: bytes) -> bool:
     return True
 
 
-def write_object(path: ObjectStoragePath, blocks: Iterable[bytes], content_type: str | None = None) -> None:
-    """Write an object of any length, which appears when it is whole."""
+def write_object(path: ObjectStoragePath, blocks: Iterable[bytes], content_type: str | None = None) -> int:
+    """Write an object of any length, which appears when it is whole; return its bytes."""
+    size = 0
     with explaining(path):
         pipe = Pipe(open_uncommitted(path, content_type=content_type), lambda: None)
         try:
             for block in blocks:
                 pipe.write(block)
+                size += len(block)
             pipe.commit()
         except BaseException:
             pipe.discard()
             raise
+    return size
 
 
 def remove_object(path: ObjectStoragePath) -> None:

@@ -47,6 +47,11 @@ class Results:
         return self.destination / STATE_FOLDER / "journal"
 
     @property
+    def ballast_path(self) -> ObjectStoragePath:
+        """Room that is kept for what must be written."""
+        return self.destination / STATE_FOLDER / "ballast"
+
+    @property
     def lock_path(self) -> ObjectStoragePath:
         """Who is at work."""
         return self.destination / STATE_FOLDER / "lock.json"
@@ -76,9 +81,9 @@ class Results:
             except Exception as error:
                 raise self._unreadable(error) from error
 
-    def write_rows(self, rows: Iterable[Row]) -> None:
-        """Write all rows; whoever reads them sees these or the ones before."""
-        write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
+    def write_rows(self, rows: Iterable[Row]) -> int:
+        """Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have."""
+        return write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
 
     def read_summary(self) -> dict[str, Any]:
         """Return the summary that was written last; empty where there is none."""

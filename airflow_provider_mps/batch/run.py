@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.batch.ballast import Ballast
 from airflow_provider_mps.batch.experience import Experience
 from airflow_provider_mps.batch.journal import Journal
 from airflow_provider_mps.batch.lease import Lease
@@ -24,7 +26,7 @@ from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
 from airflow_provider_mps.batch.summary import NAMED, Summary
 from airflow_provider_mps.destination import filesystem_of
-from airflow_provider_mps.errors import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
+from airflow_provider_mps.errors import DestinationError, InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.redaction import keep_links_out_of_logs
@@ -54,6 +56,7 @@ TELL_EVERY = 30.0
 """Seconds between two reports, and two writings of the result manifest at least."""
 WRITING_SHARE = 20
 """Times as long as writing the result manifest took that is worked before it is written again."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 SETTLE = 2.5
 """Seconds that are left to what has been sent when the batch is ended: Airflow kills a task after five."""
 
@@ -102,6 +105,7 @@ class Batch:
         self._log = log
         self._results = Results(options.destination)
         self._hook = MpsHook(options.mps_conn_id, options.region)
+        self._ballast = Ballast(self._results.ballast_path)
         self._experience = Experience()
         self._ahead = asyncio.Semaphore(READ_AHEAD)
         self._unfinished = asyncio.Semaphore(MAX_UNFINISHED)
@@ -124,19 +128,19 @@ class Batch:
         lease = Lease(self._results.lock_path, self._holder, self._log)
         await lease.take()
         self._ledger = Ledger()
-        self._journal = Journal(self._results.journal_path, self._holder.token[:8], self._log)
+        self._journal = Journal(self._results.journal_path, self._holder.token[:8], self._log, self._make_room)
         self._submitter = Submitter(self._hook, self._record, lease.held, self._options.on_unknown, self._log)
         self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
+        keeping = asyncio.create_task(lease.keep())
         paused = finished = False
         try:
-            await self._recall()
-            await self._work(lease)
-            paused = bool(self._waiting)
+            await self._work(keeping)
             self._require_everything_submitted()
+            paused = bool(self._waiting)
             finished = not paused
             return BatchEnd(self._summary(), list(self._waiting))
         finally:
-            await self._clear_up(lease, finished=finished, paused=paused)
+            await self._clear_up(lease, keeping, finished=finished, paused=paused)
 
     async def _recall(self) -> None:
         """Take over what is known of the destination, and write it down anew, so that the journal is short."""
@@ -155,12 +159,17 @@ class Batch:
         self._recalled = True
         await self._write_results(finished=False)
 
-    async def _work(self, lease: Lease) -> None:
+    async def _work(self, keeping: asyncio.Task[NoReturn]) -> None:
         """Carry all lines as far as they get."""
+
+        async def watch() -> None:
+            await asyncio.shield(keeping)
+
         try:
             async with asyncio.TaskGroup() as lines:
                 # What only watches ends with the lines, or ends them.
-                keeping = lines.create_task(lease.keep())
+                watching = lines.create_task(watch())
+                await self._recall()
                 reporting = lines.create_task(self._report())
                 await self._read(lines)
                 self._read_to_end = True
@@ -168,7 +177,7 @@ class Batch:
                     if self._is_only_waiting():
                         raise _HandOverError
                     await asyncio.sleep(0.1)
-                keeping.cancel()
+                watching.cancel()
                 reporting.cancel()
         except BaseExceptionGroup as errors:
             _, others = errors.split(_HandOverError)
@@ -304,6 +313,18 @@ class Batch:
         self._ledger.put(row)
         await self._journal.write(row)
 
+    def _make_room(self, error: Exception) -> bool:
+        """Let what was paid be written down on a full disk, and submit nothing more there."""
+        if getattr(error.__cause__, "errno", None) not in _FULL or not self._ballast.throw_off():
+            return False
+        self._submitter.stop(
+            DestinationError(
+                f"{self._options.destination} is full: nothing more was submitted ({error}). Make room; a retry or a "
+                "clear goes on, and pays for nothing again."
+            )
+        )
+        return True
+
     def _is_only_waiting(self) -> bool:
         patience = self._options.hand_over_after
         return (
@@ -352,11 +373,16 @@ class Batch:
                 "finished": finished,
                 "run": list(self._holder.instance),
             }
-            await in_own_thread(lambda: self._results.write_rows(self._ledger.rows()))
-            await in_own_thread(lambda: self._results.write_summary(told))
+            await in_own_thread(lambda: self._write(told))
             await self._journal.forget_before(part)
 
-    async def _clear_up(self, lease: Lease, *, finished: bool, paused: bool) -> None:
+    def _write(self, told: dict[str, Any]) -> None:
+        size = self._results.write_rows(self._ledger.rows())
+        self._results.write_summary(told)
+        if self._submitter.stopped is None:
+            self._ballast.take_on(size)
+
+    async def _clear_up(self, lease: Lease, keeping: asyncio.Task[NoReturn], *, finished: bool, paused: bool) -> None:
         """Let nothing be lost: what was sent is waited for, and written down."""
         try:
             self._submitter.stop(NotSubmittedError())
@@ -368,6 +394,7 @@ class Batch:
             await self._hook.aclose()
             if lease.lost:
                 return
+            self._ballast.throw_off()
             try:
                 if self._recalled:  # or what could not be read would be lost
                     await self._write_results(finished=finished)
@@ -376,9 +403,12 @@ class Batch:
                 if finished:
                     raise
             finally:
+                keeping.cancel()
+                await asyncio.wait([keeping])
                 with suppress(AirflowException):
                     await (lease.park() if paused else lease.release())
         finally:
+            keeping.cancel()
             self._ledger.close()
 
 

@@ -196,13 +196,14 @@ class Submitter:
         started = loop.time()
         await self._record(sent)
         await self._may_submit()
-        now = loop.time()
-        # As long as the slowest of late, with a little to spare: who is late comes together with the next.
-        self._lead = max(1.2 * (now - started), 0.95 * self._lead)
-        if now > slot + 1 / self._pace.budget:
+        # As long as the slowest of late, with a little to spare.
+        self._lead = max(1.2 * (loop.time() - started), 0.95 * self._lead)
+        await asyncio.sleep(slot - loop.time())
+        while (now := loop.time()) > slot + 1 / self._pace.budget:
+            # Who is late would come together with the next ones: he goes to the end of the line.
             slot = self._pace.next_slot(now)
             self._pace.sent(slot)
-        await asyncio.sleep(slot - now)
+            await asyncio.sleep(slot - now)
 
     def _doubt(self) -> None:
         """Send nothing until MPS answers to a question, which costs nothing."""

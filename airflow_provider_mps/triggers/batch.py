@@ -56,6 +56,9 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         path = f"{TextToSpeechBatchTrigger.__module__}.{TextToSpeechBatchTrigger.__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.mps_task_ids)} tasks>"
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and tell how many have finished."""
         interval = PollInterval(self.poll_interval)
