@@ -130,6 +130,7 @@ def text_to_speech_mapped() -> None:
     wait = TextToSpeechTaskSensor.partial(
         task_id="wait",
         deferrable=True,
+        poke_interval=10,
         doc_md="Waits in the triggerer, where all share the API's quota.",
     ).expand(mps_task_id=submit.output)
     store = TextToSpeechToObjectStorageOperator.partial(
