@@ -189,7 +189,7 @@ def _is_flag(value: object) -> bool:
 
 
 def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not _is_flag(value) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not _is_flag(value) and 0 < value < math.inf
 
 
 def _refused(name: str, value: object, wanted: str) -> InvalidRequestError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -129,6 +130,7 @@ def in_airflow() -> None:
     from dev.airflow_api import AirflowApi  # noqa: PLC0415
     from dev.standalone import Standalone  # noqa: PLC0415
 
+    logging.getLogger("airflow_provider_mps.emulator").setLevel(logging.WARNING)
     options = Options(synthesis_time=SYNTHESIS, latency=LATENCY, voice="tone")
     app = make_app(options)
     counted = Counted(app)

@@ -103,7 +103,12 @@ class Ledger:
 
 
 def _values(row: Row) -> tuple[Any, ...]:
-    return (row.key, *(getattr(row, name) for name in _COLUMNS))
+    return tuple(_storable(value) for value in (row.key, *(getattr(row, name) for name in _COLUMNS)))
+
+
+def _storable(value: Any) -> Any:
+    """Return a value without halves of surrogate pairs, which an error may quote and no database takes."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
 def _row(found: tuple[Any, ...]) -> Row:

@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     BaseOperator,
-    ObjectStoragePath,
     conf,
 )
 
@@ -31,7 +30,10 @@ from airflow_provider_mps.transfer.deadline import require_timeout
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import (
+        Context,
+        ObjectStoragePath,
+    )
 
     from airflow_provider_mps.batch.run import BatchEnd, BatchOptions
     from airflow_provider_mps.batch.summary import Summary
@@ -142,7 +144,12 @@ class TextToSpeechBatchOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Do what is left to do; return paths, counts and sums."""
         options = self._options()
-        results = ObjectStoragePath(options.destination) / "results.jsonl"
+        results = options.destination / "results.jsonl"
+        if str(options.manifest) == str(results):
+            raise InvalidRequestError(
+                f"manifest is {results}, where the results of this destination are written: nothing was submitted. Give "
+                "the manifest another name, or choose another destination."
+            )
         require_assets(self.outlets, results.as_uri(), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run

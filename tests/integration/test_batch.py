@@ -267,6 +267,14 @@ def test_an_argument_that_cannot_be_right_is_refused_before_any_call(connect, ma
         assert server.requests == []
 
 
+def test_a_manifest_that_the_results_would_overwrite_is_refused(app, tmp_path, clips):
+    clips.root.mkdir()
+    manifest = write_manifest(tmp_path / "clips" / "results.jsonl", [line(0)])
+    with pytest.raises(InvalidRequestError, match="where the results of this destination are written"):
+        run_batch(manifest, clips.destination)
+    assert submits(app) == 0
+
+
 @pytest.mark.parametrize("options", [{"on_unknown": "hope"}, {"on_line_failure": "hope"}])
 def test_a_choice_that_there_is_not_is_refused_when_the_dag_is_read(options):
     with pytest.raises(InvalidRequestError, match="must be one of"):

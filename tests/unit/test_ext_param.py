@@ -76,6 +76,8 @@ def test_giving_the_same_thing_twice_is_an_error(ext_param, arguments, name):
         ({"ext_param": 3}, "must be a dict or a JSON string"),
         ({"ext_param": {"synExt": {"pitch": object()}}}, "cannot be written as JSON"),
         ({"ext_param": {"synExt": {"duration": float("nan")}}}, "cannot be written as JSON"),
+        ({"ext_param": {"synExt": {"duration": "2"}}}, "target_duration"),
+        ({"ext_param": {"synExt": {"duration": -(10**400)}}}, "target_duration"),
         ({"ext_param": {"synExt": 1}, "pitch": 1}, "ext_param.synExt must be an object"),
     ],
 )

@@ -80,3 +80,8 @@ def test_rows_are_a_snapshot_beside_which_others_change(ledger):
     next(rows)
     ledger.put(row("1999", 1999, LineStatus.FAILED))
     assert {found.status for found in rows} == {LineStatus.STORED}
+
+
+def test_an_error_may_quote_what_is_no_text(ledger):
+    ledger.put(row(None, 1, LineStatus.INVALID, error="text_path \ud83d cannot be read"))
+    assert [found.error for found in ledger.rows()] == ["text_path ? cannot be read"]
