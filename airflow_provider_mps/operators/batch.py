@@ -147,8 +147,8 @@ class TextToSpeechBatchOperator(BaseOperator):
         results = options.destination / "results.jsonl"
         if str(options.manifest) == str(results):
             raise InvalidRequestError(
-                f"manifest is {results}, where the results of this destination are written: nothing was submitted. Give "
-                "the manifest another name, or choose another destination."
+                f"manifest is {results}, where the results of this destination are written: nothing was submitted. "
+                "Give the manifest another name, or choose another destination."
             )
         require_assets(self.outlets, results.as_uri(), "this batch")
         if self.only_dry_run:

@@ -58,6 +58,12 @@ def submits(app):
     return app.actions.count("TextToSpeechAsync")
 
 
+def refused_connection(s3, monkeypatch):
+    """A connection with a wrong key, and an id of its own: Airflow keeps a filesystem per connection id."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_REFUSED_{s3.port}", s3.connection(secret="wrong"))
+    return f"refused_{s3.port}"
+
+
 def written_at(clips):
     return {path: path.stat().st_mtime_ns for path in Path(clips.root.path).glob("*.wav")}
 
@@ -207,9 +213,9 @@ def test_a_manifest_and_its_texts_may_lie_in_s3_where_a_missing_permission_is_to
     assert run_batch(f"{s3.root}in/m.jsonl", clips.destination)["stored"] == 1
     assert set(accepted(app.app)) == {"From a bucket."}
 
-    monkeypatch.setenv("AIRFLOW_CONN_S3_REFUSED", s3.connection(secret="wrong"))
-    with pytest.raises(InvalidRequestError, match=r"manifest s3://s3_refused@clips/in/m.jsonl may not be read"):
-        run_batch("s3://s3_refused@clips/in/m.jsonl", clips.destination)
+    refused = refused_connection(s3, monkeypatch)
+    with pytest.raises(InvalidRequestError, match=rf"manifest s3://{refused}@clips/in/m.jsonl may not be read"):
+        run_batch(f"s3://{refused}@clips/in/m.jsonl", clips.destination)
 
 
 def test_a_dry_run_tells_lines_characters_and_errors_and_calls_nobody(connect, manifest, clips):
@@ -385,7 +391,7 @@ def test_the_single_operator_may_read_its_text_from_s3_too(app, s3, monkeypatch)
     operator = TextToSpeechOperator(task_id="submit", text_path=f"{s3.root}chapter.txt", voice_id="v")
     operator.execute(context())
     assert set(accepted(app.app)) == {"Ein Kapitel für sich."}
-    monkeypatch.setenv("AIRFLOW_CONN_S3_REFUSED", s3.connection(secret="wrong"))
-    refused = TextToSpeechOperator(task_id="submit", text_path="s3://s3_refused@clips/chapter.txt", voice_id="v")
+    refused = refused_connection(s3, monkeypatch)
+    operator = TextToSpeechOperator(task_id="submit", text_path=f"s3://{refused}@clips/chapter.txt", voice_id="v")
     with pytest.raises(InvalidRequestError, match="may not be read"):
-        refused.execute(context())
+        operator.execute(context())
