@@ -82,6 +82,18 @@ class Holder:
         return json.dumps(asdict(self)).encode()
 
 
+def let_go(path: ObjectStoragePath, mine: Holder) -> None:
+    """
+    Release what a task has kept for its time in the triggerer, where that has ended and nothing follows.
+
+    :param path: of the object that tells who has it
+    :param mine: the task
+    """
+    holder = Holder.parse(read_object(path) or b"")
+    if holder and holder.phase is Phase.DEFERRED and holder.instance == mine.instance:
+        remove_object(path)
+
+
 class Lease:
     """
     The right to work in a destination, as long as :meth:`keep` runs.

@@ -165,16 +165,29 @@ class TextToSpeechBatchOperator(BaseOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Store what has finished while the triggerer waited."""
         if event.get("timed_out"):
+            self._let_go(context)
             raise AirflowException(
                 "Lines of this batch were still processing when execution_timeout ended. A retry, or a clear, goes on "
                 "with them; nothing is paid again."
             )
         return self.execute(context)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the triggerer; where Airflow has ended the waiting by itself, leave the destination to others."""
+        if next_method == "__fail__":
+            self._let_go(context)
+        return super().resume_execution(next_method, next_kwargs, context)
+
     def on_kill(self) -> None:
         """Stop: what was sent is waited for and written down, so that another try goes on."""
         if self._loop:
             self._loop.stop()
+
+    def _let_go(self, context: Context) -> None:
+        from airflow_provider_mps.batch.lease import let_go
+        from airflow_provider_mps.batch.results import Results
+
+        let_go(Results(self._options().destination).lock_path, _holder(context))
 
     def _run(self, context: Context, options: BatchOptions) -> BatchEnd:
         from airflow_provider_mps.batch.run import Batch

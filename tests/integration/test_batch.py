@@ -332,10 +332,26 @@ def test_when_only_waiting_is_left_the_triggerer_does_it_and_then_the_rest_is_st
     clips.require_true()
 
 
-def test_a_timeout_in_the_triggerer_may_be_retried():
-    with pytest.raises(AirflowException, match="execution_timeout ended") as caught:
-        batch("file:///m.jsonl", "file:///clips").execute_complete({}, {"timed_out": True})
+@pytest.mark.parametrize(
+    ("method", "arguments", "error"),
+    [
+        ("execute_complete", {"event": {"timed_out": True}}, AirflowException),
+        ("__fail__", {"error": "Trigger timeout"}, Exception),
+    ],
+)
+def test_a_timeout_in_the_triggerer_may_be_retried_and_leaves_the_destination_to_others(
+    app, manifest, clips, method, arguments, error
+):
+    app.app.state.tasks._synthesis_time = (600, 600)
+    lines = manifest([line(0)])
+    with pytest.raises(TaskDeferred):
+        batch(lines, clips.destination, deferrable=True).execute(context())
+    with pytest.raises(error) as caught:
+        batch(lines, clips.destination, deferrable=True).resume_execution(method, arguments, context())
     assert not isinstance(caught.value, AirflowFailException)
+    app.finish_all_tasks()
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
+    assert submits(app) == 1
 
 
 def test_an_account_that_may_not_submit_stops_the_batch_and_leaves_the_lines_for_later(app, manifest, clips):

@@ -5,7 +5,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch import lease as module
-from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease
+from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase, let_go
 from airflow_provider_mps.batch.objects import read_object, replace_object
 
 LOG = logging.getLogger("batch")
@@ -160,3 +160,17 @@ def test_what_is_no_holder_is_none(content):
 
 def test_a_holder_is_told_with_its_index_where_it_is_mapped():
     assert "task 'task' [3] of DAG" in Holder("dag", "run", "task", 3).told
+
+
+@pytest.mark.parametrize(
+    ("run_id", "phase", "left"),
+    [("run-1", Phase.DEFERRED, False), ("run-2", Phase.DEFERRED, True), ("run-1", Phase.RUNNING, True)],
+)
+def test_only_ones_own_place_in_the_triggerer_is_let_go(path, run_id, phase, left):
+    replace_object(path, Holder("dag", run_id, "task", phase=phase).to_bytes())
+    let_go(path, Holder("dag", "run-1", "task"))
+    assert (read_object(path) is not None) is left
+
+
+def test_letting_go_of_nothing_is_nothing(path):
+    let_go(path, Holder("dag", "run-1", "task"))
