@@ -109,7 +109,8 @@ def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and
 
 
 def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_goes_on(app, manifest, clips):
-    lines = manifest(100)
+    # So many that no try can have done all before it is told to end.
+    lines = manifest(300)
     for _ in range(3):
         before = len(app.actions)
         process = start(lines, clips.destination)
@@ -118,9 +119,9 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
         started = time.monotonic()
         ended = outcome(process, 20)
         assert time.monotonic() - started < 10
-        assert "was stopped by Airflow" in ended["said"]
+        assert "was stopped by Airflow" in ended["said"], ended
         assert set(clips.statuses()) <= {"pending", "processing", "stored"}
-    assert outcome(start(lines, clips.destination))["told"]["stored"] == 100
+    assert outcome(start(lines, clips.destination))["told"]["stored"] == 300
     assert set(accepted(app.app).values()) == {1}
     clips.require_true()
 
