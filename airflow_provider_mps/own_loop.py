@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOOK = 0.5
+"""Seconds within which a signal is handled, whichever thread has caught it."""
 PATIENCE = 4.0
 """Seconds that may be taken to clear up: Airflow kills a task five seconds after it has told it to end."""
 
@@ -43,6 +45,9 @@ class OwnLoop(Generic[T]):
         # A daemon, so that what hangs does not keep the process.
         threading.Thread(target=context.run, args=(self._run,), name="mps-event-loop", daemon=True).start()
         try:
+            # Again and again: a signal that another thread has caught is handled when this one wakes.
+            while not concurrent.futures.wait([self._done], LOOK).done:
+                pass
             return self._done.result()
         except BaseException:
             self.stop()
