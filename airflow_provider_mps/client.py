@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 API_VERSION = "2019-06-12"
 STS_VERSION = "2018-08-13"
+IDLE = 2.0
+"""Seconds after which a connection is not used again; servers close theirs after five, or more."""
 STS_REGION = "ap-guangzhou"  # STS answers alike in every region, but wants one named
 
 
@@ -102,9 +104,13 @@ def make_async_client(connection: MpsConnection) -> AsyncClient:
     profile = _profile(connection, connection.endpoint)
     profile.httpProfile.proxy = None
     client = AsyncClient("mps", API_VERSION, FreshKeys(credential_of(connection)), connection.region, profile)
-    if connection.proxy:
-        # The SDK passes the proxy under a name that httpx 0.28 no longer knows.
-        client.http_client = httpx.AsyncClient(timeout=connection.timeout, proxy=connection.proxy)
+    # Its own would pass the proxy under a name that httpx 0.28 no longer knows, and use connections that have been idle
+    # for so long that servers close them: whether a submit that meets this was accepted, nobody would know.
+    client.http_client = httpx.AsyncClient(
+        timeout=connection.timeout,
+        proxy=connection.proxy,
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=IDLE),
+    )
     client.connection = connection
     return client
 

@@ -30,8 +30,8 @@ def clear(api, dag_id, run_id):
 def test_a_worker_that_is_killed_while_it_waits_is_followed_by_one_that_goes_on_with_the_task(triggerer):
     api = triggerer.api
     run_id = api.trigger("killed_while_waiting", {"text": "paid once"})
-    await_(lambda: api.tasks("killed_while_waiting", run_id).get("submit", (None, 0))[1] == 2, 120)
-    await_(lambda: "Reconnected to task" in log_so_far(api, "killed_while_waiting", run_id, 2), 120)
+    await_(lambda: api.tasks("killed_while_waiting", run_id).get("submit", (None, 0))[1] == 2, 240)
+    await_(lambda: "Reconnected to task" in log_so_far(api, "killed_while_waiting", run_id, 2), 240)
     triggerer.finish_slow_tasks()
     assert api.wait("killed_while_waiting", run_id) == {"submit": ("success", 2)}
     assert accepted(triggerer, "paid once") == 1
@@ -40,7 +40,7 @@ def test_a_worker_that_is_killed_while_it_waits_is_followed_by_one_that_goes_on_
     assert api.xcom("killed_while_waiting", run_id, "submit", key="TaskId") == task_id
 
     clear(api, "killed_while_waiting", run_id)
-    await_(lambda: api.tasks("killed_while_waiting", run_id)["submit"] == ("success", 3), 120)
+    await_(lambda: api.tasks("killed_while_waiting", run_id)["submit"] == ("success", 3), 240)
     assert "Nothing was submitted again" in api.log("killed_while_waiting", run_id, "submit", 3)
     assert accepted(triggerer, "paid once") == 1
 
@@ -54,7 +54,7 @@ def test_a_worker_that_is_killed_between_accepting_and_storing_is_not_paid_twice
     assert "it is unknown whether MPS accepted it" in api.log("killed_once_accepted", run_id, "submit", 2)
 
     clear(api, "killed_once_accepted", run_id)
-    await_(lambda: api.tasks("killed_once_accepted", run_id)["submit"] == ("success", 3), 120)
+    await_(lambda: api.tasks("killed_once_accepted", run_id)["submit"] == ("success", 3), 240)
     assert "may be paid twice" in api.log("killed_once_accepted", run_id, "submit", 3)
     assert accepted(triggerer, "the one window") == 2
 

@@ -61,12 +61,14 @@ def test_the_last_one_to_leave_closes_the_client(connect, monkeypatch):
 
 def test_a_second_event_loop_works_and_nothing_of_the_first_is_kept(submit):
     _, task_ids = submit(3, rate_limit=1000)
+    gc.collect()
+    before = len(poller._POLLERS)  # of other tests, in other threads
     for _ in range(3):
         outcomes = asyncio.run(wait_all(*task_ids))
         assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
     del outcomes
     gc.collect()
-    assert len(poller._POLLERS) <= 1  # asgiref keeps hold of the last event loop
+    assert len(poller._POLLERS) <= before + 1  # asgiref keeps hold of the last event loop
 
 
 def test_event_loops_in_two_threads_do_not_meet(submit):
