@@ -109,7 +109,10 @@ def run_batch(manifest: str, destination: str) -> dict[str, Any]:
     before = _peak()
     started, cpu = time.monotonic(), time.process_time()
     operator = TextToSpeechBatchOperator(
-        task_id="batch", manifest=f"file://{manifest}", destination=f"file://{destination}"
+        task_id="batch",
+        manifest=f"file://{manifest}",
+        destination=f"file://{destination}",
+        on_line_failure="continue",
     )
     told = operator.execute({})
     return {
