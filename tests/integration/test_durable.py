@@ -23,6 +23,8 @@ def log_so_far(api, dag_id, run_id, try_number):
 
 
 def clear(api, dag_id, run_id):
+    # Not before the run has ended: the scheduler would take the cleared task for a part of what it is just ending.
+    await_(lambda: api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"] in {"success", "failed"})
     body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
     api.call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
