@@ -103,26 +103,22 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
 """What is kept in the connection's Extra."""
 
 
-class ConnectionForm:
-    """The form as Airflow 2.11 to 3.1 ask a hook for it."""
+def field_behaviour() -> dict[str, Any]:
+    """Return labels and placeholders of Airflow's own fields, as Airflow 2.11 to 3.1 ask a hook for them."""
+    return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels and placeholders of Airflow's own fields."""
-        return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return a field for each part of Extra."""
-        # Nowhere but in those versions' web server, which brings them or stands in for them.
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from wtforms import PasswordField, StringField
-        from wtforms.validators import Optional
+def form_widgets() -> dict[str, Any]:
+    """Return a field for each part of Extra, as Airflow 2.11 to 3.1 ask a hook for them."""
+    # Nowhere but in those versions' web server, which brings them or stands in for them.
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import PasswordField, StringField
+    from wtforms.validators import Optional
 
-        def widget(field: dict[str, Any]) -> Any:
-            secret = field["schema"].get("format") == "password"
-            # Numbers are typed as text: those forms know none but whole ones.
-            kind, look = (PasswordField, BS3PasswordFieldWidget) if secret else (StringField, BS3TextFieldWidget)
-            return kind(field["label"], validators=[Optional()], description=field["description"], widget=look())
+    def widget(field: dict[str, Any]) -> Any:
+        secret = field["schema"].get("format") == "password"
+        # Numbers are typed as text: those forms know none but whole ones.
+        kind, look = (PasswordField, BS3PasswordFieldWidget) if secret else (StringField, BS3TextFieldWidget)
+        return kind(field["label"], validators=[Optional()], description=field["description"], widget=look())
 
-        return {name: widget(field) for name, field in EXTRA_FIELDS.items()}
+    return {name: widget(field) for name, field in EXTRA_FIELDS.items()}

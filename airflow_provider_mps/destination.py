@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+from airflow_provider_mps.older_airflow import let_paths_know_cos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,9 @@ _PACKAGE_OF_SCHEME = {
     "adl": "apache-airflow-providers-microsoft-azure",
     "wasb": "apache-airflow-providers-microsoft-azure",
 }
+
+
+let_paths_know_cos()
 
 
 class UnknownOutcomeError(OSError):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+from airflow_provider_mps.older_airflow import uri_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -60,4 +62,4 @@ class Move:
         """Tell Airflow's own collector, which does nothing where nobody reads it."""
         collector = get_hook_lineage_collector()
         collector.add_input_asset(context=hook, uri=self.source)
-        collector.add_output_asset(context=hook, uri=self.path.as_uri())
+        collector.add_output_asset(context=hook, uri=uri_of(self.path))

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY, airflow_environment, run_airflow
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 START_TIMEOUT = 180
 STOP_TIMEOUT = 20
 HOME = REPOSITORY / ".airflow"
+HEALTH = "/health" if version("apache-airflow").startswith("2.") else "/api/v2/monitor/health"
 
 
 class Standalone:
@@ -63,6 +65,10 @@ class Standalone:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # The same for Airflow 2.
+            "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+            "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(self.port),
+            "AIRFLOW__WEBSERVER__BASE_URL": self.url,
             # Of their own, so that two Airflows on one machine do not meet.
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
@@ -119,7 +125,7 @@ class Standalone:
 
     def _await_ui(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(f"{self.url}/api/v2/monitor/health"):
+        while not _answers(f"{self.url}{HEALTH}"):
             if time.monotonic() > deadline or self.processes[-1].poll() is not None:
                 raise RuntimeError(f"Airflow did not start; its log is {self.log}:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.5)

@@ -12,6 +12,7 @@ from airflow_provider_mps.batch.line import STATE_FOLDER
 from airflow_provider_mps.batch.objects import read_object, replace_object, write_object
 from airflow_provider_mps.batch.row import Row
 from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.older_airflow import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,7 @@ class Results:
             raise self._unreadable(error) from error
         with file:
             try:
-                for line in file:
+                for line in lines_of(file):
                     if line.strip():
                         yield Row.from_json(json.loads(line))
             except ValueError as error:

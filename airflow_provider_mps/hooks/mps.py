@@ -22,7 +22,7 @@ from tenacity import (
 
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
-from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, ConnectionForm
+from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
 from airflow_provider_mps.errors import (
     OUTCOME_UNKNOWN,
     ErrorClass,
@@ -50,7 +50,7 @@ TEST_TIMEOUT = 9.0
 _NO_SUCH_TASK = "0-airflow-test-connection"
 
 
-class MpsHook(ConnectionForm, BaseHook):
+class MpsHook(BaseHook):
     """
     Speaks MPS with the credentials of an Airflow connection.
 
@@ -73,6 +73,17 @@ class MpsHook(ConnectionForm, BaseHook):
         self._client: Client | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
         self._renewing = threading.Lock()
+
+    # Both here and not inherited: Airflow looks at what the class itself defines.
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form, for Airflow 2.11 to 3.1."""
+        return field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the further fields of the connection form, for Airflow 2.11 to 3.1."""
+        return form_widgets()
 
     def get_conn(self) -> Client:
         """

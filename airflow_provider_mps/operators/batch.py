@@ -21,6 +21,7 @@ from airflow_provider_mps.ext_param import SpeechOptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
+from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import require_limit
 from airflow_provider_mps.submission import OnUnknown
@@ -150,7 +151,7 @@ class TextToSpeechBatchOperator(BaseOperator):
                 f"manifest is {results}, where the results of this destination are written: nothing was submitted. "
                 "Give the manifest another name, or choose another destination."
             )
-        require_assets(self.outlets, results.as_uri(), "this batch")
+        require_assets(self.outlets, uri_of(results), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run
 
@@ -269,7 +270,7 @@ class TextToSpeechBatchOperator(BaseOperator):
                 _push(context, "summary", told)
                 raise self._failure(summary, message)
             self.log.warning("%s.", message)
-        add_asset_events(context, self.outlets, results.as_uri(), told)
+        add_asset_events(context, self.outlets, uri_of(results), told)
         return told
 
     def _failure(self, summary: Summary, message: str) -> AirflowException:

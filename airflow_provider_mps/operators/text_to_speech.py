@@ -22,6 +22,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
+from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import SpeechRequest, require_limit
 from airflow_provider_mps.submission import OnUnknown, max_tries_of, state_store
@@ -148,6 +149,10 @@ class TextToSpeechOperator(BaseOperator):
         interval = PollInterval(self.poll_interval)
         request = self._request()
         store = state_store(context) if self.durable else None
+        if self.durable and store is None:
+            self.log.info(
+                "This Airflow has no task state store, which it has from 3.3 on: a retry or a clear submits anew"
+            )
         self._submit = DurableSubmit(self.hook, store, max_tries_of(context), self.on_unknown, self.log)
         known = self._submit.reconnect(request)
         task_id = known.task_id if known else self._submit.submit(request)
@@ -285,7 +290,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
         task = self._finished_task()
         subject = f"task {task.task_id}"
         path = resolve_destination(destination, _audio_url(task), subject)
-        require_assets(self.outlets, path.as_uri(), subject)
+        require_assets(self.outlets, uri_of(path), subject)
         self.log.info("Task %s has succeeded (RequestId %s); storing its audio", task.task_id, task.request_id)
         with self._kill_switch.armed(f"Storing the audio of {subject} at {path}"):
             stored = store_audio(
@@ -321,7 +326,7 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
             # As digits, for a browser would round the number.
             "crc64": None if stored.crc64 is None else str(stored.crc64),
         }
-        add_asset_events(context, self.outlets, path.as_uri(), extra)
+        add_asset_events(context, self.outlets, uri_of(path), extra)
 
     def _finished_task(self) -> TextToSpeechTask:
         task = self.hook.describe_text_to_speech_task(self.mps_task_id)

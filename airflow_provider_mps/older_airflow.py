@@ -1,0 +1,48 @@
+"""What older versions of Airflow need done for them: each function names the version that lets it go."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+def uri_of(path: ObjectStoragePath) -> str:
+    """
+    Return the URI of a path without its connection id, which ``as_uri()`` tells before Airflow 3.2.
+
+    :param path: any path in object storage
+    """
+    scheme, separator, rest = path.as_uri().partition("://")
+    place, slash, key = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{key}"
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """
+    Return the lines of an opened path, which ``for`` cannot walk through before Airflow 3.1.
+
+    :param file: as ``ObjectStoragePath.open("rb")`` returns it
+    """
+    return iter(file.readline, b"")
+
+
+def let_paths_know_cos() -> None:
+    """
+    Let ``cos://`` paths be taken apart as those of S3, which Airflow asks an entry point for from 3.2 on.
+
+    Before, its paths are of a universal-pathlib that knows all schemes by itself.
+    """
+    if not version("universal-pathlib").startswith("0.2."):
+        return
+    from upath._flavour import WrappedFileSystemFlavour
+
+    from airflow_provider_mps.fs import cos_path  # noqa: F401 - which names the scheme there
+
+    for rule in ("netloc_is_anchor", "supports_empty_parts"):
+        WrappedFileSystemFlavour.protocol_config[rule].add("cos")
+    WrappedFileSystemFlavour.from_protocol.cache_clear()

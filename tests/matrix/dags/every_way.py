@@ -1,0 +1,82 @@
+"""Everything the provider does, in every way that each version of Airflow has for it, as the tasks of one run."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias
+
+from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
+from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
+
+FOLDER = "{{ dag_run.conf['folder'] }}"
+S3 = "{{ dag_run.conf['s3'] }}"
+
+
+class BrokenOnce(TextToSpeechOperator):
+    """Fails its first try, after having submitted, and notes which task each try had."""
+
+    template_fields = (*TextToSpeechOperator.template_fields, "notes")
+
+    def __init__(self, *, notes: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.notes = notes
+
+    def execute(self, context) -> str:
+        task_id = super().execute(context)
+        with Path(self.notes).open("a") as notes:
+            notes.write(f"{task_id}\n")
+        if context["ti"].try_number == 1:
+            raise AirflowException("the first try is broken")
+        return task_id
+
+
+with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_args={"voice_id": "voice-1"}) as dag:
+    submit = TextToSpeechOperator(task_id="submit", text="Hello from every version.")
+    waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 120}
+    rescheduled = TextToSpeechTaskSensor(task_id="rescheduled", **waits)
+    poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
+    deferred = TextToSpeechTaskSensor(task_id="deferred", deferrable=True, **waits)
+    TextToSpeechTaskSensor(task_id="ended_from_trigger", end_from_trigger=True, **waits)
+
+    TextToSpeechOperator(task_id="waited", text="In a worker.", wait_for_completion=True, poll_interval=1)
+    TextToSpeechOperator(
+        task_id="waited_deferred", text="Deferred.", wait_for_completion=True, deferrable=True, poll_interval=1
+    )
+    BrokenOnce(
+        task_id="broken_once",
+        text="Once.",
+        notes=f"{FOLDER}/tries.txt",
+        retries=1,
+        retry_delay=timedelta(seconds=0),
+    )
+
+    stored = TextToSpeechToObjectStorageOperator(
+        task_id="stored", mps_task_id=submit.output, destination=f"file://{FOLDER}/clips/"
+    )
+    stored_in_s3 = TextToSpeechToObjectStorageOperator(
+        task_id="stored_in_s3",
+        mps_task_id=submit.output,
+        destination=f"{S3}clip.wav",
+        outlets=[AssetAlias("every way")],
+    )
+    stored_again = TextToSpeechToObjectStorageOperator(
+        task_id="stored_again",
+        mps_task_id=submit.output,
+        destination=f"{S3}clip.wav",
+        if_exists="skip",
+    )
+    [rescheduled, poked, deferred] >> stored >> stored_in_s3 >> stored_again
+
+    batches = {"manifest": f"file://{FOLDER}/manifest.jsonl", "poll_interval": 1}
+    TextToSpeechBatchOperator(task_id="dry_run", destination=f"file://{FOLDER}/batch/", dry_run=True, **batches)
+    TextToSpeechBatchOperator(task_id="batch", destination=f"file://{FOLDER}/batch/", **batches)
+    TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, **batches)
+
+    broken = TextToSpeechOperator(task_id="broken", text="[fail] There is no audio of it.")
+    fails = {"mps_task_id": broken.output, "poke_interval": 1, "timeout": 120, "retries": 2}
+    TextToSpeechTaskSensor(task_id="failed", retry_delay=timedelta(seconds=0), **fails)
+    TextToSpeechTaskSensor(task_id="failed_deferred", retry_delay=timedelta(seconds=0), deferrable=True, **fails)
+    TextToSpeechTaskSensor(task_id="skipped", soft_fail=True, **fails)

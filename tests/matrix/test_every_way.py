@@ -1,0 +1,144 @@
+"""What the provider does on the Airflow that is installed here: on each one the same, and where not, told."""
+
+from __future__ import annotations
+
+import json
+import re
+import wave
+
+import httpx
+import pytest
+from airflow import __version__
+from packaging.version import Version
+
+from airflow_provider_mps.connection_form import EXTRA_FIELDS
+from dev.airflow_api import AirflowApi
+from dev.airflow_environment import run_airflow
+from tests.matrix.conftest import DAG_ID, LINES, RUN_ID
+
+AIRFLOW = Version(Version(__version__).base_version)
+before = {version: Version(version) > AIRFLOW for version in ("3.0", "3.1", "3.2", "3.3")}
+
+
+def test_airflow_lists_the_provider(every_way):
+    listed = run_airflow(every_way.standalone.environment, "providers", "list", "--output", "json").stdout
+    assert "airflow-provider-mps" in listed
+
+
+def test_airflow_reads_every_dag_without_an_error(every_way):
+    errors = run_airflow(every_way.standalone.environment, "dags", "list-import-errors").stdout
+    assert "No data found" in errors
+
+
+def test_the_connection_form_has_all_fields(every_way):
+    url = every_way.standalone.url
+    if before["3.0"]:
+        page = httpx.get(f"{url}/connection/add", follow_redirects=True).text
+        assert [f"extra__tencent_mps__{name}" in page for name in EXTRA_FIELDS] == [True] * len(EXTRA_FIELDS)
+        assert "Tencent Cloud MPS" in page
+        return
+    headers = dict(AirflowApi(url).client.headers)
+    forms = httpx.get(f"{url}/ui/connections/hook_meta", headers=headers).json()
+    (form,) = (each for each in forms if each["connection_type"] == "tencent_mps")
+    assert list(form["extra_fields"]) == list(EXTRA_FIELDS)
+    assert form["standard_fields"]["login"]["title"] == "SecretId"
+
+
+def test_a_connection_is_tested(every_way):
+    tested = run_airflow(every_way.standalone.environment, "connections", "test", "mps_default", check=False)
+    assert "success" in (tested.stdout + tested.stderr).lower()
+
+
+@pytest.mark.parametrize("way", ["rescheduled", "poked", "deferred", "ended_from_trigger"])
+def test_a_sensor_waits_and_returns_the_same(every_way, way):
+    assert every_way.state(way) == "success"
+    told = every_way.xcom(way)
+    assert told["TaskId"] == every_way.xcom("submit")
+    assert (told["Status"], told["VoiceId"]) == ("success", "voice-1")
+    assert told["duration"] > 0
+
+
+def test_a_failed_task_is_not_tried_again(every_way):
+    for way in ("failed", "failed_deferred"):
+        assert every_way.tasks[way]["state"] == "failed"
+        assert every_way.tasks[way]["tries"] == 1
+        assert re.search(r"ErrorCode 110.*RequestId", every_way.log(way), re.DOTALL)
+
+
+def test_soft_fail_skips(every_way):
+    assert every_way.state("skipped") == "skipped"
+
+
+@pytest.mark.parametrize("way", ["waited", "waited_deferred"])
+def test_the_operator_waits_and_returns_the_task_id(every_way, way):
+    assert every_way.state(way) == "success"
+    assert every_way.xcom(way) == every_way.xcom(way, "TaskId")
+
+
+def test_a_retry_does_not_submit_again_where_airflow_remembers(every_way):
+    assert every_way.state("broken_once") == "success"
+    first, second = (every_way.folder / "tries.txt").read_text().split()
+    assert (first == second) is not before["3.3"]
+    told = "This Airflow has no task state store" in every_way.log("broken_once")
+    assert told is before["3.3"]
+
+
+def test_the_audio_is_stored_in_a_folder(every_way):
+    (clip,) = (every_way.folder / "clips").iterdir()
+    assert every_way.xcom("stored") == f"file://{clip}"
+    assert every_way.xcom("stored", "VoiceId") == "voice-1"
+    with wave.open(str(clip)) as audio:
+        assert audio.getnframes() / audio.getframerate() == every_way.xcom("stored", "duration")
+
+
+def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
+    (clip,) = (every_way.folder / "clips").iterdir()
+    assert every_way.s3.seen("clip.wav") == clip.read_bytes()
+    path = f"{every_way.s3.root}clip.wav"
+    assert every_way.xcom("stored_in_s3") == every_way.xcom("stored_again") == path
+    assert "nothing was moved" in every_way.log("stored_again")
+
+
+@pytest.mark.parametrize("way", ["batch", "batch_deferred"])
+def test_a_batch_stores_every_line(every_way, way):
+    assert every_way.state(way) == "success"
+    read = {
+        "batch": lambda name: (every_way.folder / "batch" / name).read_bytes(),
+        "batch_deferred": lambda name: every_way.s3.seen(f"batch/{name}"),
+    }[way]
+    rows = [json.loads(line) for line in read("results.jsonl").splitlines()]
+    assert [row["id"] for row in rows] == [line["id"] for line in LINES]
+    assert all(read(f"{row['id']}.wav")[:4] == b"RIFF" for row in rows)
+    assert len({row["TaskId"] for row in rows}) == len(LINES)
+
+
+def test_the_cost_of_a_batch_is_told_without_a_call(every_way):
+    assert every_way.xcom("dry_run")["to_submit"] == len(LINES)
+
+
+def test_nothing_secret_is_in_a_log(every_way):
+    link = every_way.xcom("rescheduled")["AudioUrl"]
+    signature = link.rpartition("sign=")[2]
+    secret_key = re.search(r":([^:@]+)@", every_way.standalone.connection_uri.partition("://")[2])[1]
+    files = (every_way.standalone.home / "logs").rglob("*.log*")
+    logs = "\n".join(file.read_text() for file in files if file.is_file())
+    assert len(signature) > 20
+    assert len(secret_key) > 5
+    assert signature not in logs
+    assert secret_key not in logs
+
+
+@pytest.mark.skipif(before["3.1"], reason="Airflow shows views of plugins on a task instance from 3.1 on")
+def test_the_player_plays_what_was_stored(every_way):
+    url = every_way.standalone.url
+    place = {"dag_id": DAG_ID, "run_id": RUN_ID, "task_id": "stored"}
+    headers = dict(AirflowApi(url).client.headers)
+    told = httpx.get(f"{url}/mps-player/details", params=place, headers=headers).json()
+    assert told["duration"] == every_way.xcom("stored", "duration")
+    head = httpx.get(f"{url}/mps-player/audio", params=place, headers={**headers, "Range": "bytes=0-3"})
+    assert (head.status_code, head.content) == (206, b"RIFF")
+    whole = httpx.get(f"{url}/mps-player/audio", params=place, headers=headers).content
+    (clip,) = (every_way.folder / "clips").iterdir()
+    assert whole == clip.read_bytes()
+    nothing = httpx.get(f"{url}/mps-player/details", params={**place, "task_id": "submit"}, headers=headers)
+    assert nothing.status_code == httpx.codes.NOT_FOUND
