@@ -35,6 +35,13 @@ emulator: $(INSTALLED) ## Start the emulator alone
 test: $(INSTALLED) ## Run every test
 	$(BIN)/python -m pytest
 
+AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3
+PYTHONS ?= 3.11 3.12 3.13
+
+.PHONY: test-matrix
+test-matrix: $(INSTALLED) ## Try the wheel on every Airflow and Python that is here (AIRFLOWS="2.11 3.3" PYTHONS=3.11)
+	$(BIN)/python -m dev.matrix --airflow $(AIRFLOWS) --python $(PYTHONS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and format
 	$(BIN)/ruff check .
@@ -54,7 +61,6 @@ docs: $(VENV)/.installed-docs ## Build the pages of docs/ as a site in build/doc
 
 .PHONY: constraints
 constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 		--no-header --extra dev --extra docs pyproject.toml -o constraints.txt
 	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt
