@@ -62,7 +62,7 @@ docs: $(VENV)/.installed-docs ## Build the pages of docs/ as a site in build/doc
 .PHONY: constraints
 constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate \
-		--no-header --extra dev --extra docs pyproject.toml -o constraints.txt
+		--no-header --extra dev --extra docs --extra scaling pyproject.toml -o constraints.txt
 	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt
 
 .PHONY: clean

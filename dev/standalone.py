@@ -52,7 +52,7 @@ class Standalone:
         self.home = home
         self.connect = connect
         self.emulator = emulator
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "standalone.log"
         self.environment = {
@@ -70,8 +70,8 @@ class Standalone:
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(self.port),
             "AIRFLOW__WEBSERVER__BASE_URL": self.url,
             # Of their own, so that two Airflows on one machine do not meet.
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             **(environment or {}),
         }
         self.processes: list[subprocess.Popen[str]] = []
@@ -84,8 +84,7 @@ class Standalone:
             if self.connect:
                 run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
                 run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", self.connection_uri)
-            with self.log.open("w") as log:
-                self.start("airflow", "standalone", output=log.fileno())
+            self.start_airflow()
             self._await_ui()
         except BaseException:
             self.__exit__()
@@ -94,14 +93,21 @@ class Standalone:
 
     def __exit__(self, *_: object) -> None:
         for process in reversed(self.processes):
-            _stop_group(process)
+            stop_group(process)
         self.processes.clear()
 
-    def start(self, module: str, *arguments: str, output: int) -> subprocess.Popen[str]:
+    def start_airflow(self) -> None:
+        """Start every part of Airflow, and the one with the UI last."""
+        with self.log.open("w") as log:
+            self.start("airflow", "standalone", output=log.fileno())
+
+    def start(
+        self, module: str, *arguments: str, output: int, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start a Python module as one more process that ends with the ``with`` block."""
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -139,7 +145,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _stop_group(process: subprocess.Popen[str]) -> None:
+def stop_group(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it has started in its group."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, signal_number)
@@ -162,7 +169,8 @@ def _group_ends(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

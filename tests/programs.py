@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import pytest
+
+from dev.programs import find_program
 
 
 def require_program(name: str) -> str:
     """Return a program's path; without it the test is skipped, and fails where CI promises it."""
-    path = shutil.which(name)
+    path = find_program(name)
     if path is None and os.environ.get("CI") == "true":
         pytest.fail(f"{name} is not installed, which .ci/run should have done")
     if path is None:
