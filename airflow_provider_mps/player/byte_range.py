@@ -17,7 +17,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     :param size: bytes that there are
     :raises UnsatisfiableRangeError: when there is none of the bytes
     """
-    match = re.fullmatch(r"\s*bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)\s*", header or "", re.IGNORECASE)
+    match = re.fullmatch(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header or "", re.IGNORECASE)
     if match is None or match[1] == match[2] == "":
         return None
     if match[1] == "":

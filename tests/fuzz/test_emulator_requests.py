@@ -1,0 +1,71 @@
+"""Requests to the emulator: of programs under test, which may be broken."""
+
+import json
+import socket
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.emulator.server import RunningEmulator
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests.fuzz.conftest import FUZZ
+
+LEAST = settings(FUZZ, max_examples=max(100, FUZZ.max_examples // 4))  # each is a connection of its own
+headers = st.dictionaries(
+    st.sampled_from(
+        ["X-TC-Action", "X-TC-Version", "X-TC-Timestamp", "X-TC-Region", "X-TC-Token", "Authorization", "Range"]
+    ),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60).map(str.strip)
+    | st.sampled_from(
+        ["TextToSpeechAsync", "2019-06-12", "-1", "9" * 50, "TC3-HMAC-SHA256 Credential=a/b/c/d, x", "bytes=0-"]
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def running():
+    with RunningEmulator(Options(synthesis_time=0, voice="tone", rate_limit=100_000)) as emulator:
+        yield emulator
+
+
+def still_answers(running, monkeypatch_env):
+    monkeypatch_env.setenv("AIRFLOW_CONN_MPS_DEFAULT", running.connection_uri)
+    assert MpsHook().submit_text_to_speech("still here", "voice-1")
+
+
+@LEAST
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE"]),
+    path=st.sampled_from(
+        ["/", "/audio/", "/audio/x.wav?sign=1&expires=9", "/audio/../../etc/passwd", "//", "/%00", "/%ff"]
+    ),
+    headers=headers,
+    body=st.binary(max_size=200)
+    | st.dictionaries(st.text(max_size=5), st.text(max_size=5)).map(lambda d: json.dumps(d).encode()),
+)
+def test_every_request_has_an_answer_that_is_no_crash(running, monkeypatch, method, path, headers, body):
+    answer = httpx.request(method, f"{running.url}{path}", headers=headers, content=body, timeout=10)
+    assert answer.status_code < 500, answer.text
+    if method == "POST" and path == "/":
+        assert answer.json()["Response"]["Error"]["Code"]
+        assert answer.json()["Response"]["RequestId"]
+
+
+@LEAST
+@given(
+    raw=st.binary(max_size=300) | st.binary(max_size=40).map(lambda noise: b"POST / HTTP/1.1\r\nHost: a\r\n" + noise)
+)
+def test_bytes_that_are_no_request_close_a_connection_and_nothing_else(running, monkeypatch, raw):
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), 5) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(5)
+        while connection.recv(4096):
+            pass
+
+
+def test_after_all_that_it_still_answers(running, monkeypatch):
+    still_answers(running, monkeypatch)
