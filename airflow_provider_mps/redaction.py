@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from airflow.providers.common.compat.sdk import mask_secret
+
 
 def keep_secrets_out_of_sdk_log() -> None:
     """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
@@ -20,6 +22,16 @@ def keep_links_out_of_logs() -> None:
     logger = logging.getLogger("urllib3.connectionpool")
     if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
         logger.addFilter(_WithoutQuery())
+
+
+def mask_link(link: str | None) -> None:
+    """
+    Let Airflow mask what is signed in a link, for at DEBUG it logs each XCom and each button by itself.
+
+    Only for a worker: what a triggerer masks for ten thousand tasks would slow down each line that it logs.
+    """
+    if query := (link or "").partition("?")[2]:
+        mask_secret(query)
 
 
 class _WithoutQuery(logging.Filter):

@@ -55,9 +55,14 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         (self.folder / name).mkdir(parents=True, exist_ok=True)
 
+    @property
+    def extra(self) -> dict[str, str]:
+        """Of that connection."""
+        return {"endpoint_url": self.url, "region_name": "us-east-1"}
+
     def connection(self, key: str = key, secret: str = secret, url: str | None = None) -> str:
         """The Airflow connection to it, of type aws, as JSON."""
-        extra = {"endpoint_url": url or self.url, "region_name": "us-east-1"}
+        extra = {**self.extra, **({"endpoint_url": url} if url else {})}
         return json.dumps({"conn_type": "aws", "login": key, "password": secret, "extra": extra})
 
     def seen(self, key: str, bucket: str = "clips") -> bytes | None:

@@ -21,6 +21,7 @@ from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentErr
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import MAX_DOUBLINGS, spread
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
+from airflow_provider_mps.redaction import mask_link
 from airflow_provider_mps.triggers.event import event_of, finished_task
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class TextToSpeechTaskSensor(BaseSensorOperator):
 
     def _succeed(self, task: TextToSpeechTask) -> dict[str, Any]:
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
+        mask_link(task.audio_url)
         return task.to_xcom()
 
     def _get_next_poke_interval(

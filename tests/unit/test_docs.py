@@ -39,3 +39,16 @@ def test_every_page_is_in_the_sites_navigation():
         re.findall(r"[\w-]+\.md", yaml.safe_dump(yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]))
     )
     assert listed == {page.name for page in PAGES}
+
+
+def test_every_row_about_reliability_names_a_test_that_there_is():
+    rows = [
+        row
+        for row in re.findall(r"^\|.*\|$", (REPOSITORY / "docs" / "reliability.md").read_text(), re.MULTILINE)
+        if not row.startswith(("|---", "| fault "))
+    ]
+    assert len(rows) > 50
+    for row in rows:
+        named = re.search(r"`([\w/]+\.py)::(test_\w+)`", row)
+        assert named, row
+        assert f"def {named[2]}(" in (REPOSITORY / "tests" / named[1]).read_text(), row
