@@ -90,6 +90,10 @@ class Cluster(Standalone):
             self._start_part(name, "triggerer", port="TRIGGER_LOG_SERVER_PORT")
         self._start_part("api-server", "api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "2")
 
+    def log_of(self, name: str) -> str:
+        """Return what a part has printed."""
+        return (self.home / f"{name}.log").read_text()
+
     def kill(self, name: str) -> None:
         """Kill a worker or triggerer and all that runs in it, as if its machine had lost power."""
         root = psutil.Process(self.parts[name].pid)

@@ -69,9 +69,12 @@ def measure(clips: int, lines: int, share: float, *, kill: bool) -> None:
             runs = {dag_id: api.trigger(dag_id, conf) for dag_id in ("many_clips", "one_batch")}
             stored = s3.folder / "clips"
             if kill:
-                _wait_until(lambda: _wavs(stored) > (clips + lines) // 3)
-                print(f"{_wavs(stored)} clips are stored after {time.monotonic() - started:.0f} s: killing", flush=True)
-                cluster.kill(WORKERS[0])
+                _wait_until(lambda: _wavs(stored / "batch") > lines // 4)
+                # The one that does the batch, as long as a worker does it.
+                worker = next((name for name in WORKERS if "one_batch" in cluster.log_of(name)), WORKERS[0])
+                seconds_so_far = time.monotonic() - started
+                print(f"{_wavs(stored)} are stored after {seconds_so_far:.0f} s; killing {worker}", flush=True)
+                cluster.kill(worker)
                 cluster.kill(TRIGGERERS[0])
             seconds: dict[str, float] = {}
             _wait_until(lambda: _note_ended(api, runs, seconds, started))
@@ -122,7 +125,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=300, help="by dynamic task mapping")
-    parser.add_argument("--lines", type=int, default=100, help="of the batch beside them")
+    parser.add_argument("--lines", type=int, default=300, help="of the batch beside them")
     parser.add_argument("--share", type=float, default=SHARE, help="requests_per_second of the connection")
     parser.add_argument("--no-kill", action="store_true", help="let every worker and triggerer live")
     given = parser.parse_args()

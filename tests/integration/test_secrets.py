@@ -31,7 +31,7 @@ LINES = [{"id": "good", "text": TEXT}, {"id": "bad", "text": f"[fail] {TEXT}"}, 
 
 
 OWN = re.compile(
-    r"Sending +\[supervisor\]|Received message from task runner +\[supervisor\]|Setting xcom for operator extra link \[task\]"
+    r"(Sending|Received message from task runner) +\[supervisor\]|Setting xcom for operator extra link \[task\]"
 )
 
 
