@@ -9,14 +9,18 @@ from urllib.parse import quote
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.utils.session import create_session
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, status
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response, status  # noqa: TC002 - read
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from airflow_provider_mps.player.audio_object import AudioObject, NoAudioError
 from airflow_provider_mps.player.byte_range import UnsatisfiableRangeError, parse_range
+from airflow_provider_mps.player.own_turn import in_turn, one_by_one
 from airflow_provider_mps.player.recorded import RecordedAudio, find_recorded
+from airflow_provider_mps.player.waveform import TIMEOUT as DRAWING
 from airflow_provider_mps.player.waveform import NoWaveformError, draw
+
+_SLOW = "does not answer, or others wait for it. Try again later; the log of Airflow's API server may say why."
 
 app = FastAPI(title="MPS player", openapi_url=None)
 
@@ -25,7 +29,7 @@ def recorded(
     dag_id: str,
     run_id: str,
     task_id: str,
-    map_index: Annotated[int, Query(ge=-1)] = -1,
+    map_index: Annotated[int, Query(ge=-1, lt=2**31)] = -1,
 ) -> RecordedAudio:
     """Return what the task instance has recorded, and no other path."""
     with create_session() as session:  # not FastAPI's, which would hold it as long as somebody listens
@@ -39,12 +43,14 @@ def recorded(
     return found
 
 
-def audio_of(audio: Annotated[RecordedAudio, Depends(recorded)]) -> AudioObject:
+async def audio_of(audio: Annotated[RecordedAudio, Depends(recorded)]) -> AudioObject:
     """Return what is at the recorded path."""
     try:
-        return AudioObject.find(audio.path)
+        return await in_turn(lambda: AudioObject.find(audio.path))
     except NoAudioError as error:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from error
+        raise HTTPException(status.HTTP_404_NOT_FOUND, _shown(str(error))) from error
+    except TimeoutError as error:
+        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, _shown(f"The store of {audio.path} {_SLOW}")) from error
 
 
 MAY_READ = [
@@ -56,35 +62,39 @@ Recorded = Annotated[RecordedAudio, Depends(recorded)]
 Audio = Annotated[AudioObject, Depends(audio_of)]
 
 
-@app.get("/details", dependencies=MAY_READ)
+@app.api_route("/details", methods=["GET", "HEAD"], dependencies=MAY_READ)
 def details(pushed: Recorded, audio: Audio) -> dict[str, Any]:
     """Tell of the audio."""
     return {
-        "path": audio.path,
-        "name": audio.name,
+        "path": _shown(audio.path),
+        "name": _shown(audio.name),
         "size": audio.size,
-        "VoiceId": pushed.voice_id,
+        "VoiceId": None if pushed.voice_id is None else _shown(pushed.voice_id),
         "duration": pushed.duration,
     }
 
 
-@app.get("/audio", dependencies=MAY_READ)
+@app.api_route("/audio", methods=["GET", "HEAD"], dependencies=MAY_READ)
 def stream(
+    request: Request,
     audio: Audio,
     *,
     download: bool = False,
     asked: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header()] = None,
-) -> StreamingResponse:
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
     """Send the audio, or the range of it that a player asks for when somebody seeks."""
     kind = "attachment" if download else "inline"
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(audio.name, safe='')}",
+        "Content-Disposition": f"{kind}; filename*=UTF-8''{quote(audio.name, safe='', errors='replace')}",
         "ETag": audio.etag,
         "X-Content-Type-Options": "nosniff",
     }
+    if if_none_match == audio.etag:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     try:
         part = parse_range(asked, audio.size) if if_range in {None, audio.etag} else None
     except UnsatisfiableRangeError as error:
@@ -98,16 +108,25 @@ def stream(
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{audio.size}"
     code = status.HTTP_206_PARTIAL_CONTENT if part else status.HTTP_200_OK
-    return StreamingResponse(audio.read(start, stop), code, headers, audio.content_type)
+    if request.method == "HEAD":
+        return Response(None, code, headers, audio.content_type)
+    return StreamingResponse(one_by_one(audio.read(start, stop)), code, headers, audio.content_type)
 
 
 @app.get("/waveform", dependencies=MAY_READ)
-def waveform(audio: Audio) -> dict[str, Any]:
+async def waveform(audio: Audio) -> dict[str, Any]:
     """Tell how loud each part of the audio is."""
     try:
-        return {"bars": draw(audio)}
+        return {"bars": await in_turn(lambda: draw(audio), DRAWING)}
     except NoWaveformError as error:
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, str(error)) from error
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, _shown(str(error))) from error
+    except TimeoutError as error:
+        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The store {_SLOW}") from error
+
+
+def _shown(text: str) -> str:
+    """Return a text that can be sent: a file's name may be no UTF-8, and JSON may spell half of a character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 # The page itself tells nothing of anybody's task: it asks for the above.

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-from airflow.sdk.io import has_fs
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
+from airflow.sdk.io import get_fs, has_fs
 
-from airflow_provider_mps.destination import filesystem_of, lacks_permission
+from airflow_provider_mps.destination import lacks_permission
 from airflow_provider_mps.redaction import keep_links_out_of_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
+
 BLOCK = 1024 * 1024
 """Bytes that are read at once."""
+_MOST_FILESYSTEMS = 32
+_filesystems: dict[tuple[str, str | None], tuple[bytes, Any]] = {}
 _SIGNATURES = (
     (0, b"RIFF", 8, b"WAVE", "audio/wav"),
     (0, b"ID3", 0, b"", "audio/mpeg"),
@@ -62,8 +67,7 @@ class AudioObject:
             raise NoAudioError(f"{path} is no place in object storage that this Airflow knows.")
         keep_links_out_of_logs()
         try:
-            location = ObjectStoragePath(path)
-            fs, key = filesystem_of(location), location.path
+            fs, key = _filesystem(path, scheme), ObjectStoragePath(path).path
             fs.invalidate_cache()
             info = fs.info(key)
             content_type = _content_type(fs.cat_file(key, start=0, end=16)) if info["type"] == "file" else None
@@ -72,9 +76,15 @@ class AudioObject:
                 f"{path} is not there any more, or not on the machine of Airflow's API server."
             ) from error
         except Exception as error:
+            # Only the log is told more: an error may quote what its connection is made of.
+            log.warning("%s cannot be read", path, exc_info=True)
+            if isinstance(error, AirflowNotFoundException):
+                raise NoAudioError(f"{path} cannot be read: its connection does not exist.") from error
             if lacks_permission(error):
-                raise NoAudioError(f"Airflow's API server has no permission to read {path} ({error}).") from error
-            raise NoAudioError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+                raise NoAudioError(f"Airflow's API server has no permission to read {path}.") from error
+            raise NoAudioError(
+                f"{path} cannot be read ({type(error).__name__}); the log of Airflow's API server says more."
+            ) from error
         if content_type is None:
             raise NoAudioError(f"What is at {path} is no audio.")
         if not isinstance(info.get("size"), int):
@@ -105,6 +115,24 @@ class AudioObject:
     def open(self) -> Any:
         """Open it as a file that can seek, and reads little at a time."""
         return self._fs.open(self._key, "rb", block_size=64 * 1024, cache_type="bytes")
+
+
+def _filesystem(path: str, scheme: str) -> Any:
+    """
+    Return the filesystem of a path, made anew when its connection has changed.
+
+    Airflow keeps one for each connection id for the life of a process, and where the connection is missing it goes on
+    with what the machine itself may read.
+    """
+    conn_id = path.partition("://")[2].partition("/")[0].rpartition("@")[0] or None
+    content = BaseHook.get_connection(conn_id).get_uri() if conn_id else ""
+    version = hashlib.sha256(content.encode("utf-8", "replace")).digest()
+    kept = _filesystems.pop((scheme, conn_id), None)
+    fs = kept[1] if kept and kept[0] == version else get_fs(scheme, conn_id)
+    _filesystems[scheme, conn_id] = (version, fs)
+    while len(_filesystems) > _MOST_FILESYSTEMS:
+        _filesystems.pop(next(iter(_filesystems)), None)  # the one that was not used for longest
+    return fs
 
 
 def _content_type(head: bytes) -> str | None:

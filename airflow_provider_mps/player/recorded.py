@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from sqlalchemy import select
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+_LONGEST = 1e9
+"""Seconds that an audio may last, for the view to show them."""
 KEYS = ("return_value", "VoiceId", "duration")
 
 
@@ -40,12 +42,28 @@ def find_recorded(dag_id: str, run_id: str, task_id: str, map_index: int, sessio
         XComModel.map_index == map_index,
         XComModel.key.in_(KEYS),
     )
-    pushed = {row.key: XComModel.deserialize_value(row) for row in session.execute(query)}
+    pushed = {row.key: _read(row.value) for row in session.execute(query)}
     path, voice_id, duration = (pushed.get(key) for key in KEYS)
     if not pushed.keys() >= set(KEYS) or not isinstance(path, str):
         return None
     return RecordedAudio(
         path,
         voice_id if isinstance(voice_id, str) else None,
-        duration if isinstance(duration, int | float) and math.isfinite(duration) else None,
+        _seconds(duration),
     )
+
+
+def _read(value: object) -> object:
+    """Read what was pushed as JSON and nothing else: Airflow's own reading imports the classes that a value names."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value  # it was pushed through the API, which keeps a text as it is
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST:
+        return None
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 BARS = 240
 FRAMES_EACH = 8192
 """What is looked at of each bar's part of the audio, so that ten hours take no longer than ten minutes."""
+MOST_BYTES = 32 * 1024 * 1024
+"""Of an audio that must be read whole to be drawn: half an hour of MP3 and more."""
+MOST_CHANNELS = 8
+_SEEKABLE = {"audio/wav", "audio/flac"}
 TIMEOUT = 30.0
 """Seconds."""
 
@@ -30,15 +35,26 @@ def draw(audio: AudioObject) -> tuple[float, ...]:
     import soundfile
 
     try:
-        with audio.open() as file, soundfile.SoundFile(file) as sound:
+        with _opened(audio) as file, soundfile.SoundFile(file) as sound:
             return tuple(_bars(sound))
     except NoWaveformError:
         raise
     except Exception as error:
-        raise NoWaveformError(f"It cannot be drawn: {type(error).__name__}: {error}") from error
+        raise NoWaveformError(f"It cannot be drawn: {type(error).__name__}") from error
+
+
+def _opened(audio: AudioObject) -> Any:
+    """Open what can be sought in as it is; of the rest, a decoder reads all and more, so it is fetched at once."""
+    if audio.content_type in _SEEKABLE:
+        return audio.open()
+    if audio.size > MOST_BYTES:
+        raise NoWaveformError(f"It has {audio.size} bytes; of its kind, up to {MOST_BYTES} are drawn.")
+    return BytesIO(b"".join(audio.read(0, audio.size)))
 
 
 def _bars(sound: Any) -> list[float]:
+    if sound.channels > MOST_CHANNELS:
+        raise NoWaveformError(f"It has {sound.channels} channels, and up to {MOST_CHANNELS} are drawn.")
     deadline = time.monotonic() + TIMEOUT
     bars = min(BARS, sound.frames)
     peaks = []
@@ -49,5 +65,6 @@ def _bars(sound: Any) -> list[float]:
         if first != sound.tell():
             sound.seek(first)
         block = sound.read(min(behind - first, FRAMES_EACH), dtype="float32")
-        peaks.append(round(float(abs(block).max(initial=0.0)), 4))
+        loudest = float(abs(block).max(initial=0.0))
+        peaks.append(round(min(loudest, 1.0), 4) if loudest == loudest else 0.0)  # noqa: PLR0124 - NaN is not
     return peaks

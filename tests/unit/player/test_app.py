@@ -1,12 +1,19 @@
 """What the view asks for. Who may ask is specified in tests/browser, against a whole Airflow."""
 
+import json
+import os
+import threading
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import pytest
+from anyio import CapacityLimiter
 from fastapi.testclient import TestClient
 
 from airflow_provider_mps.emulator.speech import Style, speak
 from airflow_provider_mps.player import app as player
+from airflow_provider_mps.player import audio_object, own_turn
 from airflow_provider_mps.player.recorded import RecordedAudio
 
 AUDIO = speak("A few words to be heard.", voice="tone", style=Style())
@@ -22,11 +29,11 @@ def listen(monkeypatch, tmp_path):
     (tmp_path / "clip é.wav").write_bytes(AUDIO)
     client = TestClient(app)
 
-    def ask(what, path=f"file://{tmp_path}/clip é.wav", headers=None, **query):
+    def ask(what, path=f"file://{tmp_path}/clip é.wav", headers=None, method="GET", **query):
         recorded = None if path is None else RecordedAudio(path, "voice-1", 1.5)
         monkeypatch.setattr(player, "find_recorded", lambda *_: recorded)
         ids = {"dag_id": "d", "run_id": "r", "task_id": "t", **query}
-        return client.get(f"/{what}", params=ids, headers=headers or {})
+        return client.request(method, f"/{what}", params=ids, headers=headers or {})
 
     return ask
 
@@ -134,3 +141,77 @@ def test_the_page_is_served_without_anything_from_other_hosts():
         assert answer.status_code == 200
         assert "https://" not in answer.text
     assert "default-src 'none'" in client.get("/listen.html").text
+
+
+@pytest.mark.parametrize("what", ["details", "audio"])
+def test_who_asks_for_the_head_only_gets_no_more(listen, what):
+    answer = listen(what, method="HEAD")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert listen("audio", method="HEAD").headers["Content-Length"] == str(len(AUDIO))
+
+
+def test_who_has_it_already_is_told_so(listen):
+    etag = listen("audio").headers["ETag"]
+    answer = listen("audio", headers={"If-None-Match": etag})
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+@pytest.mark.parametrize("what", ["details", "audio", "waveform"])
+def test_a_path_that_no_answer_can_hold_is_told_all_the_same(listen, what):
+    answer = listen(what, "file:///tmp/\ud800.wav")
+    assert answer.status_code == 404
+    assert "/tmp/?.wav" in answer.json()["detail"]
+
+
+def test_a_file_whose_name_is_no_utf_8_is_played(listen, tmp_path):
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff.wav")).write_bytes(AUDIO)
+    path = f"file://{tmp_path}/" + os.fsdecode(b"\xff.wav")
+    assert listen("details", path).json()["name"] == "?.wav"
+    assert listen("audio", path).content == AUDIO
+
+
+def test_an_index_that_no_database_can_hold_is_refused(listen):
+    assert listen("details", map_index=10**30).status_code == 422
+
+
+def test_what_a_store_says_is_for_the_log_only_for_it_may_quote_a_password(listen, monkeypatch, caplog):
+    extra = {"endpoint_url": "http://minio:Passw0rdXYZ@127.0.0.1:9", "region_name": "us-east-1"}
+    monkeypatch.setenv("AIRFLOW_CONN_LEAKY", json.dumps({"conn_type": "aws", "extra": extra}))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    answer = listen("details", "s3://leaky@bucket/clip.wav")
+    assert answer.status_code == 404
+    assert "s3://leaky@bucket/clip.wav cannot be read (" in answer.json()["detail"]
+    assert "Passw0rd" not in answer.text
+    assert "s3://leaky@bucket/clip.wav cannot be read" in caplog.text
+
+
+def test_without_the_connection_of_its_path_nothing_is_read_as_somebody_else(listen):
+    answer = listen("audio", "s3://no_such_conn@bucket/clip.wav")
+    assert answer.json()["detail"] == "s3://no_such_conn@bucket/clip.wav cannot be read: its connection does not exist."
+
+
+def test_a_connection_that_has_changed_is_used_as_it_is_now(monkeypatch):
+    def connect(port):
+        extra = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+        connection = {"conn_type": "aws", "login": "a", "password": "b", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_TURNING", json.dumps(connection))
+        return audio_object._filesystem("s3://turning@bucket/clip.wav", "s3")
+
+    first, again, changed = connect(1), connect(1), connect(2)
+    assert first is again
+    assert changed is not first
+    assert changed.endpoint_url.endswith(":2")
+
+
+def test_a_store_that_does_not_answer_takes_no_thread_from_the_server(listen, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(own_turn, "_THREADS", CapacityLimiter(1))
+    monkeypatch.setattr(player, "in_turn", partial(own_turn.in_turn, seconds=0.2))
+    monkeypatch.setattr(player.AudioObject, "find", lambda _: released.wait(20))
+    try:
+        for _ in range(3):
+            answer = listen("details")
+            assert answer.status_code == 504
+            assert "does not answer, or others wait for it" in answer.json()["detail"]
+    finally:
+        released.set()

@@ -30,8 +30,25 @@ def test_what_was_returned_must_be_a_path(returned):
     assert found({**PUSHED, "return_value": returned}) is None
 
 
-@pytest.mark.parametrize("duration", ["long", float("nan"), [1]])
+@pytest.mark.parametrize("duration", ["long", float("nan"), [1], True, -1, 10**400])
 def test_a_value_of_another_kind_is_taken_for_none(duration):
     assert found({**PUSHED, "VoiceId": {"a": 1}, "duration": duration}) == RecordedAudio(
         PUSHED["return_value"], None, None
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"__classname__": "airflow.no.such.Class", "__version__": 1, "__data__": "x"}',
+        '{"__classname__": "os.system", "__version__": 1, "__data__": "id"}',
+        "[" * 100_000,
+    ],
+)
+def test_what_names_a_class_is_not_made_one(value):
+    recorded = found({**PUSHED, "return_value": value})
+    assert recorded is None or recorded.path == value
+
+
+def test_what_is_kept_as_json_is_read_as_such():
+    assert found({**PUSHED, "return_value": '"file:///clip.wav"', "duration": "2.5"}).duration == 2.5

@@ -65,3 +65,16 @@ def test_a_store_that_is_too_slow_ends_it(audio_of, monkeypatch):
     monkeypatch.setattr("airflow_provider_mps.player.waveform.TIMEOUT", -1.0)
     with pytest.raises(NoWaveformError, match="took longer"):
         draw(audio_of(wav(0.5)))
+
+
+def test_of_what_cannot_be_sought_in_a_long_one_is_not_fetched(audio_of, monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.player.waveform.MOST_BYTES", 10)
+    with pytest.raises(NoWaveformError, match="up to 10 are drawn"):
+        draw(audio_of(b"ID3" + b"\x00" * 100))
+
+
+def test_more_channels_than_anybody_hears_are_not_drawn(audio_of):
+    data = bytearray(wav(0.5))
+    data[22:24] = (1024).to_bytes(2, "little")
+    with pytest.raises(NoWaveformError, match="channels"):
+        draw(audio_of(bytes(data)))
