@@ -35,6 +35,11 @@ emulator: $(INSTALLED) ## Start the emulator alone
 test: $(INSTALLED) ## Run every test
 	$(BIN)/python -m pytest
 
+.PHONY: coverage
+coverage: $(INSTALLED) ## Print which branches the unit tests and the fuzzing do not reach
+	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz
+	$(BIN)/coverage report
+
 AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3
 PYTHONS ?= 3.11 3.12 3.13
 

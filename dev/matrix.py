@@ -84,13 +84,16 @@ def _build_wheel() -> Path:
 
 
 def _find_python(version: str) -> str | None:
-    found = subprocess.run(
-        [*_UV, "python", "find", "--no-python-downloads", "--no-project", "--system", version],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    """Return the interpreter of a version, on PATH or one that pyenv keeps; ``None`` where there is none."""
+    environment = dict(os.environ)
+    if pyenv := shutil.which("pyenv"):
+        kept = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+        environment["PYENV_VERSION"] = next((each for each in kept if each.startswith(f"{version}.")), "system")
+    command = shutil.which(f"python{version}")
+    if command is None:
+        return None
+    asked = [command, "-c", "import sys; print(sys.executable)"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False, env=environment)
     return found.stdout.strip() if found.returncode == 0 else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dev.airflow_environment import run_airflow
+from dev.airflow_environment import EXAMPLE_DAGS, run_airflow
 from dev.standalone import Standalone
 from tests.s3_server import S3Server
 
@@ -49,7 +49,8 @@ def every_way(tmp_path_factory):
     folder = home / "audio"
     folder.mkdir()
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, LINES)))
-    shutil.copytree(Path(__file__).parent / "dags", home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    for dags in (Path(__file__).parent / "dags", EXAMPLE_DAGS):
+        shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     # Airflow 2's web server asks who is there; let everybody in, as the simple auth manager does.
     (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n')
     with S3Server(home / "s3") as s3:

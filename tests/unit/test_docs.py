@@ -9,7 +9,7 @@ import yaml
 from dev.airflow_environment import REPOSITORY
 
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
-READ = [REPOSITORY / "README.md", *PAGES]
+READ = [*(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")), *PAGES]
 
 
 def anchors_of(page):
