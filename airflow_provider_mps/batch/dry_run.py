@@ -15,7 +15,7 @@ from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.summary import NAMED, QUOTA, problem_table
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.batch.run import BatchOptions
+    from airflow_provider_mps.batch.options import BatchOptions
 
 MOST_TOLD = 1000
 """Errors that are logged."""

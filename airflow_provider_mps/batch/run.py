@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import time
 from contextlib import suppress
@@ -12,21 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.ballast import Ballast
+from airflow_provider_mps.batch.books import Books
 from airflow_provider_mps.batch.experience import Experience
-from airflow_provider_mps.batch.journal import Journal
 from airflow_provider_mps.batch.lease import Lease
-from airflow_provider_mps.batch.ledger import Ledger
-from airflow_provider_mps.batch.line import BrokenLine, Defaults
+from airflow_provider_mps.batch.line import BrokenLine
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.batch.plan import Step, next_step
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
-from airflow_provider_mps.batch.summary import NAMED, Summary
 from airflow_provider_mps.destination import filesystem_of
-from airflow_provider_mps.errors import DestinationError, InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
+from airflow_provider_mps.errors import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.redaction import keep_links_out_of_logs
@@ -36,13 +32,11 @@ from airflow_provider_mps.triggers.poller import wait_for_task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
     from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.line import ManifestLine
-    from airflow_provider_mps.intervals import PollInterval
+    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.speech_request import SpeechRequest
-    from airflow_provider_mps.submission import OnUnknown
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 READ_AT_ONCE = 64
@@ -56,27 +50,8 @@ TELL_EVERY = 30.0
 """Seconds between two reports, and two writings of the result manifest at least."""
 WRITING_SHARE = 20
 """Times as long as writing the result manifest took that is worked before it is written again."""
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 SETTLE = 2.5
 """Seconds that are left to what has been sent when the batch is ended: Airflow kills a task after five."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What a batch is to do."""
-
-    manifest: ObjectStoragePath
-    destination: ObjectStoragePath
-    mps_conn_id: str
-    region: str | None
-    interval: PollInterval
-    transfer_timeout: float
-    on_unknown: OnUnknown
-    resume: bool = True
-    """Whether to go on with what another run has left in the destination."""
-    hand_over_after: float | None = None
-    """Seconds for which nothing but waiting happens before the waiting is left to the triggerer; ``None``: never."""
-    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True)
@@ -103,9 +78,7 @@ class Batch:
         self._holder = holder
         self._tell = tell
         self._log = log
-        self._results = Results(options.destination)
         self._hook = MpsHook(options.mps_conn_id, options.region)
-        self._ballast = Ballast(self._results.ballast_path)
         self._experience = Experience()
         self._ahead = asyncio.Semaphore(READ_AHEAD)
         self._unfinished = asyncio.Semaphore(MAX_UNFINISHED)
@@ -113,8 +86,6 @@ class Batch:
         self._busy = 0
         self._read_to_end = False
         self._last_event = time.monotonic()
-        self._recalled = False
-        self._writing = asyncio.Lock()
 
     async def run(self) -> BatchEnd:
         """
@@ -125,11 +96,10 @@ class Batch:
         """
         keep_links_out_of_logs()
         await in_own_thread(lambda: filesystem_of(self._options.destination))
-        lease = Lease(self._results.lock_path, self._holder, self._log)
+        lease = Lease(Results(self._options.destination).lock_path, self._holder, self._log)
         await lease.take()
-        self._ledger = Ledger()
-        self._journal = Journal(self._results.journal_path, self._holder.token[:8], self._log, self._make_room)
-        self._submitter = Submitter(self._hook, self._record, lease.held, self._options.on_unknown, self._log)
+        self._books = Books(self._options, self._holder, self._stop_submitting, self._log)
+        self._submitter = Submitter(self._hook, self._books.record, lease.held, self._options.on_unknown, self._log)
         self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
         keeping = asyncio.create_task(lease.keep())
         paused = finished = False
@@ -138,26 +108,9 @@ class Batch:
             self._require_everything_submitted()
             paused = bool(self._waiting)
             finished = not paused
-            return BatchEnd(self._summary(), list(self._waiting))
+            return BatchEnd(self._books.summary(), list(self._waiting))
         finally:
             await self._clear_up(lease, keeping, finished=finished, paused=paused)
-
-    async def _recall(self) -> None:
-        """Take over what is known of the destination, and write it down anew, so that the journal is short."""
-        results, mine = self._results, list(self._holder.instance)
-        summary = await in_own_thread(results.read_summary)
-        earlier = await self._journal.recall()
-        if not self._options.resume and summary.get("run") not in (None, mine):
-            self._log.warning("resume=False: what another run has left in %s is not heeded", self._options.destination)
-        else:
-            await in_own_thread(lambda: self._ledger.load(results.read_rows()))
-            await in_own_thread(lambda: self._ledger.load(earlier))
-            if summary.get("finished"):
-                # Somebody runs again what has ended by itself: he wants what failed to be tried again.
-                self._ledger.try_failed_again()
-        self._ledger.forget_lines()
-        self._recalled = True
-        await self._write_results(finished=False)
 
     async def _work(self, keeping: asyncio.Task[NoReturn]) -> None:
         """Carry all lines as far as they get."""
@@ -169,7 +122,7 @@ class Batch:
             async with asyncio.TaskGroup() as lines:
                 # What only watches ends with the lines, or ends them.
                 watching = lines.create_task(watch())
-                await self._recall()
+                await self._books.recall()
                 reporting = lines.create_task(self._report())
                 await self._read(lines)
                 self._read_to_end = True
@@ -197,16 +150,16 @@ class Batch:
 
     async def _begin(self, line: ManifestLine | BrokenLine, lines: asyncio.TaskGroup) -> None:
         if isinstance(line, BrokenLine):
-            self._ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
+            self._books.ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
             return
-        known = self._ledger.find(line.id)
+        known = self._books.ledger.find(line.id)
         if known is not None and known.line is not None:
             error = f"the id {line.id!r} is the one of line {known.line} already."
-            self._ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=error))
+            self._books.ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=error))
             return
         # From here on the id is taken.
         known = replace(known, line=line.number) if known else None
-        self._ledger.put(known or Row(line.id, line.number, LineStatus.PENDING))
+        self._books.ledger.put(known or Row(line.id, line.number, LineStatus.PENDING))
         await self._ahead.acquire()
         await self._unfinished.acquire()
         self._busy += 1
@@ -237,10 +190,10 @@ class Batch:
             # What was accepted earlier, for another text, is not lost.
             row = Row(line.id, line.number, LineStatus.INVALID, error=str(error))
             if known is not None:
-                self._ledger.put(replace(known, line=None))
+                self._books.ledger.put(replace(known, line=None))
             else:
-                self._ledger.remove(line.id)
-            self._ledger.put(row)
+                self._books.ledger.remove(line.id)
+            self._books.ledger.put(row)
             return None
         fingerprint = request.fingerprint(options.mps_conn_id, options.region)
         match next_step(known, fingerprint, options.on_unknown):
@@ -250,7 +203,7 @@ class Batch:
                 return known
             case Step.CALL_UNKNOWN:
                 assert known is not None  # noqa: S101 - or it would be submitted
-                await self._record(known.now(LineStatus.UNKNOWN, error=_UNKNOWN.format(sent_at=known.sent_at)))
+                await self._books.record(known.now(LineStatus.UNKNOWN, error=_UNKNOWN.format(sent_at=known.sent_at)))
                 return None
         if known is not None and known.status in {LineStatus.PROCESSING, LineStatus.UNSTORED}:
             self._log.warning(
@@ -289,12 +242,12 @@ class Batch:
                 )
                 task.is_ready()
             except TextToSpeechTaskFailed as error:
-                await self._record(row.now(LineStatus.FAILED, error=str(error)))
+                await self._books.record(row.now(LineStatus.FAILED, error=str(error)))
                 return
             except MpsApiError as error:
                 if consequence(error.code) is not Consequence.END:
                     raise  # nobody can be waited for
-                await self._record(row.now(LineStatus.FAILED, error=str(error)))
+                await self._books.record(row.now(LineStatus.FAILED, error=str(error)))
                 return
         finally:
             self._busy += 1
@@ -302,28 +255,14 @@ class Batch:
                 self._waiting.pop(task_id, None)
         if submitted_now:
             self._experience.took(time.monotonic() - started)
-        await self._record(await self._storer.store(row, task))
+        await self._books.record(await self._storer.store(row, task))
 
     async def _ask(self, task_id: str) -> TextToSpeechTask:
         """Ask anew, within the same budget as all questions."""
         return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
 
-    async def _record(self, row: Row) -> None:
-        """Return when the store has it."""
-        self._ledger.put(row)
-        await self._journal.write(row)
-
-    def _make_room(self, error: Exception) -> bool:
-        """Let what was paid be written down on a full disk, and submit nothing more there."""
-        if getattr(error.__cause__, "errno", None) not in _FULL or not self._ballast.throw_off():
-            return False
-        self._submitter.stop(
-            DestinationError(
-                f"{self._options.destination} is full: nothing more was submitted ({error}). Make room; a retry or a "
-                "clear goes on, and pays for nothing again."
-            )
-        )
-        return True
+    def _stop_submitting(self, reason: AirflowException) -> None:
+        self._submitter.stop(reason)
 
     def _is_only_waiting(self) -> bool:
         patience = self._options.hand_over_after
@@ -337,25 +276,22 @@ class Batch:
     def _require_everything_submitted(self) -> None:
         if self._submitter.stopped is None:
             return
-        left = self._summary().count(LineStatus.PENDING)
+        left = self._books.summary().count(LineStatus.PENDING)
         self._log.error("%s lines and more were not submitted; a retry, or a clear, goes on with them", left)
         raise self._submitter.stopped
-
-    def _summary(self) -> Summary:
-        return Summary(self._ledger.counts(), *self._ledger.sums(), self._ledger.problems(NAMED))
 
     async def _report(self) -> None:
         """Tell now and then how far it is, and write the result manifest."""
         pause = TELL_EVERY
         while True:
             await asyncio.sleep(pause)
-            summary = self._summary()
+            summary = self._books.summary()
             self._log.info("%s; throttled answers: %s", summary.to_line(), self._submitter.throttled)
             await self._show(summary)
             started = time.monotonic()
             try:
                 # Shielded: two at once would leave what the slower one has written.
-                await asyncio.shield(asyncio.create_task(self._write_results(finished=False)))
+                await asyncio.shield(asyncio.create_task(self._books.write_results(finished=False)))
             except AirflowException as error:  # the journal has everything
                 self._log.warning("The result manifest could not be written this time: %s", error)
             pause = max(TELL_EVERY, WRITING_SHARE * (time.monotonic() - started))
@@ -364,40 +300,18 @@ class Batch:
         with suppress(Exception):  # a table that is not shown stops nothing
             await in_own_thread(lambda: self._tell(summary.to_markdown()))
 
-    async def _write_results(self, *, finished: bool) -> None:
-        async with self._writing:
-            part = await self._journal.next_part()
-            told = {
-                **self._summary().to_json(),
-                "manifest": str(self._options.manifest),
-                "finished": finished,
-                "run": list(self._holder.instance),
-            }
-            await in_own_thread(lambda: self._write(told))
-            await self._journal.forget_before(part)
-
-    def _write(self, told: dict[str, Any]) -> None:
-        size = self._results.write_rows(self._ledger.rows())
-        self._results.write_summary(told)
-        if self._submitter.stopped is None:
-            self._ballast.take_on(size)
-
     async def _clear_up(self, lease: Lease, keeping: asyncio.Task[NoReturn], *, finished: bool, paused: bool) -> None:
         """Let nothing be lost: what was sent is waited for, and written down."""
         try:
             self._submitter.stop(NotSubmittedError())
             self._storer.stop()
             await self._submitter.settle(SETTLE)
-            await self._journal.settle()
-            for row in self._journal.unwritten:
-                self._log.error("Not written down: line %s is %s, task %s", row.id, row.status, row.task_id)
+            await self._books.settle()
             await self._hook.aclose()
             if lease.lost:
                 return
-            self._ballast.throw_off()
             try:
-                if self._recalled:  # or what could not be read would be lost
-                    await self._write_results(finished=finished)
+                await self._books.close(finished=finished)
             except AirflowException as error:
                 self._log.error("The result manifest could not be written; its journal has the rest: %s", error)
                 if finished:
@@ -409,7 +323,7 @@ class Batch:
                     await (lease.park() if paused else lease.release())
         finally:
             keeping.cancel()
-            self._ledger.close()
+            self._books.ledger.close()
 
 
 class _HandOverError(Exception):

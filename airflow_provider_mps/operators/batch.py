@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         ObjectStoragePath,
     )
 
-    from airflow_provider_mps.batch.run import BatchEnd, BatchOptions
+    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.run import BatchEnd
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.own_loop import OwnLoop
 
@@ -208,7 +209,7 @@ class TextToSpeechBatchOperator(BaseOperator):
 
     def _options(self) -> BatchOptions:
         from airflow_provider_mps.batch.line import Defaults
-        from airflow_provider_mps.batch.run import BatchOptions
+        from airflow_provider_mps.batch.options import BatchOptions
 
         interval = PollInterval(self.poll_interval)
         options = SpeechOptions(self.ext_param, self.sample_rate, self.pitch)

@@ -1,0 +1,32 @@
+"""What a batch is to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_mps.batch.line import Defaults
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.intervals import PollInterval
+    from airflow_provider_mps.submission import OnUnknown
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch is to do."""
+
+    manifest: ObjectStoragePath
+    destination: ObjectStoragePath
+    mps_conn_id: str
+    region: str | None
+    interval: PollInterval
+    transfer_timeout: float
+    on_unknown: OnUnknown
+    resume: bool = True
+    """Whether to go on with what another run has left in the destination."""
+    hand_over_after: float | None = None
+    """Seconds for which nothing but waiting happens before the waiting is left to the triggerer; ``None``: never."""
+    defaults: Defaults = field(default_factory=Defaults)
