@@ -142,3 +142,15 @@ def test_the_player_plays_what_was_stored(every_way):
     assert whole == clip.read_bytes()
     nothing = httpx.get(f"{url}/mps-player/details", params={**place, "task_id": "submit"}, headers=headers)
     assert nothing.status_code == httpx.codes.NOT_FOUND
+
+
+def test_a_path_of_cos_has_its_bucket_and_its_asset_no_connection():
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    import airflow_provider_mps.operators.text_to_speech  # noqa: F401 - as every DAG that stores does
+    from airflow_provider_mps.older_airflow import uri_of
+
+    path = ObjectStoragePath("cos://mps_default@clips-1250000000/day/") / "clip.wav"
+    assert path.path == "clips-1250000000/day/clip.wav"
+    assert str(path) == "cos://mps_default@clips-1250000000/day/clip.wav"
+    assert uri_of(path) == "cos://clips-1250000000/day/clip.wav"

@@ -1,0 +1,110 @@
+import asyncio
+import errno
+import logging
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_provider_mps.batch.books import Books
+from airflow_provider_mps.batch.journal import Journal
+from airflow_provider_mps.batch.lease import Holder
+from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.errors import DestinationError
+
+LOG = logging.getLogger("batch")
+
+
+@pytest.fixture
+def open_books(tmp_path):
+    """The books of a run on one and the same destination."""
+    stopped = []
+
+    def make(run="run-1", **options):
+        destination = ObjectStoragePath(f"file://{tmp_path}/clips")
+        asked = SimpleNamespace(manifest="m.jsonl", destination=destination, **{"resume": True, **options})
+        books = Books(asked, Holder("dag", run, "task"), stopped.append, LOG)
+        books.stopped = stopped
+        return books
+
+    return make
+
+
+def row(name="a", status=LineStatus.PROCESSING):
+    return Row(name, 1, status, task_id=f"task-{name}")
+
+
+def test_what_was_recorded_is_known_to_the_next_try_whether_or_not_the_results_were_written(open_books):
+    async def first():
+        books = open_books()
+        await books.recall()
+        await books.record(row("a"))
+        await books.write_results(finished=False)
+        await books.record(row("b"))
+        await books.settle()
+        books.ledger.close()
+
+    async def second():
+        books = open_books()
+        await books.recall()
+        known = [books.ledger.find(name).task_id for name in ("a", "b")]
+        books.ledger.close()
+        return known
+
+    asyncio.run(first())
+    assert asyncio.run(second()) == ["task-a", "task-b"]
+
+
+@pytest.mark.parametrize(("run", "knows"), [("run-1", True), ("run-2", False)])
+def test_without_resume_another_run_begins_anew_and_a_retry_of_the_same_does_not(open_books, run, knows):
+    async def first():
+        books = open_books()
+        await books.recall()
+        await books.record(row("a"))
+        await books.close(finished=False)
+        books.ledger.close()
+
+    async def second():
+        books = open_books(run, resume=False)
+        await books.recall()
+        known = books.ledger.find("a")
+        books.ledger.close()
+        return known is not None
+
+    asyncio.run(first())
+    assert asyncio.run(second()) is knows
+
+
+def test_what_could_not_be_recalled_is_not_overwritten_at_the_end(open_books, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "results.jsonl").write_text("spoilt\n")
+
+    async def attempt():
+        books = open_books()
+        with pytest.raises(DestinationError, match="no result manifest of this version"):
+            await books.recall()
+        await books.close(finished=False)
+        books.ledger.close()
+
+    asyncio.run(attempt())
+    assert (tmp_path / "clips" / "results.jsonl").read_text() == "spoilt\n"
+
+
+def test_on_a_full_disk_what_was_paid_is_written_down_and_nothing_more_is_submitted(open_books, monkeypatch):
+    write, full = Journal._write_part, [True]
+
+    def once_full(self, rows):
+        if full.pop() if full else False:
+            raise DestinationError("full") from OSError(errno.ENOSPC, "No space left on device")
+        return write(self, rows)
+
+    async def attempt():
+        books = open_books()
+        await books.recall()
+        monkeypatch.setattr(Journal, "_write_part", once_full)
+        await books.record(row("a"))
+        books.ledger.close()
+        return books.stopped
+
+    (reason,) = asyncio.run(attempt())
+    assert "is full: nothing more was submitted" in str(reason)
