@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import wave
 
 import httpx
@@ -28,6 +29,9 @@ def test_airflow_lists_the_provider(every_way):
 def test_airflow_reads_every_dag_without_an_error(every_way):
     errors = run_airflow(every_way.standalone.environment, "dags", "list-import-errors").stdout
     assert "No data found" in errors
+    listed = run_airflow(every_way.standalone.environment, "dags", "list", "--output", "json").stdout
+    files = (every_way.standalone.home / "dags").glob("*.py")
+    assert [file.name for file in files if file.name not in listed] == []
 
 
 def test_the_connection_form_has_all_fields(every_way):
@@ -97,6 +101,15 @@ def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
     path = f"{every_way.s3.root}clip.wav"
     assert every_way.xcom("stored_in_s3") == every_way.xcom("stored_again") == path
     assert "nothing was moved" in every_way.log("stored_again")
+
+
+def test_a_dag_that_follows_the_clips_runs_and_is_told_of_each(every_way):
+    (clip,) = (every_way.folder / "clips").iterdir()
+    told = f"file://{clip} has {clip.stat().st_size} bytes"
+    deadline = time.monotonic() + 60
+    while told not in (log := every_way.log("publish")):
+        assert time.monotonic() < deadline, log
+        time.sleep(1)
 
 
 @pytest.mark.parametrize("way", ["batch", "batch_deferred"])

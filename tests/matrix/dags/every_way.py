@@ -54,7 +54,10 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     )
 
     stored = TextToSpeechToObjectStorageOperator(
-        task_id="stored", mps_task_id=submit.output, destination=f"file://{FOLDER}/clips/"
+        task_id="stored",
+        mps_task_id=submit.output,
+        destination=f"file://{FOLDER}/clips/",
+        outlets=[AssetAlias("text_to_speech_audio")],  # which the example text_to_speech_published follows
     )
     stored_in_s3 = TextToSpeechToObjectStorageOperator(
         task_id="stored_in_s3",
