@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.destination import existing_size, explaining, filesystem_of
+from airflow_provider_mps.destination import existing_size, filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
 from airflow_provider_mps.redaction import keep_links_out_of_logs
+from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.content_type import choose_content_type
 from airflow_provider_mps.transfer.deadline import Deadline
 from airflow_provider_mps.transfer.pipe import Pipe

@@ -1,38 +1,17 @@
-"""Where the audio goes: names decided, filesystems found, refusals explained."""
+"""Where the audio goes: names decided, filesystems found."""
 
 from __future__ import annotations
 
-import errno
 import re
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
-from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+from airflow_provider_mps.errors import DestinationError, InvalidRequestError
 from airflow_provider_mps.older_airflow import let_paths_know_cos
+from airflow_provider_mps.store_errors import explaining, not_stored
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_LASTING = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-"""What an operating system says of a path that no retry can write."""
-_PASSING = {
-    "400",  # all that the answer to a HEAD tells of an expired token or a clock that is wrong
-    "BadDigest",
-    "ExpiredToken",
-    "IncompleteBody",
-    "InvalidPart",
-    "NoSuchUpload",
-    "RequestTimeTooSkewed",
-    "TokenRefreshRequired",
-}
-"""What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
-_REFUSED = {401, 403}
-"""HTTP's way to say that a permission is missing."""
-_UNCHANGED = "What was there is unchanged."
-_MAYBE = "Either what was there is unchanged, or the audio is there, whole."
 _PACKAGE_OF_SCHEME = {
     "cos": "airflow-provider-mps[cos]",
     "s3": "airflow-provider-mps[s3]",
@@ -45,32 +24,6 @@ _PACKAGE_OF_SCHEME = {
 
 
 let_paths_know_cos()
-
-
-class UnknownOutcomeError(OSError):
-    """A store did not answer to a commit, and does not tell whether it was done."""
-
-
-@contextmanager
-def committing() -> Iterator[None]:
-    """Let nobody take for undone what a store may have done, unless it was refused."""
-    try:
-        yield
-    except (AirflowException, FileNotFoundError, UnknownOutcomeError):
-        raise
-    except Exception as error:
-        if lacks_permission(error):
-            raise
-        raise UnknownOutcomeError(f"{type(error).__name__}: {error}") from error
-
-
-def lacks_permission(error: Exception) -> bool:
-    """Tell whether a store has refused for want of permission, which each library words in its own way."""
-    return (
-        isinstance(error, PermissionError)  # the operating system, and s3fs
-        or getattr(error, "status_code", None) in _REFUSED  # Azure's
-        or (type(error) is OSError and str(error).startswith("Forbidden: "))  # gcsfs
-    )
 
 
 def require_destination(destination: object) -> str | ObjectStoragePath:
@@ -118,7 +71,7 @@ def audio_name(audio_url: str, subject: str = "") -> str:
     name = unquote(re.split("[?#]", audio_url, maxsplit=1)[0].rpartition("/")[2])
     if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
         raise DestinationError(
-            f"{_not_stored(subject)}the audio's own name is {name!r}, which cannot be used in a folder. Give a "
+            f"{not_stored(subject)}the audio's own name is {name!r}, which cannot be used in a folder. Give a "
             "destination that names the file instead of ending in '/'."
         )
     return name
@@ -144,56 +97,6 @@ def existing_size(path: ObjectStoragePath, subject: str = "") -> int | None:
         return None if info["type"] == "directory" else info["size"] or 0
 
 
-@contextmanager
-def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write") -> Iterator[None]:
-    """
-    Turn whatever a filesystem raises about ``path`` into a sentence that says what to mend.
-
-    :param subject: whose audio was to be stored there
-    :param doing: what permission is needed for
-    """
-    try:
-        yield
-    except AirflowException:
-        raise
-    except Exception as error:
-        kind, problem = _explained(error, path, doing)
-        raise kind(f"{_not_stored(subject)}{problem}") from error
-
-
-def _not_stored(subject: str) -> str:
-    return f"The audio of {subject} was not stored: " if subject else ""
-
-
-def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:
-    """Return what to raise, and its message."""
-    code = _s3_code(error)
-    state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
-    problem = f"{path} could not be written: {code or type(error).__name__}: {error}."
-    if code in _PASSING:
-        return AudioTransferError, f"{problem} {state}"
-    if lacks_permission(error):
-        return DestinationError, (
-            f"there is no permission to {doing} {path} ({error}). Grant it to the account that the worker runs with, "
-            "or to the connection in the path."
-        )
-    if isinstance(error, IsADirectoryError):
-        return DestinationError, f"{path} is a folder. End the destination with '/' to store into it."
-    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
-        return DestinationError, (
-            f"{path} cannot be written: its bucket or folder does not exist, or is a file ({error})."
-        )
-    if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
-        return DestinationError, f"{problem} Check how the destination is written, and its connection."
-    return AudioTransferError, f"{problem} {state}"
-
-
-def _s3_code(error: Exception) -> str | None:
-    """Return the code that S3 answered with, where s3fs has worded it as an error of the operating system."""
-    response = getattr(error.__cause__, "response", None)
-    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-
-
 def filesystem_of(path: ObjectStoragePath, subject: str = "") -> Any:
     """
     Return the fsspec filesystem of a path.
@@ -211,4 +114,4 @@ def _no_filesystem(destination: str, error: Exception, subject: str) -> Destinat
     scheme = destination.partition("://")[0]
     package = _PACKAGE_OF_SCHEME.get(scheme)
     advice = f"Install {package}" if package else "Check how it is written, and that its provider package is installed"
-    return DestinationError(f"{_not_stored(subject)}no filesystem can be used for {destination} ({error}). {advice}.")
+    return DestinationError(f"{not_stored(subject)}no filesystem can be used for {destination} ({error}). {advice}.")

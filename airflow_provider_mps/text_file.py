@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
-from airflow_provider_mps.destination import lacks_permission
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.store_errors import lacks_permission
 
 if TYPE_CHECKING:
     from typing import IO

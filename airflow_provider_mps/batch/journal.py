@@ -13,9 +13,9 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.objects import is_local, list_objects, read_object, remove_object, replace_object
 from airflow_provider_mps.batch.row import Row
-from airflow_provider_mps.destination import explaining
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.store_errors import explaining
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

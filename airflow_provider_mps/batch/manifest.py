@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.line import FIELDS, BrokenLine, ManifestLine
-from airflow_provider_mps.destination import lacks_permission
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.store_errors import lacks_permission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

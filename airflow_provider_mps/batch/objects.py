@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.destination import explaining, filesystem_of
+from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,13 +22,13 @@ from tenacity import (
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
+from airflow_provider_mps.connection_test import try_connection
 from airflow_provider_mps.errors import (
     OUTCOME_UNKNOWN,
     ErrorClass,
     InvalidMpsConnectionError,
     MpsApiError,
     api_error,
-    disproves_connection,
 )
 from airflow_provider_mps.own_thread import in_own_thread
 
@@ -44,10 +43,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 T = TypeVar("T")
-
-TEST_TIMEOUT = 9.0
-"""Seconds that testing a connection may take: a person waits for it, and so may a proxy of the UI."""
-_NO_SUCH_TASK = "0-airflow-test-connection"
 
 
 class MpsHook(BaseHook):
@@ -171,37 +166,13 @@ class MpsHook(BaseHook):
 
         :return: within ten seconds, whether it works, and a sentence for the person who pressed *Test*
         """
-        try:
-            connection = self.look_up()
-        except InvalidMpsConnectionError as error:
-            return False, str(error)
-        verdict: SimpleQueue[tuple[bool, str]] = SimpleQueue()
-        # In a thread, for no time-out of a request bounds looking up a name, or a chain of credentials.
-        threading.Thread(target=lambda: verdict.put(self._try_out(connection)), daemon=True).start()
-        try:
-            return verdict.get(timeout=TEST_TIMEOUT)
-        except Empty:
-            return False, (
-                f"Connection '{self.mps_conn_id}': {connection.endpoint} gave no answer within {TEST_TIMEOUT:g} "
-                "seconds. Check Host (API domain), Port, Schema (scheme) and Proxy, and the network."
-            )
+        return try_connection(self.mps_conn_id, self.look_up, self._ask_with)
 
-    def _try_out(self, connection: MpsConnection) -> tuple[bool, str]:
+    def _ask_with(self, connection: MpsConnection, call: ApiCall[T]) -> T:
         from airflow_provider_mps.client import make_client
 
-        try:
-            self._client = make_client(replace(connection, timeout=min(connection.timeout, TEST_TIMEOUT)))
-            self._call_once(describe_call(_NO_SUCH_TASK))
-        except MpsApiError as error:
-            if disproves_connection(error.code):
-                # Not the connection's id: where a form is tested, Airflow makes one up.
-                error.context = f"MPS at {connection.endpoint}"
-                return False, str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for a sentence
-            return False, str(error) or f"Connection '{self.mps_conn_id}' fails with {type(error).__name__}."
-        return True, (
-            f"MPS at {connection.endpoint} accepted the credentials, and they may query text-to-speech tasks."
-        )
+        self._client = make_client(connection)
+        return self._call_once(call)
 
     async def acall_once(self, call: ApiCall[T]) -> T:
         """

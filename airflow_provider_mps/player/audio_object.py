@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
 from airflow.sdk.io import get_fs, has_fs
 
-from airflow_provider_mps.destination import lacks_permission
 from airflow_provider_mps.redaction import keep_links_out_of_logs
+from airflow_provider_mps.store_errors import lacks_permission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import gcsfs
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.destination import UnknownOutcomeError
+from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
 

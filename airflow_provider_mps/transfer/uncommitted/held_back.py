@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_mps.destination import committing
+from airflow_provider_mps.store_errors import committing
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.told import Told
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.destination import UnknownOutcomeError
+from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.download import crc64_of
 from airflow_provider_mps.transfer.parts import part_size
 from airflow_provider_mps.transfer.uncommitted.part_body import PartBody, rewind

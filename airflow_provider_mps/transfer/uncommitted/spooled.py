@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.destination import UnknownOutcomeError, committing, lacks_permission
+from airflow_provider_mps.store_errors import UnknownOutcomeError, committing, lacks_permission
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:

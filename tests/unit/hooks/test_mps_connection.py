@@ -98,7 +98,7 @@ def test_the_connection_test_names_the_host_that_accepted_the_keys(emulator):
 
 
 def test_the_connection_test_does_not_wait_as_long_as_a_request_may(monkeypatch, connect):
-    monkeypatch.setattr("airflow_provider_mps.hooks.mps.TEST_TIMEOUT", 0.5)
+    monkeypatch.setattr("airflow_provider_mps.connection_test.TEST_TIMEOUT", 0.5)
     with ScriptedServer(HANG) as server:
         connect(server.connection_uri("timeout=3600"))
         ok, sentence = MpsHook().test_connection()
@@ -107,7 +107,7 @@ def test_the_connection_test_does_not_wait_as_long_as_a_request_may(monkeypatch,
 
 
 def test_the_connection_test_does_not_wait_for_what_has_no_time_out(monkeypatch, connect):
-    monkeypatch.setattr("airflow_provider_mps.hooks.mps.TEST_TIMEOUT", 0.2)
+    monkeypatch.setattr("airflow_provider_mps.connection_test.TEST_TIMEOUT", 0.2)
     goes_on = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: goes_on.wait())
     connect("tencent-mps://id:key@no-such-host.invalid")

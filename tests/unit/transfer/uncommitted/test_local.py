@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.destination import explaining
 from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from airflow_provider_mps.transfer.uncommitted.told import Told
 

@@ -1,7 +1,7 @@
 import fsspec
 import pytest
 
-from airflow_provider_mps.destination import UnknownOutcomeError
+from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.uncommitted.spooled import SpooledFile
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
