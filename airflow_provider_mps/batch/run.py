@@ -1,4 +1,4 @@
-"""The pipeline of one batch: lines are read, submitted, awaited and stored side by side, and written down meanwhile."""
+"""One batch from its start to its end: lines are read and carried side by side, reported, and written down."""
 
 from __future__ import annotations
 
@@ -6,46 +6,35 @@ import asyncio
 import itertools
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.books import Books
-from airflow_provider_mps.batch.experience import Experience
+from airflow_provider_mps.batch.carrier import Carrier
 from airflow_provider_mps.batch.lease import Lease
-from airflow_provider_mps.batch.line import BrokenLine
 from airflow_provider_mps.batch.manifest import read_manifest
-from airflow_provider_mps.batch.plan import Step, next_step
 from airflow_provider_mps.batch.results import Results
-from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
 from airflow_provider_mps.destination import filesystem_of
-from airflow_provider_mps.errors import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.redaction import keep_links_out_of_logs
-from airflow_provider_mps.triggers.consequence import Consequence, consequence
 from airflow_provider_mps.triggers.poller import wait_for_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_mps.batch.lease import Holder
-    from airflow_provider_mps.batch.line import ManifestLine
     from airflow_provider_mps.batch.options import BatchOptions
     from airflow_provider_mps.batch.summary import Summary
-    from airflow_provider_mps.speech_request import SpeechRequest
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 READ_AT_ONCE = 64
 """Lines that are handed over at once by the thread that reads the manifest."""
-READING_TRIES = 3
-READ_AHEAD = 32
-"""Lines whose text is in memory."""
-MAX_UNFINISHED = 10_000
-"""Lines that MPS works at, or whose audio is waiting to be stored."""
 TELL_EVERY = 30.0
 """Seconds between two reports, and two writings of the result manifest at least."""
 WRITING_SHARE = 20
@@ -79,13 +68,6 @@ class Batch:
         self._tell = tell
         self._log = log
         self._hook = MpsHook(options.mps_conn_id, options.region)
-        self._experience = Experience()
-        self._ahead = asyncio.Semaphore(READ_AHEAD)
-        self._unfinished = asyncio.Semaphore(MAX_UNFINISHED)
-        self._waiting: dict[str, None] = {}
-        self._busy = 0
-        self._read_to_end = False
-        self._last_event = time.monotonic()
 
     async def run(self) -> BatchEnd:
         """
@@ -101,14 +83,15 @@ class Batch:
         self._books = Books(self._options, self._holder, self._stop_submitting, self._log)
         self._submitter = Submitter(self._hook, self._books.record, lease.held, self._options.on_unknown, self._log)
         self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
+        self._carrier = Carrier(self._options, self._books, self._submitter, self._storer, self._log)
         keeping = asyncio.create_task(lease.keep())
         paused = finished = False
         try:
             await self._work(keeping)
             self._require_everything_submitted()
-            paused = bool(self._waiting)
+            paused = bool(self._carrier.waiting)
             finished = not paused
-            return BatchEnd(self._books.summary(), list(self._waiting))
+            return BatchEnd(self._books.summary(), list(self._carrier.waiting))
         finally:
             await self._clear_up(lease, keeping, finished=finished, paused=paused)
 
@@ -125,9 +108,8 @@ class Batch:
                 await self._books.recall()
                 reporting = lines.create_task(self._report())
                 await self._read(lines)
-                self._read_to_end = True
-                while self._waiting or self._busy:
-                    if self._is_only_waiting():
+                while not self._carrier.has_ended:
+                    if self._carrier.is_only_waiting(self._options.hand_over_after):
                         raise _HandOverError
                     await asyncio.sleep(0.1)
                 watching.cancel()
@@ -136,7 +118,8 @@ class Batch:
             _, others = errors.split(_HandOverError)
             if others:
                 raise _first(others) from errors
-            self._log.info("%s lines are left to wait for, which the triggerer does from now on", len(self._waiting))
+            left = len(self._carrier.waiting)
+            self._log.info("%s lines are left to wait for, which the triggerer does from now on", left)
 
     async def _read(self, lines: asyncio.TaskGroup) -> None:
         manifest = read_manifest(self._options.manifest)
@@ -146,116 +129,7 @@ class Batch:
                 return
             for line in chunk:
                 if self._submitter.stopped is None:
-                    await self._begin(line, lines)
-
-    async def _begin(self, line: ManifestLine | BrokenLine, lines: asyncio.TaskGroup) -> None:
-        if isinstance(line, BrokenLine):
-            self._books.ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
-            return
-        known = self._books.ledger.find(line.id)
-        if known is not None and known.line is not None:
-            error = f"the id {line.id!r} is the one of line {known.line} already."
-            self._books.ledger.put(Row(line.id, line.number, LineStatus.INVALID, error=error))
-            return
-        # From here on the id is taken.
-        known = replace(known, line=line.number) if known else None
-        self._books.ledger.put(known or Row(line.id, line.number, LineStatus.PENDING))
-        await self._ahead.acquire()
-        await self._unfinished.acquire()
-        self._busy += 1
-        lines.create_task(self._carry(line, known))
-
-    async def _carry(self, line: ManifestLine, known: Row | None) -> None:
-        """Do for one line whatever is left to do."""
-        try:
-            try:
-                row = await self._submitted(line, known)
-            finally:
-                self._ahead.release()
-            if row is not None:
-                await self._finish(row, submitted_now=row is not known)
-        except NotSubmittedError:
-            pass  # the line is pending, and the reason is told once
-        finally:
-            self._busy -= 1
-            self._last_event = time.monotonic()
-            self._unfinished.release()
-
-    async def _submitted(self, line: ManifestLine, known: Row | None) -> Row | None:
-        """Return the row of a line that MPS has accepted, now or earlier; ``None`` where there is none to wait for."""
-        options = self._options
-        try:
-            request = await self._request(line)
-        except AirflowException as error:
-            # What was accepted earlier, for another text, is not lost.
-            row = Row(line.id, line.number, LineStatus.INVALID, error=str(error))
-            if known is not None:
-                self._books.ledger.put(replace(known, line=None))
-            else:
-                self._books.ledger.remove(line.id)
-            self._books.ledger.put(row)
-            return None
-        fingerprint = request.fingerprint(options.mps_conn_id, options.region)
-        match next_step(known, fingerprint, options.on_unknown):
-            case Step.KEEP:
-                return None
-            case Step.WAIT:
-                return known
-            case Step.CALL_UNKNOWN:
-                assert known is not None  # noqa: S101 - or it would be submitted
-                await self._books.record(known.now(LineStatus.UNKNOWN, error=_UNKNOWN.format(sent_at=known.sent_at)))
-                return None
-        if known is not None and known.status in {LineStatus.PROCESSING, LineStatus.UNSTORED}:
-            self._log.warning(
-                "Line %s has changed and is submitted anew; task %s of its earlier text goes on", line.id, known.task_id
-            )
-        row = Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
-        row = await self._submitter.submit(request, row)
-        return row if row.status is LineStatus.PROCESSING else None
-
-    async def _request(self, line: ManifestLine) -> SpeechRequest:
-        defaults, manifest = self._options.defaults, self._options.manifest
-        if "text_path" not in line.fields:
-            return line.request(defaults, manifest)
-        for _ in range(READING_TRIES - 1):
-            try:
-                return await in_own_thread(lambda: line.request(defaults, manifest))
-            except InvalidRequestError:
-                raise
-            except AirflowException as error:
-                self._log.warning("Line %s: %s", line.id, error)
-                await asyncio.sleep(1)
-        return await in_own_thread(lambda: line.request(defaults, manifest))
-
-    async def _finish(self, row: Row, *, submitted_now: bool) -> None:
-        """Wait for a line that MPS has accepted, and store its audio."""
-        task_id = str(row.task_id)
-        started = time.monotonic()
-        self._waiting[task_id] = None
-        self._busy -= 1
-        try:
-            interval = self._options.interval
-            first_poll_in = self._experience.first_question_after(interval.seconds) if submitted_now else 0.0
-            try:
-                task = await wait_for_task(
-                    task_id, interval, self._options.mps_conn_id, self._options.region, first_poll_in
-                )
-                task.is_ready()
-            except TextToSpeechTaskFailed as error:
-                await self._books.record(row.now(LineStatus.FAILED, error=str(error)))
-                return
-            except MpsApiError as error:
-                if consequence(error.code) is not Consequence.END:
-                    raise  # nobody can be waited for
-                await self._books.record(row.now(LineStatus.FAILED, error=str(error)))
-                return
-        finally:
-            self._busy += 1
-            if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
-                self._waiting.pop(task_id, None)
-        if submitted_now:
-            self._experience.took(time.monotonic() - started)
-        await self._books.record(await self._storer.store(row, task))
+                    await self._carrier.begin(line, lines)
 
     async def _ask(self, task_id: str) -> TextToSpeechTask:
         """Ask anew, within the same budget as all questions."""
@@ -263,15 +137,6 @@ class Batch:
 
     def _stop_submitting(self, reason: AirflowException) -> None:
         self._submitter.stop(reason)
-
-    def _is_only_waiting(self) -> bool:
-        patience = self._options.hand_over_after
-        return (
-            patience is not None
-            and bool(self._waiting)
-            and self._busy == 0
-            and time.monotonic() > self._last_event + patience
-        )
 
     def _require_everything_submitted(self) -> None:
         if self._submitter.stopped is None:
@@ -328,12 +193,6 @@ class Batch:
 
 class _HandOverError(Exception):
     """Only waiting is left."""
-
-
-_UNKNOWN = (
-    "The task was killed after {sent_at}, while it submitted this line: it is unknown whether MPS accepted it, and it "
-    "may be billed already. It was not submitted again. Look into MPS's console; on_unknown='resubmit' submits it anew."
-)
 
 
 def _first(error: BaseException) -> BaseException:
