@@ -16,7 +16,7 @@ from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.submission import utc_now
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
 BEAT = 3.0
 """Seconds between two signs of life."""
@@ -53,6 +53,19 @@ class Holder:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     beat: int = 0
     phase: Phase = Phase.RUNNING
+
+    @classmethod
+    def of(cls, context: Context) -> Holder:
+        """Return the one whose task runs with this context."""
+        instance = context.get("ti")
+        map_index = getattr(instance, "map_index", None)
+        return cls(
+            dag_id=str(getattr(instance, "dag_id", "unknown")),
+            run_id=str(getattr(instance, "run_id", "unknown")),
+            task_id=str(getattr(instance, "task_id", "unknown")),
+            map_index=-1 if map_index is None else int(map_index),
+            try_number=int(getattr(instance, "try_number", 0) or 0),
+        )
 
     @property
     def instance(self) -> tuple[str, str, str, int]:

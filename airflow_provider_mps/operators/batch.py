@@ -186,16 +186,17 @@ class TextToSpeechBatchOperator(BaseOperator):
             self._loop.stop()
 
     def _let_go(self, context: Context) -> None:
-        from airflow_provider_mps.batch.lease import let_go
+        from airflow_provider_mps.batch.lease import Holder, let_go
         from airflow_provider_mps.batch.results import Results
 
-        let_go(Results(self._options().destination).lock_path, _holder(context))
+        let_go(Results(self._options().destination).lock_path, Holder.of(context))
 
     def _run(self, context: Context, options: BatchOptions) -> BatchEnd:
+        from airflow_provider_mps.batch.lease import Holder
         from airflow_provider_mps.batch.run import Batch
         from airflow_provider_mps.own_loop import OwnLoop
 
-        holder = _holder(context)
+        holder = Holder.of(context)
         self._loop = OwnLoop(
             lambda: Batch(options, holder, lambda table: _push(context, "progress", table), self.log).run()
         )
@@ -294,19 +295,6 @@ def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:
         ) from error
     except ValueError as error:
         raise InvalidRequestError(f"{name} {given} is no path that Airflow knows ({error}).") from error
-
-
-def _holder(context: Context) -> Any:
-    from airflow_provider_mps.batch.lease import Holder
-
-    instance = context.get("ti")
-    return Holder(
-        dag_id=str(getattr(instance, "dag_id", "unknown")),
-        run_id=str(getattr(instance, "run_id", "unknown")),
-        task_id=str(getattr(instance, "task_id", "unknown")),
-        map_index=int(getattr(instance, "map_index", None) or -1) if getattr(instance, "map_index", None) != 0 else 0,
-        try_number=int(getattr(instance, "try_number", 0) or 0),
-    )
 
 
 def _push(context: Context, key: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -160,6 +161,15 @@ def test_what_is_no_holder_is_none(content):
 
 def test_a_holder_is_told_with_its_index_where_it_is_mapped():
     assert "task 'task' [3] of DAG" in Holder("dag", "run", "task", 3).told
+
+
+@pytest.mark.parametrize("map_index", [-1, 0, 3])
+def test_a_holder_is_the_task_instance_of_its_context(map_index):
+    instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="task", map_index=map_index, try_number=2)
+    holder = Holder.of({"ti": instance})
+    assert holder.instance == ("dag", "run", "task", map_index)
+    assert holder.try_number == 2
+    assert Holder.of({}).instance == ("unknown", "unknown", "unknown", -1)
 
 
 @pytest.mark.parametrize(
