@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from airflow_provider_mps.choice import Choice
 from airflow_provider_mps.destination import existing_size, filesystem_of
-from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
+from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.content_type import choose_content_type
@@ -30,24 +30,12 @@ DEFAULT_TIMEOUT = 3600.0
 """Seconds that one transfer may take in all."""
 
 
-class IfExists(StrEnum):
+class IfExists(Choice):
     """What to do where something is at the destination already."""
 
     OVERWRITE = "overwrite"
     SKIP = "skip"
     FAIL = "fail"
-
-    @classmethod
-    def parse(cls, value: str) -> IfExists:
-        """
-        Return the member for an argument.
-
-        :raises InvalidRequestError: when there is none
-        """
-        try:
-            return cls(value)
-        except ValueError as error:
-            raise InvalidRequestError(f"if_exists must be one of {', '.join(cls)}, not {value!r}.") from error
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.choice import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,23 +16,11 @@ KEY = "mps_submission"
 """In Airflow's task state store; another one would not find what running tasks have stored."""
 
 
-class OnUnknown(StrEnum):
+class OnUnknown(Choice):
     """What to do with a text of which it is unknown whether MPS has accepted it."""
 
     FAIL = "fail"
     RESUBMIT = "resubmit"
-
-    @classmethod
-    def parse(cls, value: object) -> OnUnknown:
-        """
-        Return the member for an argument.
-
-        :raises InvalidRequestError: when there is none
-        """
-        try:
-            return cls(value)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise InvalidRequestError(f"on_unknown must be one of {', '.join(cls)}, not {value!r:.100}.") from error
 
 
 class StateStore(Protocol):

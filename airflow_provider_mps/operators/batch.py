@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.audio import DEFAULT_TIMEOUT
+from airflow_provider_mps.choice import Choice
 from airflow_provider_mps.destination import require_destination
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.run import BatchEnd
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.own_loop import OwnLoop
+
+
+class OnLineFailure(Choice):
+    """What the task does at its end where lines have no audio."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
 
 
 class TextToSpeechBatchOperator(BaseOperator):
@@ -121,8 +129,6 @@ class TextToSpeechBatchOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_line_failure not in {"fail", "continue"}:
-            raise InvalidRequestError(f"on_line_failure must be one of fail, continue, not {on_line_failure!r:.100}.")
         self.manifest = manifest
         self.destination = destination
         self.voice_id = voice_id
@@ -133,7 +139,7 @@ class TextToSpeechBatchOperator(BaseOperator):
         self.max_characters = max_characters
         self.resume = resume
         self.on_unknown = OnUnknown.parse(on_unknown)
-        self.on_line_failure = on_line_failure
+        self.on_line_failure = OnLineFailure.parse(on_line_failure)
         # Not `dry_run`, which is a method of Airflow's operators.
         self.only_dry_run = dry_run
         self.deferrable = deferrable
@@ -268,7 +274,7 @@ class TextToSpeechBatchOperator(BaseOperator):
                 f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.named_problems()}. The "
                 f"others are stored. {results} tells why of each"
             )
-            if self.on_line_failure == "fail":
+            if self.on_line_failure is OnLineFailure.FAIL:
                 _push(context, "summary", told)
                 raise self._failure(summary, message)
             self.log.warning("%s.", message)
