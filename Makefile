@@ -37,7 +37,8 @@ test: $(INSTALLED) ## Run every test
 
 .PHONY: coverage
 coverage: $(INSTALLED) ## Print which branches the unit tests and the fuzzing do not reach
-	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz
+	# Not the test whose signals may come while coverage holds a lock of its own, for ever.
+	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz -k "not a_signal_at_any_moment"
 	$(BIN)/coverage report
 
 AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3

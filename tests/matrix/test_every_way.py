@@ -106,6 +106,8 @@ def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
 def test_a_dag_that_follows_the_clips_runs_and_is_told_of_each(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
     told = f"file://{clip} has {clip.stat().st_size} bytes"
+    if before["3.1"] and not before["3.0"]:
+        told = "Airflow 3.0 does not tell which clips were stored"
     deadline = time.monotonic() + 60
     while told not in (log := every_way.log("publish")):
         assert time.monotonic() < deadline, log
