@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from airflow_provider_mps.batch import journal, lease
-from tests.batching import batch, context
+from tests.batching import QUICK_LEASE, batch, context
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--files-of", type=Path, help="a folder whose results to print, for nobody else may see them")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    lease.BEAT, lease.VALID, lease.DEAD, lease.SETTLED = 0.2, 0.8, 1.2, 0.1
+    for name, seconds in QUICK_LEASE.items():
+        setattr(lease, name, seconds)
     journal.PATIENCE = 1.0
     if arguments.fill:
         arguments.then_remove.write_bytes(b"x" * arguments.fill)

@@ -16,6 +16,9 @@ from fastcrc import crc64
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.storing import Instance
 
+QUICK_LEASE = {"BEAT": 0.2, "VALID": 0.8, "DEAD": 1.2, "SETTLED": 0.3}
+"""Seconds: what a lease counts in, for who cannot wait for it."""
+
 
 def line(number: int, **fields: Any) -> dict[str, Any]:
     return {"id": f"clip-{number:04}", "text": f"This is line {number}.", "voice_id": "voice-1", **fields}
@@ -72,9 +75,11 @@ class Clips:
         assert not audio
 
 
-def context(run_id: str = "run-1", try_number: int = 1) -> dict[str, Any]:
+def context(run_id: str = "run-1", try_number: int = 1, max_tries: int = 0) -> dict[str, Any]:
     instance = Instance()
-    vars(instance).update(dag_id="dag", run_id=run_id, task_id="batch", map_index=-1, try_number=try_number)
+    vars(instance).update(
+        dag_id="dag", run_id=run_id, task_id="batch", map_index=-1, try_number=try_number, max_tries=max_tries
+    )
     return {"ti": instance}
 
 
@@ -84,9 +89,11 @@ def batch(manifest: str, destination: str, **options: Any) -> TextToSpeechBatchO
     )
 
 
-def run_batch(manifest: str, destination: str, run_id: str = "run-1", **options: Any) -> dict[str, Any]:
-    """Do what the task does, without an Airflow around it."""
-    told: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id))
+def run_batch(
+    manifest: str, destination: str, run_id: str = "run-1", max_tries: int = 0, **options: Any
+) -> dict[str, Any]:
+    """Do what the task does, without an Airflow around it; a clear raises ``max_tries``."""
+    told: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id, max_tries=max_tries))
     return told
 
 

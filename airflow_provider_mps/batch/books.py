@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.ballast import Ballast
 from airflow_provider_mps.batch.journal import Journal
@@ -16,8 +20,6 @@ from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from airflow.providers.common.compat.sdk import AirflowException
 
     from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.options import BatchOptions
@@ -42,6 +44,7 @@ class Books:
         self.ledger = Ledger()
         self._options = options
         self._run = list(holder.instance)
+        self._max_tries = holder.max_tries
         self._stop = stop
         self._log = log
         self._results = Results(options.destination)
@@ -53,24 +56,51 @@ class Books:
 
     async def recall(self) -> None:
         """Take over what is known of the destination, and write it down anew, so that the journal is short."""
+        await self.look_back()
+        self._recalled = True
+        await self.write_results(finished=False)
+
+    async def look_back(self) -> None:
+        """
+        Read what is known of the destination.
+
+        :raises DestinationError: when somebody has spoilt it: without it, what was paid would be paid again
+        """
         summary = await in_own_thread(self._results.read_summary)
         earlier = await self._journal.recall()
         if not self._options.resume and summary.get("run") not in (None, self._run):
             self._log.warning("resume=False: what another run has left in %s is not heeded", self._options.destination)
-        else:
-            await in_own_thread(lambda: self.ledger.load(self._results.read_rows()))
-            await in_own_thread(lambda: self.ledger.load(earlier))
-            if summary.get("finished"):
-                # Somebody runs again what has ended by itself: he wants what failed to be tried again.
-                self.ledger.try_failed_again()
+            return
+        await in_own_thread(lambda: self.ledger.load(self._results.read_rows()))
+        self._results.require_rows(self.ledger.count_all(), summary)
+        await in_own_thread(lambda: self.ledger.load(earlier))
+        is_retry = (summary.get("run"), summary.get("max_tries")) == (self._run, self._max_tries)
+        if summary.get("finished") and not is_retry:
+            # Somebody runs again what has ended by itself: he wants what failed to be tried again.
+            self.ledger.try_failed_again()
         self.ledger.forget_lines()
-        self._recalled = True
-        await self.write_results(finished=False)
 
     async def record(self, row: Row) -> None:
-        """Return when the store has it."""
-        self.ledger.put(row)
+        """
+        Return when the store has it.
+
+        :raises AirflowException: when it could not be written down
+        """
+        try:
+            self.ledger.put(row)
+        except sqlite3.Error as error:
+            self._recalled = False  # the ledger does not know everything any more: the journal must stay
+            await self._journal.write(row)
+            raise AirflowException(
+                f"The rows of the batch cannot be kept in {self.ledger.folder}, the worker's temporary folder "
+                f"({error}): nothing more is submitted. Make room there; a retry, or a clear, goes on."
+            ) from error
         await self._journal.write(row)
+
+    def note(self, row: Row) -> None:
+        """Keep a row until the results are written, where nothing can be waited for."""
+        with suppress(sqlite3.Error):
+            self.ledger.put(row)
 
     def summary(self) -> Summary:
         """Return counts, sums, and what there is to complain of."""
@@ -91,6 +121,7 @@ class Books:
                 "manifest": str(self._options.manifest),
                 "finished": finished,
                 "run": self._run,
+                "max_tries": self._max_tries,
             }
             await in_own_thread(lambda: self._write(told, keep_room=keep_room))
             await self._journal.forget_before(part)

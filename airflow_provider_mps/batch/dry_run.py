@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.ledger import Ledger
+from airflow_provider_mps.batch.books import Books
 from airflow_provider_mps.batch.line import BrokenLine
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.batch.plan import Step, next_step
-from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.summary import NAMED, QUOTA, problem_table
 
 if TYPE_CHECKING:
+    from airflow_provider_mps.batch.lease import Holder
+    from airflow_provider_mps.batch.ledger import Ledger
     from airflow_provider_mps.batch.options import BatchOptions
 
 MOST_TOLD = 1000
 """Errors that are logged."""
 
 
-def dry_run(options: BatchOptions, log: Any) -> tuple[dict[str, Any], str]:
+def dry_run(options: BatchOptions, holder: Holder, log: Any) -> tuple[dict[str, Any], str]:
     """
     Read the manifest, and what is known of its destination.
 
+    :param options: of the batch
+    :param holder: whose task it is
+    :param log: the task's
     :return: counts, the least seconds that the quota allows, and the first errors by line; and the same as a table
     """
-    ledger = Ledger()
+    books = Books(options, holder, lambda _: None, log)
+    ledger = books.ledger
     try:
-        if options.resume:
-            ledger.load(Results(options.destination).read_rows())
-        ledger.forget_lines()
+        asyncio.run(books.look_back())
         lines = characters = submits = errors = 0
         for line in read_manifest(options.manifest):
             lines += 1

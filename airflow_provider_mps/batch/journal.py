@@ -111,7 +111,7 @@ class Journal:
     def _parts(self) -> list[tuple[int, ObjectStoragePath]]:
         """Return the parts that are there, oldest first."""
         numbers = ((part.name.partition("-")[0], part) for part in list_objects(self._folder))
-        return [(int(number), part) for number, part in numbers if number.isdigit()]
+        return [(int(number), part) for number, part in numbers if number.isdecimal()]
 
     async def _flush(self) -> None:
         async with self._writing:
@@ -168,7 +168,7 @@ class Journal:
             if line.strip():
                 try:
                     yield Row.from_json(json.loads(line))
-                except ValueError:
+                except (ValueError, RecursionError):
                     # The end of a write that was cut off: nobody has gone on before it was whole.
                     self._log.warning("A line of %s that was not written to its end is left out", part)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.objects import create_object, read_object, remove_object, replace_object
+from airflow_provider_mps.batch.objects import create_object, is_local, read_object, remove_object, replace_object
 from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.submission import utc_now
+from airflow_provider_mps.submission import max_tries_of, utc_now
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -24,8 +24,10 @@ VALID = 8.0
 """Seconds after a sign of life for which nobody else takes over, with some to spare."""
 DEAD = 12.0
 """Seconds without a sign of life after which somebody else may."""
-SETTLED = 0.5
-"""Seconds after which one of two who came at the same time sees that the other was later."""
+SETTLED = 3.0
+"""Seconds that who takes over may need from looking to having written, and then waits: the later one of two is seen."""
+TRIES = 10
+"""Times that a store may be slower than that."""
 
 
 class DestinationTakenError(AirflowException):
@@ -49,6 +51,8 @@ class Holder:
     task_id: str
     map_index: int = -1
     try_number: int = 0
+    max_tries: int = 0
+    """Of the task instance; a clear raises it, a retry does not."""
     since: str = field(default_factory=utc_now)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     beat: int = 0
@@ -65,6 +69,7 @@ class Holder:
             task_id=str(getattr(instance, "task_id", "unknown")),
             map_index=-1 if map_index is None else int(map_index),
             try_number=int(getattr(instance, "try_number", 0) or 0),
+            max_tries=max_tries_of(context),
         )
 
     @property
@@ -86,8 +91,18 @@ class Holder:
         """Return who wrote it; ``None`` where it cannot be read."""
         try:
             written = json.loads(content)
-            return cls(**{**written, "phase": Phase(written["phase"])})
-        except (ValueError, TypeError, KeyError):
+            return cls(
+                dag_id=str(written["dag_id"]),
+                run_id=str(written["run_id"]),
+                task_id=str(written["task_id"]),
+                map_index=int(written["map_index"]),
+                try_number=int(written["try_number"]),
+                since=str(written["since"]),
+                token=str(written["token"]),
+                beat=int(written["beat"]),
+                phase=Phase(written["phase"]),
+            )
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def to_bytes(self) -> bytes:
@@ -131,23 +146,50 @@ class Lease:
 
         :raises DestinationTakenError: when somebody else is at work
         """
-        started = asyncio.get_running_loop().time()
-        while not await self._create():
-            before = await self._read()
-            if before is None:
-                continue  # released meanwhile
-            if before.phase is Phase.DEFERRED and before.instance != self._mine.instance:
+        clock = asyncio.get_running_loop().time
+        for _ in range(TRIES):
+            started = clock()
+            if await self._create():
+                if is_local(self._path):  # where of two who come at once only one can
+                    self._sign_of_life_at = started
+                    return
+            else:
+                before = await self._read()
+                if before is None:
+                    continue  # released meanwhile
+                if not await self._is_free(before):
+                    continue
+                started = clock()
+                if not _same(await self._read(), before):
+                    continue
+                await self._replace(self._mine)
+            if clock() - started <= SETTLED:
+                await self._settle()
+                self._sign_of_life_at = started
+                return
+            self._log.warning("%s was written too slowly to be sure of it; once more", self._path)
+        raise AirflowException(
+            f"{self._path} could not be written within {SETTLED:g} seconds in {TRIES} tries, or others came "
+            "in between: nothing was submitted. A retry tries again."
+        )
+
+    async def _is_free(self, before: Holder) -> bool:
+        """Return whether it may be taken from who has it, once that is certain; ``False`` where nobody has it now."""
+        if before.token == self._mine.token:
+            return True  # it was written too slowly
+        if before.phase is Phase.DEFERRED:
+            if before.instance != self._mine.instance:
                 self._refuse(before)
-            if before.phase is Phase.RUNNING:
-                await self._watch(before)
-            started = asyncio.get_running_loop().time()
-            await self._replace(self._mine)
-            break
+            return True
+        return await self._is_dead(before)
+
+    async def _settle(self) -> None:
+        """Return when anybody who came at the same time would be seen."""
         await asyncio.sleep(SETTLED)
         now = await self._read()
         if now is None or now.token != self._mine.token:
+            self.lost = True
             self._refuse(now)
-        self._sign_of_life_at = started
 
     async def keep(self) -> NoReturn:
         """
@@ -166,6 +208,8 @@ class Lease:
                     self._refuse(now)
                 self._mine = replace(self._mine, beat=self._mine.beat + 1)
                 await self._replace(self._mine)
+                if clock() > self._sign_of_life_at + DEAD:
+                    await self._prove_alive(clock() - started)
             except DestinationTakenError:
                 raise
             except AirflowException as error:
@@ -175,6 +219,21 @@ class Lease:
                 async with self._seen:
                     self._seen.notify_all()
 
+    async def _prove_alive(self, took: float) -> None:
+        """
+        Make sure, after so long without a sign of life that somebody else may have taken over meanwhile.
+
+        :param took: seconds from looking to having written: after too many, who has taken over may be overwritten
+        """
+        if took > SETTLED:
+            self.lost = True
+            raise DestinationTakenError(
+                f"A sign of life for {self._path} took {took:.0f} seconds to be written, so that another batch may "
+                "have taken over meanwhile. Nothing was lost: what this one has submitted is written down, and a retry "
+                "goes on."
+            )
+        await self._settle()
+
     async def held(self) -> None:
         """Return while nobody else may have taken over; wait for the next sign of life where that is not certain."""
         while asyncio.get_running_loop().time() > self._sign_of_life_at + VALID:
@@ -183,8 +242,10 @@ class Lease:
 
     async def park(self) -> None:
         """Keep it without signs of life, while the batch waits in the triggerer."""
-        self._mine = replace(self._mine, phase=Phase.DEFERRED)
-        await self._replace(self._mine)
+        now = await self._read()
+        if now is not None and now.token == self._mine.token:
+            self._mine = replace(self._mine, phase=Phase.DEFERRED)
+            await self._replace(self._mine)
 
     async def release(self) -> None:
         """Let the next one begin at once."""
@@ -192,18 +253,19 @@ class Lease:
         if now is not None and now.token == self._mine.token:
             await in_own_thread(lambda: remove_object(self._path))
 
-    async def _watch(self, before: Holder) -> None:
-        """Return when the other has surely ended."""
+    async def _is_dead(self, before: Holder) -> bool:
+        """Return when the other has surely died; ``False`` where it has released the destination meanwhile."""
         self._log.info("%s is locked by %s; watching whether that is still at work", self._path, before.told)
         deadline = asyncio.get_running_loop().time() + DEAD
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(BEAT / 3)
             now = await self._read()
             if now is None:
-                return
-            if (now.token, now.beat, now.phase) != (before.token, before.beat, before.phase):
+                return False
+            if not _same(now, before):
                 self._refuse(now)
         self._log.warning("%s gives no sign of life for %g seconds: taking over", before.told, DEAD)
+        return True
 
     def _refuse(self, other: Holder | None) -> NoReturn:
         who = other.told if other else "somebody who has removed this batch's lock"
@@ -225,3 +287,8 @@ class Lease:
             return None
         # What cannot be read is being written, or nobody's: who does not change it has died.
         return Holder.parse(content) or Holder("unknown", "unknown", "unknown", token="", since="an unknown time")
+
+
+def _same(now: Holder | None, before: Holder) -> bool:
+    """Tell whether there was no sign of life in between."""
+    return now is not None and (now.token, now.beat, now.phase) == (before.token, before.beat, before.phase)

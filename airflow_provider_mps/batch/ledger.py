@@ -36,6 +36,11 @@ class Ledger:
         self._rows.execute(f"CREATE TABLE rows (key TEXT PRIMARY KEY, {_NAMES})")
         self._rows.execute("CREATE INDEX by_line ON rows (line)")
 
+    @property
+    def folder(self) -> str:
+        """Where the temporary file is."""
+        return self._folder.name
+
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(self._file, isolation_level=None, timeout=60)
 
@@ -75,6 +80,17 @@ class Ledger:
         """Return what is known of a line."""
         found = self._rows.execute(f"SELECT {_NAMES} FROM rows WHERE key = ?", (f"id {line_id}",)).fetchone()  # noqa: S608
         return None if found is None else _row(found)
+
+    def count_all(self) -> int:
+        """Return how many rows there are that name a line by its id."""
+        (count,) = self._rows.execute("SELECT count(*) FROM rows WHERE key LIKE 'id %'").fetchone()
+        return int(count)
+
+    def left_over(self) -> int:
+        """Return how many lines MPS has accepted that are not in this manifest, and were not stored."""
+        query = "SELECT count(*) FROM rows WHERE line IS NULL AND task_id IS NOT NULL AND status IN (?, ?)"
+        (count,) = self._rows.execute(query, (LineStatus.PROCESSING, LineStatus.UNSTORED)).fetchone()
+        return int(count)
 
     def counts(self) -> dict[LineStatus, int]:
         """Return how many lines of this manifest are how far."""

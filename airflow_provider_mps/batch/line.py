@@ -24,6 +24,12 @@ FIELDS = ("id", "text", "text_path", "voice_id", "text_lang", *OPTIONS)
 STATE_FOLDER = ".mps-batch"
 MAX_NAME = 200
 """Bytes of each part of an id, which becomes a file's name."""
+MAX_ID = 800
+"""Bytes of an id: S3 takes 1,024 with the destination's folders and the ending."""
+OWN_NAMES = {STATE_FOLDER, "results.jsonl", "summary.json"}
+"""What a batch writes in its destination beside the audio."""
+_SPECIAL = re.compile(r"::|:/|^data:|\?versionId=")
+"""What a library of paths takes for more than a name."""
 _LOCAL = {"", "file", "local"}
 
 
@@ -107,12 +113,15 @@ def _checked_id(value: object) -> str:
         not name.isprintable()
         or "\\" in name
         or not {"", ".", ".."}.isdisjoint(parts)
-        or parts[0] == STATE_FOLDER
+        or parts[0] in OWN_NAMES
+        or _SPECIAL.search(name)
+        or len(name.encode("utf-8", "replace")) > MAX_ID
         or any(len(part.encode("utf-8", "replace")) > MAX_NAME for part in parts)
     ):
         raise InvalidRequestError(
             f"the id {name!r:.100} cannot name a file: it may hold folders, separated by single slashes, and neither "
-            f"'..' nor backslashes nor control characters nor more than {MAX_NAME} bytes between two slashes."
+            f"'..' nor '::' nor ':/' nor backslashes nor control characters nor more than {MAX_NAME} bytes between two "
+            f"slashes and {MAX_ID} in all, and the names that a batch needs for itself are taken."
         )
     return name
 
@@ -125,12 +134,11 @@ def _beside(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath
     """
     if not isinstance(text_path, str):
         raise InvalidRequestError(f"text_path must be a text, not {type(text_path).__name__}: nothing was submitted.")
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|/", text_path):
-        if ".." in PurePosixPath(text_path).parts:
-            raise InvalidRequestError(f"text_path {text_path} leaves the manifest's folder: nothing was submitted.")
-        return manifest.parent / text_path
+    is_relative = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|/", text_path)
+    if is_relative and ".." in PurePosixPath(text_path).parts:
+        raise InvalidRequestError(f"text_path {text_path} leaves the manifest's folder: nothing was submitted.")
     try:
-        path = as_path(text_path)
+        path = manifest.parent / text_path if is_relative else as_path(text_path)
     except ValueError as error:
         raise InvalidRequestError(f"text_path {text_path} cannot be read ({error}): nothing was submitted.") from error
     if path.protocol in _LOCAL and manifest.protocol not in _LOCAL:

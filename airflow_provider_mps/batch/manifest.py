@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -118,10 +119,18 @@ def _csv_lines(file: IO[bytes], name: str) -> Iterator[ManifestLine | BrokenLine
             text.detach()
             return
         except csv.Error as error:
-            yield BrokenLine(number, f"the line is not CSV ({error}).")
+            yield BrokenLine(number, f"the line is not CSV ({error}){_to_line(number, reader.line_num)}.")
             continue
         if any(cells):
-            yield _csv_line(number, header, cells)
+            line = _csv_line(number, header, cells)
+            if isinstance(line, BrokenLine):
+                line = replace(line, error=f"{line.error}{_to_line(number, reader.line_num)}")
+            yield line
+
+
+def _to_line(first: int, last: int) -> str:
+    """Return what to add to an error of cells that go over several lines, as after a quote that nobody has closed."""
+    return f" [it takes in all lines to {last}: is a quote not closed?]" if last > first else ""
 
 
 def _header(reader: Any, name: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.batch.line import Defaults
+from airflow_provider_mps.batch.line import OWN_NAMES, Defaults
+from airflow_provider_mps.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -30,3 +32,16 @@ class BatchOptions:
     hand_over_after: float | None = None
     """Seconds for which nothing but waiting happens before the waiting is left to the triggerer; ``None``: never."""
     defaults: Defaults = field(default_factory=Defaults)
+
+    def require_manifest_apart(self) -> None:
+        """
+        Refuse a manifest that stands where the batch writes: it would be overwritten before it is read.
+
+        :raises InvalidRequestError: when it does
+        """
+        manifest, destination = (posixpath.normpath(path.path) for path in (self.manifest, self.destination))
+        if manifest.startswith(destination + "/") and manifest[len(destination) + 1 :].partition("/")[0] in OWN_NAMES:
+            raise InvalidRequestError(
+                f"manifest is {self.manifest}, where the results of this destination are written: nothing was "
+                "submitted. Give the manifest another name, or choose another destination."
+            )

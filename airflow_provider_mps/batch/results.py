@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.line import STATE_FOLDER
 from airflow_provider_mps.batch.objects import read_object, replace_object, write_object
-from airflow_provider_mps.batch.row import Row
+from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.older_airflow import lines_of
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 _BLOCK = 1024 * 1024
+_FORGOTTEN = {LineStatus.PENDING, LineStatus.INVALID}
+"""Lines that may be gone from the next result manifest: nothing was paid for them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Results:
                 for line in lines_of(file):
                     if line.strip():
                         yield Row.from_json(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DestinationError(
                     f"{self.rows_path} is no result manifest of this version ({error}). It tells what has been paid "
                     "already: mend it, or remove it to submit all lines anew."
@@ -82,18 +84,45 @@ class Results:
             except Exception as error:
                 raise self._unreadable(error) from error
 
+    def require_rows(self, rows: int, summary: Mapping[str, Any]) -> None:
+        """
+        Refuse a result manifest of which a part is gone.
+
+        :param rows: how many it has
+        :param summary: as it was written after it
+        :raises DestinationError: when it has fewer lines than the summary tells of
+        """
+        ended = sum(summary.get(status, 0) for status in LineStatus if status not in _FORGOTTEN)
+        if rows < ended and read_object(self.rows_path) is not None:
+            raise DestinationError(
+                f"{self.rows_path} has {rows} lines of at least {ended} that {self.summary_path} tells of: a part is "
+                "gone. It tells what has been paid already, so nothing was submitted: bring it back, or remove it to "
+                "submit all lines anew."
+            )
+
     def write_rows(self, rows: Iterable[Row]) -> int:
         """Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have."""
         return write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
 
     def read_summary(self) -> dict[str, Any]:
-        """Return the summary that was written last; empty where there is none."""
+        """
+        Return the summary that was written last; empty where there is none.
+
+        :raises DestinationError: when what is there is somebody else's, which would be overwritten
+        """
         content = read_object(self.summary_path)
-        try:
-            summary = json.loads(content or b"{}")
-        except ValueError:
+        if content is None:
             return {}
-        return summary if isinstance(summary, dict) else {}
+        try:
+            summary = json.loads(content)
+        except (ValueError, RecursionError):
+            summary = None
+        if not isinstance(summary, dict) or "run" not in summary:
+            raise DestinationError(
+                f"{self.summary_path} is none that a batch has written, and would be overwritten: nothing was "
+                "submitted. Remove it, or choose another destination."
+            )
+        return summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the summary."""

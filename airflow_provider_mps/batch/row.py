@@ -41,6 +41,9 @@ PROBLEMS = (
     LineStatus.UNKNOWN,
 )
 """What ends a line without audio, for now."""
+_NUMBERS = {"line", "duration", "size", "characters"}
+_LARGEST = 2**63
+"""What a database can hold."""
 _SPELLED = {"task_id": "TaskId", "voice_id": "VoiceId"}
 
 
@@ -97,6 +100,22 @@ class Row:
             known: dict[str, Any] = {
                 field.name: written.get(_SPELLED.get(field.name, field.name)) for field in fields(cls)
             }
-            return cls(**{**known, "status": LineStatus(written["status"])})
+            row = cls(**{**known, "status": LineStatus(written["status"])})
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"no row of a result manifest: {written!r:.200}") from error
+        if not row._is_possible():
+            raise ValueError(f"no row of a result manifest: {written!r:.200}")
+        return row
+
+    def _is_possible(self) -> bool:
+        """Tell whether this could have been written by a batch, and not by who mended something by hand."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None or isinstance(value, LineStatus):
+                continue
+            if each.name in _NUMBERS:
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
+                    return False
+            elif not isinstance(value, str):
+                return False
+        return self.task_id is not None or self.status not in {LineStatus.PROCESSING, LineStatus.UNSTORED}

@@ -81,7 +81,7 @@ class Batch:
         lease = Lease(Results(self._options.destination).lock_path, self._holder, self._log)
         await lease.take()
         self._books = Books(self._options, self._holder, self._stop_submitting, self._log)
-        self._submitter = Submitter(self._hook, self._books.record, lease.held, self._options.on_unknown, self._log)
+        self._submitter = Submitter(self._hook, self._books, lease.held, self._options.on_unknown, self._log)
         self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
         self._carrier = Carrier(self._options, self._books, self._submitter, self._storer, self._log)
         keeping = asyncio.create_task(lease.keep())
@@ -91,6 +91,7 @@ class Batch:
             self._require_everything_submitted()
             paused = bool(self._carrier.waiting)
             finished = not paused
+            self._tell_of_what_is_left_over()
             return BatchEnd(self._books.summary(), list(self._carrier.waiting))
         finally:
             await self._clear_up(lease, keeping, finished=finished, paused=paused)
@@ -144,6 +145,15 @@ class Batch:
         left = self._books.summary().count(LineStatus.PENDING)
         self._log.error("%s lines and more were not submitted; a retry, or a clear, goes on with them", left)
         raise self._submitter.stopped
+
+    def _tell_of_what_is_left_over(self) -> None:
+        if left := self._books.ledger.left_over():
+            self._log.warning(
+                "%s lines that MPS has accepted earlier are not in this manifest: their audio was not stored. Their "
+                "TaskIds are in %s, without a line",
+                left,
+                self._options.destination / "results.jsonl",
+            )
 
     async def _report(self) -> None:
         """Tell now and then how far it is, and write the result manifest."""

@@ -101,7 +101,11 @@ class Storer:
             return audio_url_of(asked.result(self._timeout))
 
         url = audio_url_of(task)
-        path = self._destination / f"{row.id}{ending_of(url)}"
+        name = f"{row.id}{ending_of(url)}"
+        try:
+            path = self._destination / name
+        except ValueError as error:
+            raise DestinationError(f"{name} cannot be a file in {self._destination} ({error}).") from error
         filesystem_of(path)
         try:
             stored = store_audio(

@@ -18,6 +18,7 @@ from airflow_provider_mps.triggers.pace import Pace
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from airflow_provider_mps.batch.books import Books
     from airflow_provider_mps.batch.row import Row
     from airflow_provider_mps.client import AsyncClient
     from airflow_provider_mps.credentials import Credential
@@ -46,7 +47,7 @@ class Submitter:
     Submits for one batch.
 
     :param hook: of the connection
-    :param record: keeps a row, and returns when it is safe
+    :param books: where each step is written down
     :param may_submit: returns while nobody else is at work in the destination
     :param on_unknown: what to do with a line of which the outcome is unknown
     :param log: the task's
@@ -55,13 +56,13 @@ class Submitter:
     def __init__(
         self,
         hook: MpsHook,
-        record: Callable[[Row], Awaitable[None]],
+        books: Books,
         may_submit: Callable[[], Awaitable[None]],
         on_unknown: OnUnknown,
         log: Any,
     ) -> None:
         self._hook = hook
-        self._record = record
+        self._books = books
         self._may_submit = may_submit
         self._on_unknown = on_unknown
         self._log = log
@@ -126,7 +127,7 @@ class Submitter:
                 if not self._answers.is_set():
                     continue
                 sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
-                await self._written_before(sent, slot)
+                await self._prepared(sent, slot)
                 sent_at = asyncio.get_running_loop().time()
                 credential = client.credential
                 try:
@@ -164,13 +165,13 @@ class Submitter:
                 await self._hook.arenew_credentials(credential, error)
             case _:  # the account or the connection must be mended first
                 self.stop(error)
-        await self._record(sent.now(LineStatus.PENDING))
+        await self._books.record(sent.now(LineStatus.PENDING))
         if self.stopped is error:
             raise NotSubmittedError from error
         return None
 
     async def _ended(self, row: Row) -> Row:
-        await self._record(row)
+        await self._books.record(row)
         return row
 
     async def _turn(self) -> tuple[AsyncClient, float]:
@@ -190,11 +191,19 @@ class Submitter:
             raise NotSubmittedError from self.stopped
         return client, slot
 
+    async def _prepared(self, sent: Row, slot: float) -> None:
+        try:
+            await self._written_before(sent, slot)
+        except BaseException:
+            # It was not sent, whatever has been written down: the next try shall know.
+            self._books.note(sent.now(LineStatus.PENDING))
+            raise
+
     async def _written_before(self, sent: Row, slot: float) -> None:
         """Return at the moment to send at, when it is safe that this line is about to be sent."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await self._record(sent)
+        await self._books.record(sent)
         await self._may_submit()
         # As long as the slowest of late, with a little to spare.
         self._lead = max(1.2 * (loop.time() - started), 0.95 * self._lead)

@@ -153,16 +153,13 @@ class TextToSpeechBatchOperator(BaseOperator):
         """Do what is left to do; return paths, counts and sums."""
         options = self._options()
         results = options.destination / "results.jsonl"
-        if str(options.manifest) == str(results):
-            raise InvalidRequestError(
-                f"manifest is {results}, where the results of this destination are written: nothing was submitted. "
-                "Give the manifest another name, or choose another destination."
-            )
+        options.require_manifest_apart()
         require_assets(self.outlets, uri_of(results), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run
+            from airflow_provider_mps.batch.lease import Holder
 
-            told, table = dry_run(options, self.log)
+            told, table = dry_run(options, Holder.of(context), self.log)
             _push(context, "progress", table)
             return told
         end = self._run(context, options)

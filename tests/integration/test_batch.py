@@ -16,7 +16,7 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.errors import DestinationError, InvalidRequestError, MpsPermanentError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from tests import faulty_emulator
-from tests.batching import Clips, accepted, batch, context, line, run_batch, write_manifest
+from tests.batching import QUICK_LEASE, Clips, accepted, batch, context, line, run_batch, write_manifest
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import RESET, ScriptedServer
 
@@ -25,7 +25,7 @@ LINES = 20
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name, seconds in (("BEAT", 0.2), ("VALID", 0.8), ("DEAD", 1.2), ("SETTLED", 0.1)):
+    for name, seconds in QUICK_LEASE.items():
         monkeypatch.setattr(lease, name, seconds)
 
 
@@ -160,9 +160,17 @@ def test_after_the_end_a_clear_submits_what_failed_and_nothing_else(app, manifes
     with pytest.raises(AirflowFailException):
         run_batch(manifest(lines), clips.destination)
     with pytest.raises(AirflowFailException):
-        run_batch(manifest(lines), clips.destination)
+        run_batch(manifest(lines), clips.destination, max_tries=1)
     assert accepted(app.app) == {one["text"]: 2 if "[fail]" in one["text"] else 1 for one in lines}
     clips.require_true()
+
+
+def test_a_retry_does_not_submit_what_has_failed(app, manifest, clips):
+    lines = manifest([failing(3), line(1)])
+    for _ in range(2):
+        with pytest.raises(AirflowFailException):
+            run_batch(lines, clips.destination)
+    assert set(accepted(app.app).values()) == {1}
 
 
 def test_broken_lines_are_told_by_number_and_the_others_are_stored(app, tmp_path, clips):
@@ -244,8 +252,20 @@ def test_a_dry_run_knows_what_is_stored_already(app, manifest, clips):
     run_batch(manifest([line(0), line(1)]), clips.destination)
     told = run_batch(manifest([line(0), line(1), line(2)]), clips.destination, dry_run=True)
     assert (told["lines"], told["to_submit"]) == (3, 1)
-    told = run_batch(manifest([line(0), line(1), line(2)]), clips.destination, dry_run=True, resume=False)
+    told = run_batch(manifest([line(0), line(1), line(2)]), clips.destination, "run-2", dry_run=True, resume=False)
     assert told["to_submit"] == 3
+
+
+def test_a_dry_run_counts_what_a_run_would_submit_again_and_not_what_a_killed_one_has_paid(app, manifest, clips):
+    lines = manifest([failing(3), failing(13), line(1)])
+    with pytest.raises(AirflowFailException):
+        run_batch(lines, clips.destination)
+    assert run_batch(lines, clips.destination, "run-2", dry_run=True)["to_submit"] == 2
+    # As a killed run leaves it: the journal has what the results have not.
+    (state := clips.root / ".mps-batch" / "journal").mkdir(parents=True, exist_ok=True)
+    (clips.root / "results.jsonl").rename(state / "000000000900-killed.jsonl")
+    (clips.root / "summary.json").unlink()
+    assert run_batch(lines, clips.destination, "run-2", dry_run=True)["to_submit"] == 0
 
 
 def test_an_empty_manifest_is_an_error(app, manifest, clips):
@@ -273,11 +293,15 @@ def test_an_argument_that_cannot_be_right_is_refused_before_any_call(connect, ma
         assert server.requests == []
 
 
-def test_a_manifest_that_the_results_would_overwrite_is_refused(app, tmp_path, clips):
-    clips.root.mkdir()
-    manifest = write_manifest(tmp_path / "clips" / "results.jsonl", [line(0)])
+@pytest.mark.parametrize("name", ["results.jsonl", "summary.json", ".mps-batch/manifest.jsonl", "more/../summary.json"])
+def test_a_manifest_that_the_batch_would_overwrite_is_refused(app, clips, name):
+    path = Path(clips.root.path) / name
+    (clips.root / "more").mkdir(parents=True)
+    path.parent.mkdir(exist_ok=True)
+    manifest = write_manifest(path, [line(0)])
     with pytest.raises(InvalidRequestError, match="where the results of this destination are written"):
         run_batch(manifest, clips.destination)
+    assert path.exists()
     assert submits(app) == 0
 
 
@@ -377,7 +401,7 @@ def test_a_task_that_mps_no_longer_knows_is_told_and_submitted_anew_by_the_next_
     with pytest.raises(AirflowFailException, match="1 of 1 lines"):
         batch(lines, clips.destination).execute_complete(context(), {})
     assert "ResourceNotFound" in clips.row("clip-0000")["error"]
-    assert run_batch(lines, clips.destination)["stored"] == 1
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
 
 
 def test_an_outlet_is_told_of_the_results(app, manifest, clips):

@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_mps.batch import lease
 from airflow_provider_mps.emulator.app import Options
 from tests import faulty_emulator
-from tests.batching import Clips, accepted, line, run_batch, write_manifest
+from tests.batching import QUICK_LEASE, Clips, accepted, line, run_batch, write_manifest
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 from tests.integration.test_storing_limits import on_a_small_disk
@@ -31,7 +31,7 @@ DOWN = 15
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name, seconds in (("BEAT", 0.2), ("VALID", 0.8), ("DEAD", 1.2), ("SETTLED", 0.1)):
+    for name, seconds in QUICK_LEASE.items():
         monkeypatch.setattr(lease, name, seconds)
 
 

@@ -4,7 +4,7 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.batch.books import Books
 from airflow_provider_mps.batch.journal import Journal
@@ -20,10 +20,10 @@ def open_books(tmp_path):
     """The books of a run on one and the same destination."""
     stopped = []
 
-    def make(run="run-1", **options):
+    def make(run="run-1", max_tries=0, **options):
         destination = ObjectStoragePath(f"file://{tmp_path}/clips")
         asked = SimpleNamespace(manifest="m.jsonl", destination=destination, **{"resume": True, **options})
-        books = Books(asked, Holder("dag", run, "task"), stopped.append, LOG)
+        books = Books(asked, Holder("dag", run, "task", max_tries=max_tries), stopped.append, LOG)
         books.stopped = stopped
         return books
 
@@ -108,3 +108,85 @@ def test_on_a_full_disk_what_was_paid_is_written_down_and_nothing_more_is_submit
 
     (reason,) = asyncio.run(attempt())
     assert "is full: nothing more was submitted" in str(reason)
+
+
+def test_where_the_workers_temporary_folder_is_full_what_was_paid_is_in_the_journal(open_books):
+    async def full():
+        books = open_books()
+        await books.recall()
+        books.ledger._rows.execute("PRAGMA max_page_count = 1")
+        said = "the worker's temporary folder .database or disk is full.: nothing more is submitted"
+
+        async def record_many():
+            for number in range(100):
+                recorded.append(f"clip-{number}")
+                await books.record(row(recorded[-1]))
+
+        with pytest.raises(AirflowException, match=said):
+            await record_many()
+        await books.close(finished=False)
+        books.ledger.close()
+
+    async def afterwards():
+        books = open_books()
+        await books.recall()
+        known = [books.ledger.find(name) for name in recorded]
+        books.ledger.close()
+        return known
+
+    recorded = []
+    asyncio.run(full())
+    assert [known.task_id for known in asyncio.run(afterwards())] == [f"task-{name}" for name in recorded]
+
+
+@pytest.mark.parametrize(("run", "max_tries", "again"), [("run-1", 0, False), ("run-1", 1, True), ("run-2", 0, True)])
+def test_what_failed_is_tried_again_by_a_clear_and_by_another_run_and_not_by_a_retry(open_books, run, max_tries, again):
+    async def first():
+        books = open_books()
+        await books.recall()
+        await books.record(row("a", LineStatus.FAILED))
+        await books.close(finished=True)
+        books.ledger.close()
+
+    async def second():
+        books = open_books(run, max_tries)
+        await books.recall()
+        status = books.ledger.find("a").status
+        books.ledger.close()
+        return status
+
+    asyncio.run(first())
+    assert asyncio.run(second()) is (LineStatus.PENDING if again else LineStatus.FAILED)
+
+
+def test_a_result_manifest_that_was_emptied_is_not_taken_for_a_new_destination(open_books, tmp_path):
+    async def first():
+        books = open_books()
+        await books.recall()
+        await books.record(row("a", LineStatus.STORED))
+        await books.close(finished=True)
+        books.ledger.close()
+
+    async def second():
+        books = open_books("run-2")
+        with pytest.raises(DestinationError, match="has 0 lines of at least 1"):
+            await books.recall()
+        books.ledger.close()
+
+    asyncio.run(first())
+    (tmp_path / "clips" / "results.jsonl").write_bytes(b"")
+    asyncio.run(second())
+
+
+def test_lines_that_were_accepted_and_are_in_no_manifest_any_more_are_counted(open_books):
+    async def both():
+        books = open_books()
+        await books.recall()
+        await books.record(row("a"))
+        await books.record(row("b", LineStatus.STORED))
+        assert books.ledger.left_over() == 0
+        books.ledger.forget_lines()
+        assert books.ledger.left_over() == 1
+        books.ledger.close()
+
+    asyncio.run(both())

@@ -24,7 +24,7 @@ def folder(request, tmp_path):
 
 
 def row(name, status=LineStatus.PROCESSING):
-    return Row(name, 1, status)
+    return Row(name, 1, status, task_id=f"task-{name}")
 
 
 def recalled(folder):

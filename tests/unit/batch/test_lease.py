@@ -1,9 +1,11 @@
 import asyncio
+import json
 import logging
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.batch import lease as module
 from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase, let_go
@@ -14,7 +16,7 @@ LOG = logging.getLogger("batch")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name, seconds in (("BEAT", 0.1), ("VALID", 0.3), ("DEAD", 0.6), ("SETTLED", 0.05)):
+    for name, seconds in (("BEAT", 0.1), ("VALID", 0.5), ("DEAD", 0.8), ("SETTLED", 0.2)):
         monkeypatch.setattr(module, name, seconds)
 
 
@@ -119,6 +121,91 @@ def test_who_has_lost_it_is_told_and_may_not_write(path):
     assert Holder.parse(read_object(path)).run_id == "run-2"
 
 
+def late(monkeypatch, mine, seconds):
+    """Let the next writing of a lease reach the store so much later."""
+    replace_now, waits = mine._replace, [seconds]
+
+    async def write(holder):
+        await asyncio.sleep(waits.pop() if waits else 0)
+        await replace_now(holder)
+
+    monkeypatch.setattr(mine, "_replace", write)
+
+
+def test_a_sign_of_life_that_comes_so_late_that_another_may_have_taken_over_ends_the_work(path, monkeypatch):
+    async def both():
+        first, second = lease(path), lease(path, "run-2")
+        await first.take()
+        late(monkeypatch, first, 3)
+        keeping = asyncio.create_task(first.keep())
+        await second.take()
+        with pytest.raises(TimeoutError):  # meanwhile nothing is submitted
+            async with asyncio.timeout(0.2):
+                await first.held()
+        with pytest.raises(DestinationTakenError, match=r"took 3 seconds to be written.*a retry goes on"):
+            await keeping
+        assert first.lost
+        with pytest.raises(DestinationTakenError):  # of which the sign was overwritten
+            await second.keep()
+
+    asyncio.run(both())
+
+
+def test_after_a_store_was_away_nobody_goes_on_before_it_is_sure_that_nobody_else_does(path, monkeypatch):
+    async def both():
+        first, second = lease(path), lease(path, "run-2")
+        await first.take()
+        await asyncio.sleep(1)  # as if no sign of life could be written
+        taking = asyncio.create_task(second.take())
+        await asyncio.sleep(0.3)
+        keeping = asyncio.create_task(first.keep())
+        with pytest.raises(DestinationTakenError, match="run-1"):
+            await taking
+        async with asyncio.timeout(5):
+            await first.held()
+        keeping.cancel()
+
+    asyncio.run(both())
+
+
+def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(path, monkeypatch, caplog):
+    async def both():
+        await lease(path).take()
+        slow = lease(path, "run-2")
+        late(monkeypatch, slow, 0.5)
+        await slow.take()
+        await slow.held()
+
+    asyncio.run(both())
+    assert "was written too slowly" in caplog.text
+
+
+def test_of_two_who_take_over_the_slow_one_does_not_work_beside_the_other(path, monkeypatch):
+    async def work(mine):
+        await mine.take()
+        since = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await mine.keep()
+        return since
+
+    async def everybody():
+        await lease(path, "dead").take()
+        quick, slow = lease(path, "quick"), lease(path, "slow")
+        late(monkeypatch, slow, 0.4)
+        return await asyncio.gather(work(quick), work(slow), return_exceptions=True)
+
+    results = asyncio.run(everybody())
+    assert sum(isinstance(result, DestinationTakenError) for result in results) >= 1
+
+
+def test_a_store_that_is_always_too_slow_is_told(path, monkeypatch):
+    monkeypatch.setattr(module, "SETTLED", -1)
+    replace_object(path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
+    with pytest.raises(AirflowException, match=r"could not be written within .* nothing was submitted"):
+        asyncio.run(lease(path).take())
+
+
 def test_a_lock_that_was_removed_is_lost_too(path):
     async def both():
         first = lease(path)
@@ -134,7 +221,7 @@ def test_without_a_recent_sign_of_life_it_is_not_certain_and_waited_for(path):
     async def alone():
         first = lease(path)
         await first.take()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.7)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await first.held()
@@ -154,7 +241,14 @@ def test_a_lock_that_cannot_be_read_is_one_of_who_does_not_change_it(path):
     asyncio.run(alone())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b'{"phase": "asleep"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{}", b"null", b'{"phase": "asleep"}', b"[" * 100_000),
+        json.dumps({**asdict(Holder("dag", "run", "task")), "map_index": "one"}).encode(),
+        json.dumps({**asdict(Holder("dag", "run", "task")), "token": None}).replace('"token": null, ', "").encode(),
+    ],
+)
 def test_what_is_no_holder_is_none(content):
     assert Holder.parse(content) is None
 

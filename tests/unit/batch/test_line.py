@@ -1,5 +1,7 @@
+import re
+
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.batch.line import Defaults, ManifestLine
 from airflow_provider_mps.errors import InvalidRequestError
@@ -70,6 +72,13 @@ def test_a_manifest_in_object_storage_may_not_name_a_file_of_the_worker(text_pat
         request(manifest=manifest, text=None, text_path=text_path)
 
 
+@pytest.mark.parametrize("text_path", ["s3:/bucket/1.txt", "data:,1", "simplecache::1.txt", "no-such-scheme://a/1.txt"])
+@pytest.mark.parametrize("manifest", ["memory://bucket/manifest.jsonl", "file:///data/manifest.jsonl"])
+def test_a_text_path_that_is_none_is_told_for_its_line(manifest, text_path):
+    with pytest.raises(AirflowException, match=re.escape(text_path)):
+        request(manifest=ObjectStoragePath(manifest), text=None, text_path=text_path)
+
+
 @pytest.mark.parametrize("number", [7, "7", " 7 "])
 def test_an_id_may_be_a_number(number):
     assert line(id=number).id == "7"
@@ -82,7 +91,12 @@ def test_an_id_may_hold_folders_and_any_script(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", None, True, 1.5, "/a", "a/", "a//b", "../a", "a/..", ".", "a\\b", "a\nb", ".mps-batch/lock", "a" * 201],
+    [
+        *("", " ", None, True, 1.5, "/a", "a/", "a//b", "../a", "a/..", ".", "a\\b", "a\nb", "a" * 201),
+        *(".mps-batch/lock", "results.jsonl", "results.jsonl/a", "summary.json/a", "/".join(["a" * 200] * 4)),
+        # What libraries of paths take for more than a name.
+        *("part::1", "chapter:/1", "file:/a", "a/s3://b", "data:,a", "a.wav?versionId=7"),
+    ],
 )
 def test_an_id_must_be_able_to_name_a_file(name):
     with pytest.raises(InvalidRequestError, match="id"):

@@ -99,6 +99,20 @@ def test_what_is_no_manifest_is_an_error_that_no_retry_mends(read, content, said
     assert isinstance(caught.value, AirflowFailException)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id,text,voice_id\na,"one,v\nb,two,w\nc,"three,x\n',
+        'id,text,voice_id\na,"one,v\nb,two,w\nc,three,x\n',
+        'id,text,voice_id\na,b,c,"one,v\nb,two,w\nc,three",x\n',
+    ],
+)
+def test_a_quote_that_nobody_has_closed_is_told_with_the_lines_that_it_takes_in(read, content):
+    (broken,) = read(content, "m.csv")
+    assert broken.number == 2
+    assert "takes in all lines to 4: is a quote not closed?" in broken.error
+
+
 @pytest.mark.parametrize("name", ["m.jsonl", "m.csv", "m"])
 def test_an_empty_one_has_no_lines(read, name):
     assert read("", name) == []

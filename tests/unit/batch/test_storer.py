@@ -63,6 +63,16 @@ def test_a_line_is_stored_under_its_id_with_the_audios_ending_and_told_whole(cli
     assert (clips / "line-0.wav").read_bytes() == AUDIO
 
 
+def test_a_name_that_no_path_takes_is_told_for_its_line(clips):
+    async def main(server):
+        return await make(clips).store(row("part::1"), task(server))
+
+    with ScriptedServer(audio_reply(AUDIO)) as server:
+        unstored = asyncio.run(main(server))
+    assert unstored.status is LineStatus.UNSTORED
+    assert "part::1.wav cannot be a file in" in unstored.error
+
+
 @pytest.mark.parametrize(
     ("link", "ending"),
     [

@@ -3,6 +3,7 @@ import logging
 from collections import Counter
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch import submitter as module
 from airflow_provider_mps.batch.row import LineStatus, Row
@@ -35,9 +36,12 @@ class Batch:
         self.allowed = asyncio.Event()
         self.allowed.set()
         self.hook = MpsHook()
-        self.submitter = Submitter(self.hook, self._record, self.allowed.wait, on_unknown, logging.getLogger("batch"))
+        self.submitter = Submitter(self.hook, self, self.allowed.wait, on_unknown, logging.getLogger("batch"))
 
-    async def _record(self, row):
+    async def record(self, row):
+        self.written.append(row)
+
+    def note(self, row):
         self.written.append(row)
 
     def statuses(self, name="a"):
@@ -286,7 +290,7 @@ def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, conn
             await asyncio.sleep(0.1)
             batch.written.append(row)
 
-        batch.submitter._record = slow
+        batch.record = slow
         await asyncio.gather(*(batch.submit(f"{number}") for number in range(150)))
         return app.arrivals[-1] - app.arrivals[0]
 
@@ -309,3 +313,31 @@ def test_no_more_than_a_few_are_without_an_answer(serve):
         return most
 
     assert 2 <= run(main) <= module.IN_FLIGHT
+
+
+@pytest.mark.parametrize("ended_by", ["a cancel", "a journal that fails"])
+def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator, connect, ended_by):
+    app = FaultyEmulator(Options(voice="tone"))
+    connect(start_emulator(app).connection_uri)
+
+    async def main(batch):
+        if ended_by == "a cancel":
+            batch.allowed.clear()
+            submitting = asyncio.create_task(batch.submit())
+            await asyncio.sleep(0.3)
+            await batch.submitter.settle(0.0)
+            with pytest.raises(asyncio.CancelledError):
+                await submitting
+        else:
+
+            async def failing(row):
+                batch.written.append(row)
+                raise AirflowException("no space left")
+
+            batch.record = failing
+            with pytest.raises(AirflowException, match="no space left"):
+                await batch.submit()
+        return batch.statuses()
+
+    assert run(main) == ["submitting", "pending"]
+    assert app.arrivals == []
