@@ -141,10 +141,24 @@ def _sentence(name: str) -> str:
 
 
 def _table(columns: dict[str, dict[str, str]]) -> str:
+    columns = _alike_together(columns)
     rows = list(dict.fromkeys(name for results in columns.values() for name in results))
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[row, *(results.get(row, "FAILED") for results in columns.values())] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _alike_together(columns: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return one column for all Pythons on which an Airflow did the same."""
+    together: dict[str, dict[str, str]] = {}
+    for name, results in columns.items():
+        airflow, _, python = name.partition(" / ")
+        alike = [each for each, known in together.items() if each.startswith(f"{airflow} / ") and known == results]
+        if alike:
+            together = {f"{each}, {python}" if each == alike[0] else each: known for each, known in together.items()}
+        else:
+            together[name] = results
+    return together
 
 
 _UV = (sys.executable, "-m", "uv")

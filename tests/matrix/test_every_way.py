@@ -106,12 +106,15 @@ def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
 def test_a_dag_that_follows_the_clips_runs_and_is_told_of_each(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
     told = f"file://{clip} has {clip.stat().st_size} bytes"
-    if before["3.1"] and not before["3.0"]:
+    tells_nothing = before["3.1"] and not before["3.0"]
+    if tells_nothing:
         told = "Airflow 3.0 does not tell which clips were stored"
     deadline = time.monotonic() + 60
     while told not in (log := every_way.log("publish")):
         assert time.monotonic() < deadline, log
         time.sleep(1)
+    if tells_nothing:
+        pytest.skip("Airflow 3.0 starts a DAG that follows an alias, and tells it of no event")
 
 
 @pytest.mark.parametrize("way", ["batch", "batch_deferred"])
