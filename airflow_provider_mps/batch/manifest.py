@@ -135,7 +135,7 @@ def _to_line(first: int, last: int) -> str:
 
 def _header(reader: Any, name: str) -> list[str]:
     try:
-        header = [cell.strip() for cell in next(reader, [])]
+        header = [cell.strip() for cell in next(filter(any, reader), [])]
     except csv.Error as error:
         raise InvalidRequestError(f"The manifest {name} is not CSV ({error}).") from error
     if not header:

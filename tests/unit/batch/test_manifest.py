@@ -49,6 +49,11 @@ def test_what_it_is_is_told_by_its_name_or_its_beginning(read, name, content):
     assert told(read(content, name))[0][1] == "a"
 
 
+def test_empty_lines_before_the_names_of_csv_are_left_out(read):
+    (line,) = read("\n,,\nid,text,voice_id\na,one,v\n", "m.csv")
+    assert (line.id, line.number) == ("a", 4)
+
+
 @pytest.mark.parametrize(("name", "content"), [("m.jsonl", GOOD), ("m.csv", "id,text,voice_id\na,one,v\n")])
 def test_a_byte_order_mark_is_not_read(read, name, content):
     assert told(read(b"\xef\xbb\xbf" + content.encode(), name))[0][1] == "a"
