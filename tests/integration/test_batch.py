@@ -10,13 +10,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_mps.batch import lease
+from airflow_provider_mps.batch import lease, run
+from airflow_provider_mps.batch import line as module_of_lines
+from airflow_provider_mps.batch.journal import Journal
 from airflow_provider_mps.batch.lease import DestinationTakenError
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.errors import DestinationError, InvalidRequestError, MpsPermanentError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from tests import faulty_emulator
-from tests.batching import QUICK_LEASE, Clips, accepted, batch, context, line, run_batch, write_manifest
+from tests.batching import QUICK_LEASE, Clips, accepted, batch, context, line, run_batch, wait_until, write_manifest
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import RESET, ScriptedServer
 
@@ -435,3 +437,120 @@ def test_the_single_operator_may_read_its_text_from_s3_too(app, s3, monkeypatch)
     operator = TextToSpeechOperator(task_id="submit", text_path=f"s3://{refused}@clips/chapter.txt", voice_id="v")
     with pytest.raises(InvalidRequestError, match="may not be read"):
         operator.execute(context())
+
+
+@pytest.fixture
+def left_in_the_triggerer(app, manifest, clips):
+    """A destination in which MPS has accepted two lines, and works at them."""
+    app.app.state.tasks._synthesis_time = (600, 600)
+    with pytest.raises(TaskDeferred):
+        batch(manifest([line(0), line(1)]), clips.destination, deferrable=True).execute(context())
+    app.app.state.tasks._synthesis_time = (0, 0)
+    app.finish_all_tasks()
+
+
+@pytest.mark.usefixtures("left_in_the_triggerer")
+def test_a_line_that_changed_while_mps_works_at_it_is_submitted_anew_and_the_log_names_its_task(
+    app, manifest, clips, capsys
+):
+    earlier = clips.row("clip-0000")["TaskId"]
+    told = run_batch(manifest([line(0, text="Another text."), line(1)]), clips.destination)
+    assert told["stored"] == 2
+    assert submits(app) == 3
+    assert f"Line clip-0000 has changed and is submitted anew; task {earlier} of its earlier text goes on" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("left_in_the_triggerer")
+def test_a_line_that_mps_has_accepted_is_not_lost_where_it_is_broken_or_gone_now(app, manifest, clips, capsys):
+    accepted_before = {row["id"]: row["TaskId"] for row in clips.rows()}
+    told = run_batch(manifest([line(0, pitch=99), line(2)]), clips.destination, on_line_failure="continue")
+    assert (told["invalid"], told["stored"]) == (1, 1)
+    kept = {row["id"]: row["TaskId"] for row in clips.rows() if row["line"] is None}
+    assert kept == accepted_before
+    assert "2 lines that MPS has accepted earlier are not in this manifest" in capsys.readouterr().out
+    assert run_batch(manifest([line(0), line(1), line(2)]), clips.destination, "run-2")["stored"] == 3
+    assert submits(app) == 3
+
+
+def test_a_text_that_cannot_be_read_at_first_is_read_and_one_that_is_not_there_is_told(
+    app, manifest, clips, tmp_path, monkeypatch
+):
+    (tmp_path / "one.txt").write_text("This is line 1.")
+    read, failures = module_of_lines.read_text, [1, 1]
+
+    def flaky(path):
+        if str(path).endswith("one.txt") and failures and failures.pop():
+            raise AirflowException(f"text_path {path} could not be read this time")
+        return read(path)
+
+    monkeypatch.setattr(module_of_lines, "read_text", flaky)
+    lines = [line(0, text=None, text_path="none.txt"), line(1, text=None, text_path="one.txt"), line(2)]
+    told = run_batch(manifest(lines), clips.destination, on_line_failure="continue")
+    assert (told["stored"], told["invalid"]) == (2, 1)
+    assert "none.txt cannot be read (FileNotFoundError" in clips.row("clip-0000")["error"]
+
+
+def test_while_it_runs_the_results_are_written_and_the_table_is_shown(app, manifest, clips, monkeypatch):
+    monkeypatch.setattr(run, "TELL_EVERY", 0.2)
+    app.app.state.tasks._synthesis_time = (600, 600)
+    running = context()
+    working = threading.Thread(
+        target=batch(manifest([line(0), line(1)]), clips.destination).execute, args=(running,), daemon=True
+    )
+    working.start()
+    wait_until(lambda: clips.root.joinpath("summary.json").exists() and clips.summary()["processing"] == 2)
+    assert clips.statuses() == {"processing": 2}
+    assert "| processing | 2 |" in running["ti"].xcoms["progress"]
+    app.finish_all_tasks()
+    working.join(30)
+    assert clips.statuses() == {"stored": 2}
+
+
+def test_who_has_lost_the_destination_writes_nothing_there_any_more(app, manifest, clips):
+    app.app.state.tasks._synthesis_time = (600, 600)
+    raised = []
+
+    def work():
+        with pytest.raises(DestinationTakenError) as caught:
+            run_batch(manifest([line(0)]), clips.destination)
+        raised.append(str(caught.value))
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    wait_until(lambda: len(accepted(app.app)) == 1)
+    lock = clips.root / ".mps-batch" / "lock.json"
+    results = (clips.root / "results.jsonl").read_bytes()
+    other = lease.Holder("dag", "run-2", "task")
+    lock.write_bytes(other.to_bytes())
+    working.join(30)
+    assert "run 'run-2'" in raised[0]
+    assert (clips.root / "results.jsonl").read_bytes() == results
+    assert lease.Holder.parse(lock.read_bytes()) == other
+
+
+def test_where_nothing_can_be_written_down_nothing_is_submitted_and_the_line_is_pending(
+    app, manifest, clips, monkeypatch
+):
+    def full(*_):
+        raise DestinationError("no space left")
+
+    lines = manifest([line(0)])
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "_write_part", full)
+        with pytest.raises(DestinationError, match="no space left"):
+            run_batch(lines, clips.destination)
+    assert (submits(app), clips.statuses()) == (0, {"pending": 1})
+    assert run_batch(lines, clips.destination)["stored"] == 1
+
+
+def test_audio_that_cannot_be_stored_this_time_is_stored_by_a_retry_without_paying(app, manifest, clips):
+    lines = manifest([line(0), line(1)])
+    (clips.root / "clip-0000.wav").mkdir(parents=True)
+    with pytest.raises(AirflowException, match=r"clip-0000 \(unstored\).*A retry stores what MPS has made") as caught:
+        run_batch(lines, clips.destination)
+    assert not isinstance(caught.value, AirflowFailException)
+    (clips.root / "clip-0000.wav").rmdir()
+    assert run_batch(lines, clips.destination)["stored"] == 2
+    assert submits(app) == 2

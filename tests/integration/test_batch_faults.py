@@ -18,7 +18,7 @@ import pytest
 from airflow_provider_mps.batch import lease
 from airflow_provider_mps.emulator.app import Options
 from tests import faulty_emulator
-from tests.batching import QUICK_LEASE, Clips, accepted, line, run_batch, write_manifest
+from tests.batching import QUICK_LEASE, Clips, accepted, line, run_batch, wait_until, write_manifest
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 from tests.integration.test_storing_limits import on_a_small_disk
@@ -65,13 +65,6 @@ def outcome(process, timeout=120):
     printed, _ = process.communicate(timeout=timeout)
     assert "OUTCOME" in printed, printed[-3000:]
     return json.loads(printed.rpartition("OUTCOME ")[2].splitlines()[0])
-
-
-def wait_until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and_none_is_lost(app, manifest, clips):
