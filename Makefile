@@ -35,10 +35,13 @@ emulator: $(INSTALLED) ## Start the emulator alone
 test: $(INSTALLED) ## Run every test
 	$(BIN)/python -m pytest
 
+IN_ONE_PROCESS := $(addprefix tests/integration/test_, batch.py cos.py sensor.py sensor_outcomes.py store_azure.py \
+	store_gcs.py store_s3.py storing_faults.py storing_refused.py storing_together.py)
+
 .PHONY: coverage
-coverage: $(INSTALLED) ## Print which branches the unit tests and the fuzzing do not reach
+coverage: $(INSTALLED) ## Print which branches the tests that run in one process do not reach
 	# Not the test whose signals may come while coverage holds a lock of its own, for ever.
-	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz -k "not a_signal_at_any_moment"
+	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz $(IN_ONE_PROCESS) -k "not a_signal_at_any_moment"
 	$(BIN)/coverage report
 
 AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3

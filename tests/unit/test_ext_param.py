@@ -66,6 +66,7 @@ def test_giving_the_same_thing_twice_is_an_error(ext_param, arguments, name):
         ({"translate_to": 7}, "translate_to"),
         ({"ext_param": {"synExt": {"sampleRate": "16000"}}}, "sample_rate"),
         ({"ext_param": {"synExt": {"pitch": True}}}, "pitch"),
+        ({"ext_param": {"transExt": {"transInfo": {"transDst": 5}}}}, "translate_to must be a text"),
         ({"ext_param": {"synExt": []}}, "ext_param.synExt must be an object"),
         ({"ext_param": {"transExt": {"transInfo": "en"}}}, "ext_param.transExt.transInfo must be an object"),
         ({"ext_param": {"transExt": {"transDst": "en"}}}, "the key 'transDst'.*transInfo, transRequirement"),
