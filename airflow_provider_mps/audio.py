@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.choice import Choice
+from airflow_provider_mps.choice import IfExists
 from airflow_provider_mps.destination import existing_size, filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.content_type import choose_content_type
-from airflow_provider_mps.transfer.deadline import Deadline
+from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, Deadline
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.progress import Progress
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.transfer.download import Source
     from airflow_provider_mps.transfer.log import Log
     from airflow_provider_mps.transfer.uncommitted.told import Told
-
-DEFAULT_TIMEOUT = 3600.0
-"""Seconds that one transfer may take in all."""
-
-
-class IfExists(Choice):
-    """What to do where something is at the destination already."""
-
-    OVERWRITE = "overwrite"
-    SKIP = "skip"
-    FAIL = "fail"
 
 
 @dataclass(frozen=True)

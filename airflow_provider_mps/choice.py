@@ -1,4 +1,4 @@
-"""What an argument may be, where it is one of a few words."""
+"""The arguments that are one of a few words."""
 
 from __future__ import annotations
 
@@ -24,3 +24,25 @@ class Choice(StrEnum):
         except ValueError as error:
             argument = re.sub(r"\B(?=[A-Z])", "_", cls.__name__).lower()
             raise InvalidRequestError(f"{argument} must be one of {', '.join(cls)}, not {value!r:.100}.") from error
+
+
+class IfExists(Choice):
+    """What to do where something is at the destination already."""
+
+    OVERWRITE = "overwrite"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class OnUnknown(Choice):
+    """What to do with a text of which it is unknown whether MPS has accepted it."""
+
+    FAIL = "fail"
+    RESUBMIT = "resubmit"
+
+
+class OnLineFailure(Choice):
+    """What the task does at its end where lines have no audio."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"

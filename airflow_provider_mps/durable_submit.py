@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.errors import (
     ErrorClass,
     InvalidMpsConnectionError,
@@ -14,7 +15,7 @@ from airflow_provider_mps.errors import (
     MpsPermanentError,
     disproves_connection,
 )
-from airflow_provider_mps.submission import KEY, OnUnknown, Step, Submission, first_step
+from airflow_provider_mps.submission import KEY, Step, Submission, first_step
 from airflow_provider_mps.text_to_speech import TaskStatus
 
 if TYPE_CHECKING:

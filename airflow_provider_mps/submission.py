@@ -7,20 +7,13 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_mps.choice import Choice
+from airflow_provider_mps.choice import OnUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEY = "mps_submission"
 """In Airflow's task state store; another one would not find what running tasks have stored."""
-
-
-class OnUnknown(Choice):
-    """What to do with a text of which it is unknown whether MPS has accepted it."""
-
-    FAIL = "fail"
-    RESUBMIT = "resubmit"
 
 
 class StateStore(Protocol):

@@ -12,8 +12,8 @@ from airflow_provider_mps.errors import InvalidRequestError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from airflow_provider_mps.choice import OnUnknown
     from airflow_provider_mps.intervals import PollInterval
-    from airflow_provider_mps.submission import OnUnknown
 
 
 @dataclass(frozen=True)

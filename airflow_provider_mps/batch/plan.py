@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.batch.row import LineStatus
-from airflow_provider_mps.submission import OnUnknown
+from airflow_provider_mps.choice import OnUnknown
 
 if TYPE_CHECKING:
     from airflow_provider_mps.batch.row import Row

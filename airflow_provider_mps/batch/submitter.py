@@ -10,9 +10,10 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.errors import ErrorClass, MpsApiError, disproves_connection
 from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.submission import OnUnknown, utc_now
+from airflow_provider_mps.submission import utc_now
 from airflow_provider_mps.triggers.pace import Pace
 
 if TYPE_CHECKING:

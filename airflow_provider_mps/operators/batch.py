@@ -14,8 +14,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.audio import DEFAULT_TIMEOUT
-from airflow_provider_mps.choice import Choice
+from airflow_provider_mps.choice import OnLineFailure, OnUnknown
 from airflow_provider_mps.destination import require_destination
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions
@@ -25,9 +24,8 @@ from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageL
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import require_limit
-from airflow_provider_mps.submission import OnUnknown
 from airflow_provider_mps.text_file import as_path
-from airflow_provider_mps.transfer.deadline import require_timeout
+from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,13 +39,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.run import BatchEnd
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.own_loop import OwnLoop
-
-
-class OnLineFailure(Choice):
-    """What the task does at its end where lines have no audio."""
-
-    FAIL = "fail"
-    CONTINUE = "continue"
 
 
 class TextToSpeechBatchOperator(BaseOperator):

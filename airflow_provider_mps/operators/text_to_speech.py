@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.audio import DEFAULT_TIMEOUT, IfExists, store_audio
+from airflow_provider_mps.choice import IfExists, OnUnknown
 from airflow_provider_mps.destination import require_destination, resolve_destination
 from airflow_provider_mps.durable_submit import DurableSubmit
 from airflow_provider_mps.ext_param import SpeechOptions
@@ -25,10 +25,10 @@ from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjec
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import SpeechRequest, require_limit
-from airflow_provider_mps.submission import OnUnknown, max_tries_of, state_store
+from airflow_provider_mps.submission import max_tries_of, state_store
 from airflow_provider_mps.text_file import read_text, require_one_text
 from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.transfer.deadline import require_timeout
+from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
 from airflow_provider_mps.transfer.kill_switch import KillSwitch
 from airflow_provider_mps.triggers.event import finished_task
 
@@ -284,6 +284,8 @@ class TextToSpeechToObjectStorageOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
+        from airflow_provider_mps.audio import store_audio
+
         self._kill_switch = KillSwitch()
         timeout = require_timeout(self.transfer_timeout)
         destination = require_destination(self.destination)

@@ -11,6 +11,9 @@ from airflow_provider_mps.transfer.kill_switch import stopped
 if TYPE_CHECKING:
     import threading
 
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds."""
+
 
 def require_timeout(seconds: object) -> float:
     """

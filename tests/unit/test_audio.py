@@ -4,7 +4,8 @@ import os
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.audio import IfExists, store_audio
+from airflow_provider_mps.audio import store_audio
+from airflow_provider_mps.choice import IfExists
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
 from airflow_provider_mps.transfer.fetch import MAX_FRUITLESS_TRIES, MAX_RESTARTS
 from tests.scripted_server import RESET, Reply, ScriptedServer, audio_reply

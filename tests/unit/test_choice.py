@@ -1,9 +1,7 @@
 import pytest
 
-from airflow_provider_mps.audio import IfExists
+from airflow_provider_mps.choice import IfExists, OnLineFailure, OnUnknown
 from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.operators.batch import OnLineFailure
-from airflow_provider_mps.submission import OnUnknown
 
 
 @pytest.mark.parametrize("choice", [IfExists, OnLineFailure, OnUnknown])

@@ -4,11 +4,12 @@ from contextlib import suppress
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.durable_submit import DurableSubmit
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.submission import OnUnknown, Submission
+from airflow_provider_mps.submission import Submission
 from tests.answers import ACCEPTED
 from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
 from tests.state_store import MemoryStore

@@ -2,7 +2,7 @@ import pytest
 
 from airflow_provider_mps.batch.plan import Step, next_step
 from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.submission import OnUnknown
+from airflow_provider_mps.choice import OnUnknown
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch import submitter as module
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
+from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.submission import OnUnknown
 from tests.answers import ACCEPTED, GATEWAY
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import RESET, Reply, ScriptedServer, api_error
