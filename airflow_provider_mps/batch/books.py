@@ -50,14 +50,15 @@ class Books:
         self._results = Results(options.destination)
         self._ballast = Ballast(self._results.ballast_path)
         self._journal = Journal(self._results.journal_path, holder.token[:8], log, self._make_room)
-        self._recalled = False
+        self._knows_all = False
+        """Whether the ledger does: else the journal must stay."""
         self._full = False
         self._writing = asyncio.Lock()
 
     async def recall(self) -> None:
         """Take over what is known of the destination, and write it down anew, so that the journal is short."""
         await self.look_back()
-        self._recalled = True
+        self._knows_all = True
         await self.write_results(finished=False)
 
     async def look_back(self) -> None:
@@ -72,7 +73,8 @@ class Books:
             self._log.warning("resume=False: what another run has left in %s is not heeded", self._options.destination)
             return
         await in_own_thread(lambda: self.ledger.load(self._results.read_rows()))
-        self._results.require_rows(self.ledger.count_all(), summary)
+        known = self.ledger.count_all()
+        await in_own_thread(lambda: self._results.require_rows(known, summary))
         await in_own_thread(lambda: self.ledger.load(earlier))
         is_retry = (summary.get("run"), summary.get("max_tries")) == (self._run, self._max_tries)
         if summary.get("finished") and not is_retry:
@@ -89,7 +91,7 @@ class Books:
         try:
             self.ledger.put(row)
         except sqlite3.Error as error:
-            self._recalled = False  # the ledger does not know everything any more: the journal must stay
+            self._knows_all = False
             await self._journal.write(row)
             raise AirflowException(
                 f"The rows of the batch cannot be kept in {self.ledger.folder}, the worker's temporary folder "
@@ -108,13 +110,15 @@ class Books:
 
     async def write_results(self, *, finished: bool, keep_room: bool = True) -> None:
         """
-        Put all rows in place of the journal.
+        Put all rows in place of the journal, unless the ledger does not know all of them.
 
         :param finished: the batch has ended by itself
         :param keep_room: keep some for what must be written on a full disk
         :raises AirflowException: when they cannot be written this time: the journal has them
         """
         async with self._writing:
+            if not self._knows_all:
+                return
             part = await self._journal.next_part()
             told = {
                 **self.summary().to_json(),
@@ -139,8 +143,7 @@ class Books:
         :raises AirflowException: when they cannot be written
         """
         self._ballast.throw_off()
-        if self._recalled:  # or what could not be read would be lost
-            await self.write_results(finished=finished, keep_room=False)
+        await self.write_results(finished=finished, keep_room=False)
 
     def _write(self, told: dict[str, Any], *, keep_room: bool) -> None:
         size = self._results.write_rows(self.ledger.rows())

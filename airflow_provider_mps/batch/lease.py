@@ -97,6 +97,7 @@ class Holder:
                 task_id=str(written["task_id"]),
                 map_index=int(written["map_index"]),
                 try_number=int(written["try_number"]),
+                max_tries=int(written["max_tries"]),
                 since=str(written["since"]),
                 token=str(written["token"]),
                 beat=int(written["beat"]),

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch.line import STATE_FOLDER
 from airflow_provider_mps.batch.objects import read_object, replace_object, write_object
 from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.destination import existing_size
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.older_airflow import lines_of
 
@@ -93,11 +94,11 @@ class Results:
         :raises DestinationError: when it has fewer lines than the summary tells of
         """
         ended = sum(summary.get(status, 0) for status in LineStatus if status not in _FORGOTTEN)
-        if rows < ended and read_object(self.rows_path) is not None:
+        if rows < ended and existing_size(self.rows_path) is not None:
             raise DestinationError(
                 f"{self.rows_path} has {rows} lines of at least {ended} that {self.summary_path} tells of: a part is "
-                "gone. It tells what has been paid already, so nothing was submitted: bring it back, or remove it to "
-                "submit all lines anew."
+                "gone. It tells what has been paid already, so nothing was submitted: bring it back. Where lines of it "
+                f"were removed to do them again, remove {self.summary_path} too; to submit all lines anew, remove both."
             )
 
     def write_rows(self, rows: Iterable[Row]) -> int:

@@ -127,6 +127,28 @@ def test_a_line_that_changed_is_submitted_anew_and_what_an_earlier_manifest_had_
     clips.require_true()
 
 
+def test_a_line_is_done_again_where_somebody_sets_its_status_to_pending(app, manifest, clips):
+    lines = manifest([line(0), line(1)])
+    run_batch(lines, clips.destination)
+    rows = [{**row, "status": "pending"} if row["id"] == "clip-0001" else row for row in clips.rows()]
+    (clips.root / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 2
+    assert accepted(app.app) == {line(0)["text"]: 1, line(1)["text"]: 2}
+    clips.require_true()
+
+
+def test_lines_that_somebody_has_removed_from_the_results_are_done_again_once_that_is_certain(app, manifest, clips):
+    lines = manifest([line(0), line(1)])
+    run_batch(lines, clips.destination)
+    (clips.root / "results.jsonl").write_text(json.dumps(clips.row("clip-0000")) + "\n")
+    with pytest.raises(DestinationError, match=r"1 lines of at least 2.*to do them again, remove .*summary"):
+        run_batch(lines, clips.destination, "run-2")
+    assert submits(app) == 2
+    (clips.root / "summary.json").unlink()
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 2
+    assert accepted(app.app) == {line(0)["text"]: 1, line(1)["text"]: 2}
+
+
 def test_resume_false_starts_anew_in_another_run_and_never_in_a_retry(app, manifest, clips):
     lines = [line(0)]
     for run_id, paid in (("run-1", 1), ("run-1", 1), ("run-2", 2), ("run-2", 2)):

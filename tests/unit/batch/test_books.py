@@ -30,6 +30,19 @@ def open_books(tmp_path):
     return make
 
 
+def left_behind(books, *rows, finished=True):
+    """Let a run write down rows, and end."""
+
+    async def work():
+        await books.recall()
+        for one in rows:
+            await books.record(one)
+        await books.close(finished=finished)
+        books.ledger.close()
+
+    asyncio.run(work())
+
+
 def row(name="a", status=LineStatus.PROCESSING):
     return Row(name, 1, status, task_id=f"task-{name}")
 
@@ -57,13 +70,6 @@ def test_what_was_recorded_is_known_to_the_next_try_whether_or_not_the_results_w
 
 @pytest.mark.parametrize(("run", "knows"), [("run-1", True), ("run-2", False)])
 def test_without_resume_another_run_begins_anew_and_a_retry_of_the_same_does_not(open_books, run, knows):
-    async def first():
-        books = open_books()
-        await books.recall()
-        await books.record(row("a"))
-        await books.close(finished=False)
-        books.ledger.close()
-
     async def second():
         books = open_books(run, resume=False)
         await books.recall()
@@ -71,7 +77,7 @@ def test_without_resume_another_run_begins_anew_and_a_retry_of_the_same_does_not
         books.ledger.close()
         return known is not None
 
-    asyncio.run(first())
+    left_behind(open_books(), row("a"), finished=False)
     assert asyncio.run(second()) is knows
 
 
@@ -141,13 +147,6 @@ def test_where_the_workers_temporary_folder_is_full_what_was_paid_is_in_the_jour
 
 @pytest.mark.parametrize(("run", "max_tries", "again"), [("run-1", 0, False), ("run-1", 1, True), ("run-2", 0, True)])
 def test_what_failed_is_tried_again_by_a_clear_and_by_another_run_and_not_by_a_retry(open_books, run, max_tries, again):
-    async def first():
-        books = open_books()
-        await books.recall()
-        await books.record(row("a", LineStatus.FAILED))
-        await books.close(finished=True)
-        books.ledger.close()
-
     async def second():
         books = open_books(run, max_tries)
         await books.recall()
@@ -155,25 +154,18 @@ def test_what_failed_is_tried_again_by_a_clear_and_by_another_run_and_not_by_a_r
         books.ledger.close()
         return status
 
-    asyncio.run(first())
+    left_behind(open_books(), row("a", LineStatus.FAILED))
     assert asyncio.run(second()) is (LineStatus.PENDING if again else LineStatus.FAILED)
 
 
 def test_a_result_manifest_that_was_emptied_is_not_taken_for_a_new_destination(open_books, tmp_path):
-    async def first():
-        books = open_books()
-        await books.recall()
-        await books.record(row("a", LineStatus.STORED))
-        await books.close(finished=True)
-        books.ledger.close()
-
     async def second():
         books = open_books("run-2")
         with pytest.raises(DestinationError, match="has 0 lines of at least 1"):
             await books.recall()
         books.ledger.close()
 
-    asyncio.run(first())
+    left_behind(open_books(), row("a", LineStatus.STORED))
     (tmp_path / "clips" / "results.jsonl").write_bytes(b"")
     asyncio.run(second())
 

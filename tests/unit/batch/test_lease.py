@@ -43,6 +43,45 @@ def test_the_first_one_has_it_at_once_and_the_next_one_when_it_is_released(path)
     asyncio.run(asyncio.wait_for(both(), 20))
 
 
+def test_one_that_is_released_while_the_next_one_watches_is_had_by_that_at_once(path):
+    async def both():
+        first, second = lease(path), lease(path, "run-2")
+        await first.take()
+        taking = asyncio.create_task(second.take())
+        await asyncio.sleep(0.3)
+        await first.release()
+        await taking
+        await second.held()
+
+    asyncio.run(asyncio.wait_for(both(), 20))
+
+
+def test_a_sign_of_life_that_cannot_be_written_is_tried_again(path, monkeypatch, caplog):
+    async def alone():
+        mine = lease(path)
+        await mine.take()
+        replace_now, failures = mine._replace, [AirflowException("the store is away")]
+
+        async def write(holder):
+            if failures:
+                raise failures.pop()
+            await replace_now(holder)
+
+        monkeypatch.setattr(mine, "_replace", write)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await mine.keep()
+        await mine.held()
+
+    asyncio.run(asyncio.wait_for(alone(), 20))
+    assert "still trying: the store is away" in caplog.text
+
+
+def test_what_a_holder_writes_is_read_whole():
+    holder = Holder("dag", "run", "task", 3, 2, 1, beat=4, phase=Phase.DEFERRED)
+    assert Holder.parse(holder.to_bytes()) == holder
+
+
 def test_a_second_one_is_refused_and_told_who_has_it(path):
     async def both():
         first = lease(path)
