@@ -129,6 +129,9 @@ class Submitter:
                     continue
                 sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
                 await self._prepared(sent, slot)
+                if not self._answers.is_set():  # doubts came meanwhile: it was not sent
+                    await self._books.record(sent.now(LineStatus.PENDING))
+                    continue
                 sent_at = asyncio.get_running_loop().time()
                 credential = client.credential
                 try:
