@@ -44,7 +44,8 @@ def airflow(tmp_path_factory):
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
-    options = ("--synthesis-time", "2")
+    # Long enough that a slow machine, too, asks for the first time while the task is processing.
+    options = ("--synthesis-time", "20")
     with Standalone(home, emulator=options, environment=environment, connect=False) as standalone:
         yield standalone
 

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import threading
 from collections import Counter
 
 import pytest
@@ -156,6 +157,36 @@ def test_while_mps_does_not_answer_no_other_line_is_risked(serve):
     run(main)
     actions = [request.headers["x-tc-action"] for request in server.requests]
     assert actions[:5] == ["TextToSpeechAsync"] + 4 * ["DescribeTextToSpeechAsyncTask"]
+
+
+def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(serve):
+    server = serve(ACCEPTED)
+    asked = threading.Event()
+    answers = {
+        "TextToSpeechAsync": iter([lambda: asked.wait(10) and RESET, *[lambda: ACCEPTED] * 5]),
+        "DescribeTextToSpeechAsyncTask": iter([lambda: GATEWAY, lambda: NO_SUCH_TASK]),
+    }
+    server.script = [lambda request: next(answers[request.headers["x-tc-action"]])()]
+
+    async def main(batch):
+        first = asyncio.create_task(batch.submit("first"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        batch.allowed.clear()
+        others = [asyncio.create_task(batch.submit(f"{number}")) for number in range(5)]
+        while not all(batch.statuses(f"{number}") for number in range(5)):
+            await asyncio.sleep(0.01)
+        asked.set()
+        assert (await first).status is LineStatus.UNKNOWN
+        batch.allowed.set()
+        assert {(await line).status for line in others} == {LineStatus.PROCESSING}
+        assert all(
+            batch.statuses(f"{number}") == ["submitting", "pending", "submitting", "processing"] for number in range(5)
+        )
+
+    run(main)
+    actions = [request.headers["x-tc-action"] for request in server.requests]
+    assert actions == ["TextToSpeechAsync"] + 2 * ["DescribeTextToSpeechAsyncTask"] + 5 * ["TextToSpeechAsync"]
 
 
 def test_what_was_provably_not_accepted_is_submitted_again_and_pending_meanwhile(serve):
