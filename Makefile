@@ -35,8 +35,10 @@ emulator: $(INSTALLED) ## Start the emulator alone
 test: $(INSTALLED) ## Run every test
 	$(BIN)/python -m pytest
 
-IN_ONE_PROCESS := $(addprefix tests/integration/test_, batch.py cos.py sensor.py sensor_outcomes.py store_azure.py \
-	store_gcs.py store_s3.py storing_faults.py storing_refused.py storing_together.py)
+IN_ONE_PROCESS := $(addprefix tests/integration/, batch/test_deferred.py batch/test_dry_run.py \
+	batch/test_earlier_runs.py batch/test_reading_s3.py batch/test_run.py test_cos.py test_sensor.py \
+	test_sensor_outcomes.py test_store_azure.py test_store_gcs.py test_store_s3.py test_storing_faults.py \
+	test_storing_refused.py test_storing_together.py)
 
 .PHONY: coverage
 coverage: $(INSTALLED) ## Print which branches the tests that run in one process do not reach

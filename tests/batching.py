@@ -15,14 +15,22 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fastcrc import crc64
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
+from tests.faulty_emulator import FaultyEmulator
 from tests.storing import Instance
 
 QUICK_LEASE = {"BEAT": 0.2, "VALID": 0.8, "DEAD": 1.2, "SETTLED": 0.3}
 """Seconds: what a lease counts in, for who cannot wait for it."""
+LINES = 20
+"""Of a manifest in which their number matters little."""
 
 
 def line(number: int, **fields: Any) -> dict[str, Any]:
     return {"id": f"clip-{number:04}", "text": f"This is line {number}.", "voice_id": "voice-1", **fields}
+
+
+def failing(number: int) -> dict[str, Any]:
+    """One line in ten that MPS fails."""
+    return line(number, text=f"[fail] {number}" if number % 10 == 3 else f"This is line {number}.")
 
 
 def write_manifest(path: Path, lines: Iterable[dict[str, Any]]) -> str:
@@ -96,6 +104,10 @@ def run_batch(
     """Do what the task does, without an Airflow around it; a clear raises ``max_tries``."""
     told: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id, max_tries=max_tries))
     return told
+
+
+def submits(app: FaultyEmulator) -> int:
+    return app.actions.count("TextToSpeechAsync")
 
 
 def accepted(app: Any) -> Counter[str]:

@@ -15,10 +15,9 @@ from collections import Counter
 
 import pytest
 
-from airflow_provider_mps.batch import lease
 from airflow_provider_mps.emulator.app import Options
 from tests import faulty_emulator
-from tests.batching import QUICK_LEASE, Clips, accepted, line, run_batch, wait_until, write_manifest
+from tests.batching import Clips, accepted, run_batch, wait_until
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 from tests.integration.test_storing_limits import on_a_small_disk
@@ -29,12 +28,6 @@ DOWN = 15
 """Seconds."""
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    for name, seconds in QUICK_LEASE.items():
-        monkeypatch.setattr(lease, name, seconds)
-
-
 @pytest.fixture
 def app(start_emulator, connect):
     app = FaultyEmulator(Options(synthesis_time=(0.5, 1.5), rate_limit=1000, voice="tone"))
@@ -42,11 +35,6 @@ def app(start_emulator, connect):
     app.connection_uri = f"{app.emulator.connection_uri}&requests_per_second=25&timeout=3"
     connect(app.connection_uri)
     return app
-
-
-@pytest.fixture
-def manifest(tmp_path):
-    return lambda count: write_manifest(tmp_path / "manifest.jsonl", (line(number) for number in range(count)))
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -1,0 +1,48 @@
+"""What batches run with: an emulator, a manifest, and places for the clips."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_mps.batch import lease
+from airflow_provider_mps.emulator.app import Options
+from tests.batching import QUICK_LEASE, Clips, line, write_manifest
+from tests.faulty_emulator import FaultyEmulator
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    for name, seconds in QUICK_LEASE.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.fixture
+def app(start_emulator, connect):
+    """The emulator: quick, with a quota that tests do not meet."""
+    app = FaultyEmulator(Options(synthesis_time=(0.1, 0.5), rate_limit=1000, voice="tone"))
+    emulator = start_emulator(app)
+    app.connection_uri = f"{emulator.connection_uri}&requests_per_second=200"
+    connect(app.connection_uri)
+    return app
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Write a manifest of the lines given, or of so many."""
+
+    def manifest(lines):
+        if isinstance(lines, int):
+            lines = map(line, range(lines))
+        return write_manifest(tmp_path / "manifest.jsonl", lines)
+
+    return manifest
+
+
+@pytest.fixture
+def clips(tmp_path):
+    return Clips(f"file://{tmp_path}/clips/")
+
+
+@pytest.fixture
+def s3_clips(s3):
+    return Clips(f"{s3.root}batch/")
