@@ -224,7 +224,8 @@ def test_while_it_runs_the_results_are_written_and_the_table_is_shown(app, manif
     working.start()
     wait_until(lambda: clips.root.joinpath("summary.json").exists() and clips.summary()["processing"] == 2)
     assert clips.statuses() == {"processing": 2}
-    assert "| processing | 2 |" in running["ti"].xcoms["progress"]
+    # The table is shown first, and may have come too early for the second line.
+    wait_until(lambda: "| processing | 2 |" in running["ti"].xcoms["progress"])
     app.finish_all_tasks()
     working.join(30)
     assert clips.statuses() == {"stored": 2}

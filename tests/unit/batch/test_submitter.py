@@ -48,6 +48,10 @@ class Batch:
     def statuses(self, name="a"):
         return [str(row.status) for row in self.written if row.id == name]
 
+    async def has_written(self, name):
+        while not self.statuses(name):
+            await asyncio.sleep(0.01)
+
     async def submit(self, name="a", request=HELLO):
         return await self.submitter.submit(request, Row(name, 1, LineStatus.PENDING))
 
@@ -108,7 +112,8 @@ def test_nothing_is_sent_before_it_is_certain_that_nobody_else_is_at_work(serve)
     async def main(batch):
         batch.allowed.clear()
         submitting = asyncio.create_task(batch.submit())
-        await asyncio.sleep(0.5)
+        await batch.has_written("a")
+        await asyncio.sleep(0.3)
         assert (batch.statuses(), server.requests) == (["submitting"], [])
         batch.allowed.set()
         await submitting
@@ -174,8 +179,8 @@ def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(se
             await asyncio.sleep(0.01)
         batch.allowed.clear()
         others = [asyncio.create_task(batch.submit(f"{number}")) for number in range(5)]
-        while not all(batch.statuses(f"{number}") for number in range(5)):
-            await asyncio.sleep(0.01)
+        for number in range(5):
+            await batch.has_written(f"{number}")
         asked.set()
         assert (await first).status is LineStatus.UNKNOWN
         batch.allowed.set()
@@ -285,8 +290,7 @@ def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_mo
 
     async def main(batch):
         submitting = asyncio.create_task(batch.submit())
-        while not batch.written:
-            await asyncio.sleep(0.01)
+        await batch.has_written("a")
         submitting.cancel()
         batch.submitter.stop(NotSubmittedError())
         await batch.submitter.settle(5)
@@ -355,7 +359,7 @@ def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator,
         if ended_by == "a cancel":
             batch.allowed.clear()
             submitting = asyncio.create_task(batch.submit())
-            await asyncio.sleep(0.3)
+            await batch.has_written("a")
             await batch.submitter.settle(0.0)
             with pytest.raises(asyncio.CancelledError):
                 await submitting
