@@ -32,13 +32,12 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
 
     :raises InvalidRequestError: when it is empty or no path, or relative to wherever the worker happens to run
     """
-    text = destination.strip() if isinstance(destination, str) else ""
+    text = str(destination).strip() if isinstance(destination, str | ObjectStoragePath) else ""
     scheme, _, rest = text.rpartition("://")
     is_absolute = rest.startswith("/") if scheme in {"", "file", "local"} else rest.strip("/") != ""
     if is_absolute and text.isprintable():
-        return text
-    if isinstance(destination, ObjectStoragePath):
-        return destination
+        # Without a scheme, Airflow can make a path of a path no more.
+        return destination if isinstance(destination, ObjectStoragePath) and scheme else text
     raise InvalidRequestError(
         f"destination is {destination!r}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clip.wav or "
         "file:///data/clips/."

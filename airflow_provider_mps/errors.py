@@ -227,7 +227,11 @@ class InvalidRequestError(AirflowFailException, ValueError):
 
 
 class AudioTransferError(AirflowException):
-    """The audio could not be fetched or stored this time; nothing was left at the destination."""
+    """
+    The audio could not be fetched or stored this time.
+
+    At the destination is what was there before or, where the message says that it may be, the whole audio.
+    """
 
 
 class AudioTransferStopped(BaseException):

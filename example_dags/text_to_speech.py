@@ -97,7 +97,8 @@ def text_to_speech() -> None:
         voice_id="{{ params.voice_id }}",
         text_lang="{{ params.text_lang or '' }}",
         ext_param='{"synExt": {"sampleRate": {{ params.sample_rate }}, "pitch": {{ params.pitch }}}}',
-        doc_md="Submits the text, which MPS bills, and returns its `TaskId`. Clearing it submits, and pays, anew.",
+        doc_md="Submits the text, which MPS bills, and returns its `TaskId`. Clearing it goes on with the same task of "
+        "MPS where nothing has changed; before Airflow 3.3 it submits, and pays, anew.",
     )
     wait = TextToSpeechTaskSensor(
         task_id="wait",

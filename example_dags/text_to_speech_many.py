@@ -8,7 +8,8 @@ Left as it is, the form leads to a sample that the DAG writes by itself.
   First it tells what the manifest would cost, and stops where that is more characters than you allow. Take it from some
   dozens of lines on.
 - **text_to_speech_mapped** makes task instances of each line, by dynamic task mapping: each with its own log, retries
-  and *Listen* view, and three task starts. Take it for a few lines that people look after one by one.
+  and *Listen* view, and three task starts. Take it for a few lines that people look after one by one. Its manifest is
+  JSON Lines, and its audio keeps the names that MPS gives it.
 
 Both need the connection **`mps_default`** of type *Tencent Cloud MPS*, yours or the emulator's.
 """
@@ -117,15 +118,18 @@ def text_to_speech_mapped() -> None:
     """Make three task instances of each line."""
 
     @task(doc_md="Returns the arguments of each line's submit.")
-    def read(manifest: Any, params: Any = None) -> list[dict[str, str]]:
+    def read(manifest: Any, params: Any = None) -> list[dict[str, Any]]:
         lines = map(json.loads, ObjectStoragePath(manifest).read_text().splitlines())
-        return [{"text": line["text"], "voice_id": line.get("voice_id", params["voice_id"])} for line in lines]
+        return [
+            {"voice_id": params["voice_id"], **{name: value for name, value in line.items() if name != "id"}}
+            for line in lines
+        ]
 
     submit = TextToSpeechOperator.partial(
         task_id="submit",
         # Submits of different tasks share no budget: a herd of them would meet the quota.
         max_active_tis_per_dag=8,
-        doc_md="Submits one line, which MPS bills. A retry goes on with what was submitted.",
+        doc_md="Submits one line, which MPS bills. From Airflow 3.3 on, a retry goes on with what was submitted.",
     ).expand_kwargs(read(find_manifest()))
     wait = TextToSpeechTaskSensor.partial(
         task_id="wait",
@@ -135,7 +139,7 @@ def text_to_speech_mapped() -> None:
     ).expand(mps_task_id=submit.output)
     store = TextToSpeechToObjectStorageOperator.partial(
         task_id="store",
-        destination="{{ params.destination }}",
+        destination="{{ params.destination.rstrip('/') }}/",
         max_active_tis_per_dag=8,
         retries=2,
         doc_md="Stores one clip, verified. Hear it under *Listen*.",

@@ -48,7 +48,7 @@ def dry_run(options: BatchOptions, holder: Holder, log: Any) -> tuple[dict[str, 
             elif row.status is LineStatus.PENDING:
                 submits += 1
                 characters += row.characters or 0
-        problems = [row for row in ledger.problems(NAMED) if row.status is LineStatus.INVALID]
+        problems = ledger.problems(NAMED, LineStatus.INVALID)
     finally:
         ledger.close()
     told = {

@@ -106,10 +106,12 @@ class Ledger:
         characters, size, seconds = self._rows.execute(query).fetchone()
         return characters or 0, size or 0, seconds or 0.0
 
-    def problems(self, most: int) -> list[Row]:
-        """Return the first lines of this manifest that have no audio, and why."""
-        query = f"SELECT {_NAMES} FROM rows WHERE line IS NOT NULL AND status IN (?, ?, ?, ?, ?) ORDER BY line LIMIT ?"  # noqa: S608
-        return [_row(found) for found in self._rows.execute(query, (*PROBLEMS, most))]
+    def problems(self, most: int, *statuses: LineStatus) -> list[Row]:
+        """Return the first lines of this manifest that have no audio, and why; of all statuses or of some."""
+        wanted = statuses or PROBLEMS
+        among = ", ".join("?" * len(wanted))
+        query = f"SELECT {_NAMES} FROM rows WHERE line IS NOT NULL AND status IN ({among}) ORDER BY line LIMIT ?"  # noqa: S608
+        return [_row(found) for found in self._rows.execute(query, (*wanted, most))]
 
     def rows(self) -> Iterator[Row]:
         """Return all rows as they are now: the lines of this manifest in their order, then what is of earlier ones."""

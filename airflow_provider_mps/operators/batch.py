@@ -66,8 +66,8 @@ class TextToSpeechBatchOperator(BaseOperator):
     :param pitch: from -12 to 12, of lines that say nothing else (templated)
     :param max_characters: how many a line's text may have at most (templated)
     :param resume: go on with what another run has left in the destination; a retry or a *clear* of this one always does
-    :param on_unknown: where nobody knows whether MPS has accepted a line: ``fail`` it, or ``resubmit`` it, which may be
-        paid twice
+    :param on_unknown: where nobody knows whether MPS has accepted a line: ``fail`` it, or ``resubmit`` it in the same
+        run, three times in all, each of which may be paid
     :param on_line_failure: what the task does at its end where lines have no audio: ``fail``, or ``continue``
     :param dry_run: read the manifest and tell lines, characters, the least time and errors by line, without any call
     :param deferrable: when only waiting is left, do it in the triggerer; the default is Airflow's
@@ -274,9 +274,11 @@ class TextToSpeechBatchOperator(BaseOperator):
 
         if summary.count(LineStatus.UNSTORED):
             return AirflowException(f"{message}. A retry stores what MPS has made, without paying again.")
-        return AirflowFailException(
-            f"{message}. Mend them and clear the task: it submits what failed, and nothing that is stored."
-        )
+        mended = summary.failures - summary.count(LineStatus.UNKNOWN)
+        advice = "Mend them and clear the task: it submits what failed, and nothing that is stored. " if mended else ""
+        if summary.count(LineStatus.UNKNOWN):
+            advice += "Unknown lines are left as they are: look into MPS's console; on_unknown='resubmit' submits them."
+        return AirflowFailException(f"{message}. {advice.strip()}")
 
 
 def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:

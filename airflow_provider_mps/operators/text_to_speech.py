@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
+    AirflowFailException,
     AirflowSensorTimeout,
     BaseOperator,
     conf,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_mps.audio import StoredAudio
+    from airflow_provider_mps.submission import StateStore
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
@@ -73,6 +75,8 @@ class TextToSpeechOperator(BaseOperator):
     :param region: goes before the connection's own region (templated)
     :raises InvalidRequestError: when an argument cannot be sent; nothing was submitted, and it is not retried
     :raises MpsApiError: when MPS did not accept the text
+    :raises AirflowFailException: when nobody knows whether MPS accepted it; with ``on_unknown="resubmit"`` an
+        ``AirflowException``, which is retried
     :raises TextToSpeechTaskFailed: when it is waited for, and MPS has failed the task; not retried
     """
 
@@ -148,7 +152,7 @@ class TextToSpeechOperator(BaseOperator):
         """Submit, or go on with what an earlier try has submitted; wait if asked to; return the ``TaskId``."""
         interval = PollInterval(self.poll_interval)
         request = self._request()
-        store = state_store(context) if self.durable else None
+        store = self._store(context)
         if self.durable and store is None:
             self.log.info(
                 "This Airflow has no task state store, which it has from 3.3 on: a retry or a clear submits anew"
@@ -168,6 +172,11 @@ class TextToSpeechOperator(BaseOperator):
             task = finished_task(event)
         except AirflowSensorTimeout as error:
             what = str(error).partition(" when ")[0]
+            if self._store(context) is None:
+                raise AirflowFailException(
+                    f"{what} when execution_timeout ended. It is not tried again, for nothing has remembered it: a "
+                    "clear submits, and pays, anew. A TextToSpeechTaskSensor with this id waits for it."
+                ) from None
             raise AirflowException(
                 f"{what} when execution_timeout ended. A retry, or a clear, goes on with it."
             ) from None
@@ -179,6 +188,9 @@ class TextToSpeechOperator(BaseOperator):
         """Say what goes on: MPS has no call that would cancel it."""
         if self._submit and self._submit.goes_on:
             self.log.warning("%s goes on at MPS, and may be billed: MPS has no call to cancel it", self._submit.goes_on)
+
+    def _store(self, context: Context) -> StateStore | None:
+        return state_store(context) if self.durable else None
 
     def _request(self) -> SpeechRequest:
         require_one_text(self.text, self.text_path)

@@ -93,7 +93,7 @@ def test_the_example_of_a_batch_tells_its_cost_first_and_then_stores_every_line(
 
 def test_the_example_of_mapping_stores_every_line(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
-    run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}/")
+    run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}")
     assert run.state == "success"
     assert len(list(tmp_path.glob("*.wav"))) == 5
 

@@ -30,6 +30,7 @@ URL = "https://bucket.cos.example/async_dubbing/clip.wav?sign=abc/def.wav"
         "s3://",
         "s3:///",
         "s3://b/a\nb.wav",
+        ObjectStoragePath("clips/a.wav"),
     ],
 )
 def test_a_missing_destination_is_refused_before_anything_moves(destination):
@@ -46,6 +47,14 @@ def test_any_other_destination_is_the_file_itself():
     assert str(resolve_destination("file:///data/a.wav", URL)) == "file:///data/a.wav"
     path = ObjectStoragePath("s3://conn@bucket/a.wav")
     assert resolve_destination(path, URL) == path
+
+
+@pytest.mark.parametrize("given", [str, ObjectStoragePath])
+def test_a_path_without_a_scheme_is_a_file_of_the_worker(given, tmp_path):
+    path = resolve_destination(require_destination(given(f"{tmp_path}/a.wav")), URL)
+    assert existing_size(path) is None
+    (tmp_path / "a.wav").write_bytes(b"audio")
+    assert existing_size(path) == 5
 
 
 @pytest.mark.parametrize(

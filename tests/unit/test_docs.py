@@ -34,6 +34,14 @@ def test_every_block_of_python_is_python(page):
         ast.parse(re.sub(r"^--8<--.*$", "", block, flags=re.MULTILINE))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_shows_of_another_file_is_written_as_the_site_reads_it(page):
+    for line in re.findall(r"^.*--8.*$", page.read_text(), re.MULTILINE):
+        shown = re.fullmatch(r'--8<-- "(.+)"', line)
+        assert shown, line
+        assert (REPOSITORY / shown[1]).exists()
+
+
 def test_every_page_is_in_the_sites_navigation():
     listed = set(
         re.findall(r"[\w-]+\.md", yaml.safe_dump(yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]))

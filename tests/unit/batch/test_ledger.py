@@ -58,6 +58,7 @@ def test_problems_are_what_has_ended_without_audio_the_first_ones_first(ledger):
         LineStatus.UNKNOWN,
     ]
     assert len(ledger.problems(2)) == 2
+    assert [problem.status for problem in ledger.problems(1, LineStatus.UNKNOWN)] == [LineStatus.UNKNOWN]
 
 
 def test_of_an_earlier_run_what_was_done_is_kept_and_its_lines_are_not(ledger):

@@ -244,8 +244,15 @@ def test_after_the_triggerer_a_failure_and_a_timeout_are_told(emulator):
     with pytest.raises(
         AirflowException, match="Task task-1 was still processing when execution_timeout ended"
     ) as caught:
-        operator().execute_complete(context(), event_of(late))
-    assert not isinstance(caught.value, AirflowSensorTimeout)  # which no retry would follow
+        operator().execute_complete(context(MemoryStore()), event_of(late))
+    assert not isinstance(caught.value, AirflowSensorTimeout | AirflowFailException)  # which no retry would follow
+
+
+@pytest.mark.parametrize(("store", "durable"), [(None, True), (MemoryStore(), False)])
+def test_after_a_timeout_in_the_triggerer_nothing_is_paid_anew_where_nothing_remembers_the_submit(store, durable):
+    late = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
+    with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits, and pays, anew"):
+        operator(durable=durable).execute_complete(context(store), event_of(late))
 
 
 def test_a_killed_task_says_what_goes_on_at_mps(start_emulator, capsys):
