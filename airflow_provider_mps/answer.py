@@ -31,9 +31,7 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BYTES:
         raise _unreadable(f"it has more than {MAX_BYTES} bytes")
     try:
-        answer = json.loads(body)
-        # Half of a surrogate pair, which JSON can spell, could be neither logged nor stored.
-        answer = json.loads(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
+        answer = storable(json.loads(body))
     except (ValueError, RecursionError):
         raise _unreadable(f"it is not JSON: {_quote(body)}") from None
     response = answer.get("Response") if isinstance(answer, dict) else None
@@ -42,6 +40,19 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
     if response.get("Error") is not None:
         raise _refusal(response["Error"], response)
     return response
+
+
+def storable(value: Any) -> Any:
+    """
+    Return a value of JSON without what JSON can spell, and neither a log nor a database can hold.
+
+    That is half of a surrogate pair, and the character NUL.
+
+    :raises ValueError: when it cannot be spelled
+    :raises RecursionError: when it is too deep
+    """
+    spelled = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return json.loads(spelled.replace(rb"\u0000", rb"\ufffd"))
 
 
 def _refusal(error: object, response: dict[str, Any]) -> MpsApiError:

@@ -80,6 +80,7 @@ class DurableSubmit:
         :raises MpsApiError: when MPS has not accepted it
         """
         submission = Submission.beginning(self._fingerprint(request), self._max_tries)
+        self._hook.get_conn()  # what fails here, in whatever way, fails before anything could be sent
         if self._store:
             submission.remember(self._store)
         self.goes_on = f"What was sent at {submission.sent_at}, if MPS has accepted it,"

@@ -40,6 +40,8 @@ def to_api_error(error: Exception, context: str) -> MpsApiError | InvalidMpsConn
     """
     if isinstance(error, TencentCloudSDKException) and isinstance(error.__context__, Exception):
         error = error.__context__  # the SDK words it as text and forgets its kind
+    if isinstance(error, InvalidMpsConnectionError):
+        return error  # of signing: nothing was sent
     if isinstance(error, MpsApiError):
         return api_error(error.code, error.message, error.request_id, error.context or context)
     if isinstance(error, _UNSENDABLE) and not _is_of_the_answer(error):

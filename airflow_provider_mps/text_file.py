@@ -73,6 +73,8 @@ def as_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
     :param given: what a text without a scheme means is a file of this machine
     :raises ValueError: when it is relative to wherever the worker happens to run, or no path
     """
+    if isinstance(given, ObjectStoragePath) and given.protocol:
+        return given  # as text it could mean something else: that of some has no scheme
     text = str(given).strip()
     if text.startswith("/"):
         return ObjectStoragePath(f"file://{text}")  # without a scheme, Airflow can make it and not open it

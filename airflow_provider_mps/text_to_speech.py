@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mps.answer import storable
 from airflow_provider_mps.errors import INVALID_RESPONSE, UNKNOWN_STATUS, TextToSpeechTaskFailed, api_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+MAX_DEPTH = 20
+"""Levels of ``ExtInfo``: each costs whoever stores it several levels of the interpreter's stack."""
+_LARGEST = 2**63
 
 
 class TaskStatus(StrEnum):
@@ -113,18 +119,32 @@ def _text(value: object) -> str | None:
 
 
 def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST else None
 
 
 def _parse_ext_info(value: object) -> dict[str, Any]:
     if not isinstance(value, str):
         return {}
     try:
-        # NaN and infinities become None: databases refuse them in JSON, and this value goes into an XCom.
-        parsed = json.loads(value, parse_constant=lambda _: None, parse_float=_finite)
+        # What has no finite value, or more than 64 bits, becomes None: neither a database nor the way from the
+        # triggerer takes it, and this value goes into an XCom.
+        parsed = json.loads(value, parse_constant=lambda _: None, parse_float=_finite, parse_int=_bounded)
+        parsed = storable(parsed)
     except (ValueError, RecursionError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return parsed if isinstance(parsed, dict) and not _is_deeper(parsed, MAX_DEPTH) else {}
+
+
+def _bounded(number: str) -> int | None:
+    return int(number) if len(number) < len(str(_LARGEST)) else None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Tell whether a value holds others at more levels than so many."""
+    if not isinstance(value, dict | list):
+        return False
+    held = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in held)
 
 
 def _finite(number: str) -> float | None:

@@ -54,6 +54,14 @@ def connect(monkeypatch):
     return lambda uri: monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", uri)
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch):
+    """A connection that is not there is told at once: Airflow here never says so of one that is."""
+    from tenacity import wait_none
+
+    monkeypatch.setattr("airflow_provider_mps.connection_look_up.wait_exponential", wait_none)
+
+
 @pytest.fixture
 def no_waiting(monkeypatch):
     """Let retries follow each other at once: what is tested is whether there are any."""

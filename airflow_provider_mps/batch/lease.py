@@ -138,6 +138,7 @@ class Lease:
         self._log = log
         self._sign_of_life_at = 0.0
         self._seen = asyncio.Condition()
+        self._writing: asyncio.Future[None] | None = None
         self.lost = False
         """Whether somebody else has taken over: nothing may be written any more."""
 
@@ -150,14 +151,15 @@ class Lease:
         clock = asyncio.get_running_loop().time
         for _ in range(TRIES):
             started = clock()
-            if await self._create():
+            # Looked at first: there are stores that overwrite what was only to be created.
+            before = await self._read()
+            if before is None:
+                if not await self._create():
+                    continue  # somebody came in between
                 if is_local(self._path):  # where of two who come at once only one can
                     self._sign_of_life_at = started
                     return
             else:
-                before = await self._read()
-                if before is None:
-                    continue  # released meanwhile
                 if not await self._is_free(before):
                     continue
                 started = clock()
@@ -236,13 +238,20 @@ class Lease:
         await self._settle()
 
     async def held(self) -> None:
-        """Return while nobody else may have taken over; wait for the next sign of life where that is not certain."""
-        while asyncio.get_running_loop().time() > self._sign_of_life_at + VALID:
+        """
+        Return while nobody else may have taken over; wait for the next sign of life where that is not certain.
+
+        :raises DestinationTakenError: when somebody else has
+        """
+        while not self.lost and asyncio.get_running_loop().time() > self._sign_of_life_at + VALID:
             async with self._seen:
                 await self._seen.wait()
+        if self.lost:
+            self._refuse(await self._read())
 
     async def park(self) -> None:
         """Keep it without signs of life, while the batch waits in the triggerer."""
+        await self._written()
         now = await self._read()
         if now is not None and now.token == self._mine.token:
             self._mine = replace(self._mine, phase=Phase.DEFERRED)
@@ -250,6 +259,7 @@ class Lease:
 
     async def release(self) -> None:
         """Let the next one begin at once."""
+        await self._written()
         now = await self._read()
         if now is not None and now.token == self._mine.token:
             await in_own_thread(lambda: remove_object(self._path))
@@ -280,7 +290,13 @@ class Lease:
         return await in_own_thread(lambda: create_object(self._path, self._mine.to_bytes()))
 
     async def _replace(self, holder: Holder) -> None:
-        await in_own_thread(lambda: replace_object(self._path, holder.to_bytes()))
+        self._writing = in_own_thread(lambda: replace_object(self._path, holder.to_bytes()))
+        await asyncio.shield(self._writing)
+
+    async def _written(self) -> None:
+        """Return when no sign of life is on its way any more: who waits for one may leave, its thread does not."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
 
     async def _read(self) -> Holder | None:
         content = await in_own_thread(lambda: read_object(self._path))

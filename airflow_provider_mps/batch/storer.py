@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """Transfers: at 20 clips a second, each may take 0.4 seconds."""
-TRIES = 3
+TRIES = 6
+"""With half a minute in all between them: whoever is away is waited for."""
 MAX_FAILURES = 10
-"""Lines in a row that cannot be stored before the destination is taken for unusable."""
+"""Lines in a row that cannot be stored before none is tried any more."""
 _BETWEEN_TRIES = PollInterval(1.0)
 
 
@@ -68,7 +69,8 @@ class Storer:
         """
         Store the audio of a line, and return its row: stored or not.
 
-        :raises DestinationError: when so many lines in a row could not be stored that none can be
+        :raises DestinationError: when so many lines in a row could not be stored that the destination is unusable
+        :raises AudioTransferError: when it is the audio that could not be had for so many lines in a row; a retry may
         """
         loop = asyncio.get_running_loop()
         async with self._free:
@@ -98,7 +100,14 @@ class Storer:
     ) -> tuple[ObjectStoragePath, StoredAudio]:
         def ask_anew() -> str:
             asked = asyncio.run_coroutine_threadsafe(_awaited(self._ask(task.task_id)), loop)
-            return audio_url_of(asked.result(self._timeout))
+            try:
+                return audio_url_of(asked.result(self._timeout))
+            except TimeoutError:
+                asked.cancel()
+                raise AudioTransferError(
+                    f"The link of task {task.task_id} has expired, and MPS could not be asked for another one within "
+                    f"{self._timeout:g} seconds."
+                ) from None
 
         url = audio_url_of(task)
         name = f"{row.id}{ending_of(url)}"
@@ -124,7 +133,8 @@ class Storer:
     def _not_stored(self, row: Row, error: AirflowException) -> Row:
         self._failures += 1
         if self._failures >= MAX_FAILURES:
-            raise DestinationError(
+            kind = DestinationError if isinstance(error, DestinationError) else AudioTransferError
+            raise kind(
                 f"{self._failures} lines in a row could not be stored, so the batch was stopped; what MPS has accepted "
                 f"is in the result manifest, and is not submitted again. The last one: {error}"
             ) from error

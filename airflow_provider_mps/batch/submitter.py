@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -31,12 +32,22 @@ IN_FLIGHT = 16
 PATIENCE = 900.0
 """Seconds for which MPS may be out of reach before the batch is stopped, and left to a retry."""
 MAX_REFUSALS = 3
-"""Times in a row that credentials are refused before they are taken for wrong."""
+"""Credentials in a row that are refused before those of the connection are taken for wrong."""
 MAX_RESUBMITS = 3
 """Times that a line of which the outcome is unknown is submitted in all, where the user accepts to pay again."""
 _NO_SUCH_TASK = "0-airflow-is-mps-back"
 _OUT_OF_REACH = f"MPS was out of reach for {PATIENCE:g} seconds. A retry goes on. {{error}}"
 _BETWEEN_TRIES = PollInterval(1.0)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What was sent, when in the event loop's time, and how it was signed."""
+
+    row: Row
+    at: float
+    client: AsyncClient
+    credential: Credential
 
 
 class NotSubmittedError(Exception):
@@ -74,6 +85,7 @@ class Submitter:
         self._answers.set()
         self._asking: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[Row]] = set()
+        self._renewing = asyncio.Lock()
         self._refusals = 0
         self.throttled = 0
         """Answers that said there were too many requests."""
@@ -123,22 +135,23 @@ class Submitter:
         unknown = 0
         while True:
             await self._answers.wait()
+            if self.stopped is not None:
+                raise NotSubmittedError from self.stopped
             async with self._free:
                 client, slot = await self._turn()
                 if not self._answers.is_set():
                     continue
                 sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
                 await self._prepared(sent, slot)
-                if not self._answers.is_set():  # doubts came meanwhile: it was not sent
+                if self.stopped is not None or not self._answers.is_set():  # meanwhile: it was not sent
                     await self._books.record(sent.now(LineStatus.PENDING))
                     continue
-                sent_at = asyncio.get_running_loop().time()
-                credential = client.credential
+                sending = _Sent(sent, asyncio.get_running_loop().time(), client, client.credential)
                 try:
                     accepted = await self._hook.acall_once(call)
                 except AirflowException as error:
                     unknown += is_unknown(error)
-                    ended = await self._react(error, sent, sent_at, credential, unknown)
+                    ended = await self._react(error, sending, unknown)
                     if ended is not None:
                         return ended
                 else:
@@ -146,33 +159,45 @@ class Submitter:
                     self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
                     return await self._ended(sent.now(LineStatus.PROCESSING, task_id=accepted.task_id))
 
-    async def _react(
-        self, error: AirflowException, sent: Row, sent_at: float, credential: Credential, unknown: int
-    ) -> Row | None:
+    async def _react(self, error: AirflowException, sending: _Sent, unknown: int) -> Row | None:
         """Return how the line has ended; ``None`` where it is to be submitted again, after what is to be waited for."""
-        match error.error_class if isinstance(error, MpsApiError) else None:
-            case ErrorClass.OUTCOME_UNKNOWN:
-                self._doubt()
-                if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_RESUBMITS:
-                    return await self._ended(sent.now(LineStatus.UNKNOWN, error=_unknown(error, sent)))
-                self._log.warning("Line %s is submitted again, and may be paid twice: %s", sent.id, error)
-                return None
-            case ErrorClass.PERMANENT if is_about_the_line(error):
-                return await self._ended(sent.now(LineStatus.REFUSED, error=str(error)))
+        sent = sending.row
+        error_class = error.error_class if isinstance(error, MpsApiError) else None
+        if error_class is ErrorClass.OUTCOME_UNKNOWN:
+            self._doubt()
+            if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_RESUBMITS:
+                return await self._ended(sent.now(LineStatus.UNKNOWN, error=_unknown(error, sent)))
+            self._log.warning("Line %s is submitted again, and may be paid twice: %s", sent.id, error)
+            return None
+        if error_class is ErrorClass.PERMANENT and is_about_the_line(error):
+            return await self._ended(sent.now(LineStatus.REFUSED, error=str(error)))
+        # First of all: it was not accepted, whatever fails from here on.
+        await self._books.record(sent.now(LineStatus.PENDING))
+        match error_class:
             case ErrorClass.THROTTLED:
                 self.throttled += 1
-                self._pace.refused(sent_at, asyncio.get_running_loop().time())
+                self._pace.refused(sending.at, asyncio.get_running_loop().time())
             case ErrorClass.NOT_SENT:
                 self._doubt()
-            case ErrorClass.CREDENTIALS_EXPIRED if isinstance(error, MpsApiError) and self._refusals < MAX_REFUSALS:
-                self._refusals += 1
-                await self._hook.arenew_credentials(credential, error)
+            case ErrorClass.CREDENTIALS_EXPIRED:
+                await self._renew(sending, error)
             case _:  # the account or the connection must be mended first
                 self.stop(error)
-        await self._books.record(sent.now(LineStatus.PENDING))
-        if self.stopped is error:
-            raise NotSubmittedError from error
         return None
+
+    async def _renew(self, refused: _Sent, error: AirflowException) -> None:
+        """Sign with what the connection says now: once for all who were refused with the same credentials."""
+        async with self._renewing:
+            if refused.client.credential is not refused.credential or self.stopped is not None:
+                return
+            self._refusals += 1
+            if self._refusals > MAX_REFUSALS:
+                self.stop(error)
+                return
+            try:
+                await self._hook.arenew_credentials(refused.credential, error)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, it is told as why the batch was stopped
+                self.stop(failure)
 
     async def _ended(self, row: Row) -> Row:
         await self._books.record(row)

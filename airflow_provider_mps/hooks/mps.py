@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.connection import get_async_extra_dejson
+from airflow.providers.common.compat.sdk import BaseHook
 from tenacity import (
     AsyncRetrying,
     Retrying,
@@ -22,6 +22,7 @@ from tenacity import (
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
+from airflow_provider_mps.connection_look_up import afind_connection, find_connection
 from airflow_provider_mps.connection_test import try_connection
 from airflow_provider_mps.errors import (
     OUTCOME_UNKNOWN,
@@ -187,7 +188,7 @@ class MpsHook(BaseHook):
         except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
             self._raise(error, call)
 
-    async def arenew_credentials(self, expired: Credential, error: MpsApiError) -> None:
+    async def arenew_credentials(self, expired: Credential, error: Exception) -> None:
         """
         Read the connection anew, and sign with what it says now, unless another call has done so meanwhile.
 
@@ -286,24 +287,12 @@ class MpsHook(BaseHook):
 
         :raises InvalidMpsConnectionError: when it is missing or must be mended
         """
-        try:
-            stored = self.get_connection(self.mps_conn_id)
-        except AirflowNotFoundException as error:
-            raise self._no_connection() from error
+        stored = find_connection(self, self.mps_conn_id)
         return MpsConnection.parse(stored, stored.extra_dejson, self.region)
 
     async def _alook_up(self) -> MpsConnection:
-        try:
-            stored = await get_async_connection(self.mps_conn_id, hook=self)
-        except AirflowNotFoundException as error:
-            raise self._no_connection() from error
+        stored = await afind_connection(self, self.mps_conn_id)
         return MpsConnection.parse(stored, await get_async_extra_dejson(stored), self.region)
-
-    def _no_connection(self) -> InvalidMpsConnectionError:
-        return InvalidMpsConnectionError(
-            f"Connection '{self.mps_conn_id}' does not exist. Create it under Admin → Connections with the type "
-            f"'{self.hook_name}', or set AIRFLOW_CONN_{str(self.mps_conn_id).upper()}."
-        )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -99,7 +100,7 @@ def stream(
         part = parse_range(asked, audio.size) if if_range in {None, audio.etag} else None
     except UnsatisfiableRangeError as error:
         raise HTTPException(
-            status.HTTP_416_RANGE_NOT_SATISFIABLE,
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
             f"The audio has {audio.size} bytes.",
             {"Content-Range": f"bytes */{audio.size}"},
         ) from error
@@ -119,7 +120,7 @@ async def waveform(audio: Audio) -> dict[str, Any]:
     try:
         return {"bars": await in_turn(lambda: draw(audio), DRAWING)}
     except NoWaveformError as error:
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, _shown(str(error))) from error
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, _shown(str(error))) from error
     except TimeoutError as error:
         raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The store {_SLOW}") from error
 

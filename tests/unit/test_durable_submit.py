@@ -9,7 +9,7 @@ from airflow_provider_mps.durable_submit import DurableSubmit
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.submission import Submission
+from airflow_provider_mps.submission import KEY, Submission
 from tests.answers import ACCEPTED
 from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
 from tests.state_store import MemoryStore
@@ -251,3 +251,17 @@ def test_what_goes_on_at_mps_can_be_told(server, attempt, script, goes_on):
     with suppress(AirflowException):
         submit.submit(HELLO)
     assert submit.goes_on is goes_on or submit.goes_on.startswith(goes_on)
+
+
+def test_a_look_up_that_fails_leaves_nothing_that_would_stop_a_retry(attempt, store, server, monkeypatch):
+    with monkeypatch.context() as patched:
+
+        def fail(*_):
+            raise RuntimeError("the secrets backend is away")
+
+        patched.setattr(MpsHook, "look_up", fail)
+        with pytest.raises(RuntimeError):
+            attempt().submit(HELLO)
+    assert store.get(KEY) is None
+    assert attempt().reconnect(HELLO) is None
+    assert attempt().submit(HELLO) == "task-1"

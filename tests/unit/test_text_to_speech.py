@@ -46,6 +46,25 @@ def test_status_decides_and_not_error_code():
         parse(Status="fail", ErrorCode=0).is_ready()
 
 
+@pytest.mark.parametrize(
+    ("ext_info", "read"),
+    [
+        (r'{"duration": 1, "text": "\ud83d"}', {"duration": 1, "text": "?"}),
+        (r'{"duration": 1, "text": "a\u0000b"}', {"duration": 1, "text": "a\ufffdb"}),
+        ('{"duration": 1, "id": 123456789012345678901234}', {"duration": 1, "id": None}),
+        ('{"duration": 1, "id": -9000000000000000000}', {"duration": 1, "id": None}),
+        ('{"duration": 1, "id": 123456789012345678}', {"duration": 1, "id": 123456789012345678}),
+        ('{"duration": 1, "more": ' + 50 * "[" + 50 * "]" + "}", {}),
+    ],
+)
+def test_what_could_be_neither_stored_nor_handed_over_is_not_in_the_result(ext_info, read):
+    assert parse(ExtInfo=ext_info).ext_info == read
+
+
+def test_an_error_code_that_no_database_holds_is_none():
+    assert parse(Status="fail", ErrorCode=2**64).error_code is None
+
+
 def test_a_failed_task_raises_with_everything_that_tells_why():
     with pytest.raises(TextToSpeechTaskFailed) as caught:
         parse(Status="fail", ErrorCode=110, Msg="bad voice").is_ready()

@@ -103,7 +103,9 @@ def test_a_result_manifest_that_somebody_has_spoilt_is_left_as_it_is_and_nothing
     assert submits(app) == 1
 
 
-def test_a_second_run_on_the_same_destination_is_refused_and_told_who_is_there(app, manifest, clips):
+@pytest.mark.parametrize("place", ["clips", "s3_clips"])
+def test_a_second_run_on_the_same_destination_is_refused_and_told_who_is_there(request, app, manifest, place):
+    clips = request.getfixturevalue(place)
     lines = manifest(100)
     app.app.state.tasks._synthesis_time = (2, 3)
     first = threading.Thread(target=run_batch, args=(lines, clips.destination, "the-first-run"))

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -54,6 +55,54 @@ def test_one_that_is_released_while_the_next_one_watches_is_had_by_that_at_once(
         await second.held()
 
     asyncio.run(asyncio.wait_for(both(), 20))
+
+
+def test_one_that_lives_is_not_taken_over_in_a_store_that_overwrites_what_was_to_be_created(path, monkeypatch):
+    def overwrite(path, content):
+        replace_object(path, content)
+        return True
+
+    monkeypatch.setattr(module, "create_object", overwrite)
+
+    async def both():
+        first = lease(path)
+        await first.take()
+        keeping = asyncio.create_task(first.keep())
+        with pytest.raises(DestinationTakenError, match="run-1"):
+            await lease(path, "run-2").take()
+        keeping.cancel()
+        await first.park()
+        with pytest.raises(DestinationTakenError, match="run-1"):
+            await lease(path, "run-2").take()
+
+    asyncio.run(asyncio.wait_for(both(), 20))
+
+
+@pytest.mark.parametrize("end", [Lease.park, Lease.release])
+def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, monkeypatch, end):
+    started = threading.Event()
+
+    def slow(path, content):
+        started.set()
+        time.sleep(0.5)
+        replace_object(path, content)
+
+    async def alone():
+        first = lease(path)
+        await first.take()
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "replace_object", slow)
+            keeping = asyncio.create_task(first.keep())
+            while not started.is_set():
+                await asyncio.sleep(0.01)
+            keeping.cancel()
+            await asyncio.wait([keeping])
+        await end(first)
+        await asyncio.sleep(1)
+
+    asyncio.run(asyncio.wait_for(alone(), 20))
+    left = read_object(path)
+    assert left is None if end is Lease.release else Holder.parse(left).phase is Phase.DEFERRED
 
 
 def test_a_sign_of_life_that_cannot_be_written_is_tried_again(path, monkeypatch, caplog):
@@ -157,6 +206,8 @@ def test_who_has_lost_it_is_told_and_may_not_write(path):
         with pytest.raises(DestinationTakenError, match="run-2"):
             await first.keep()
         assert first.lost
+        with pytest.raises(DestinationTakenError, match="run-2"):
+            await first.held()
         await first.release()
 
     asyncio.run(asyncio.wait_for(both(), 20))

@@ -65,7 +65,9 @@ def test_a_relative_text_path_is_beside_the_manifest(tmp_path):
     assert request(manifest=manifest, text=None, text_path=f"file://{tmp_path}/texts/one.txt").text == "one"
 
 
-@pytest.mark.parametrize("text_path", ["/etc/hostname", "file:///etc/hostname", "local:///etc/hostname"])
+@pytest.mark.parametrize(
+    "text_path", ["/etc/hostname", "file:///etc/hostname", "local:///etc/hostname", "data:///etc/hostname"]
+)
 def test_a_manifest_in_object_storage_may_not_name_a_file_of_the_worker(text_path):
     manifest = ObjectStoragePath("memory://bucket/manifest.jsonl")
     with pytest.raises(InvalidRequestError):

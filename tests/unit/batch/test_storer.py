@@ -8,7 +8,7 @@ from fastcrc import crc64
 from airflow_provider_mps.batch import storer as module
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.storer import Storer, ending_of
-from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
 from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
@@ -131,6 +131,22 @@ def test_where_nothing_can_be_stored_the_batch_is_stopped(tmp_path):
     storer = make(ObjectStoragePath(f"file://{tmp_path}/file"))
     with ScriptedServer(audio_reply(AUDIO)) as server, pytest.raises(DestinationError, match="10 lines in a row"):
         store(storer, *[task(server)] * (module.MAX_FAILURES + 1))
+
+
+def test_where_it_is_the_audio_that_cannot_be_had_a_retry_may_go_on(clips):
+    with ScriptedServer(Reply(status=500)) as server, pytest.raises(AudioTransferError, match="lines in a row"):
+        store(make(clips), *[task(server)] * module.MAX_FAILURES)
+
+
+def test_a_fresh_link_that_does_not_come_in_time_is_told_for_its_line(clips):
+    async def never(_):
+        await asyncio.sleep(60)
+
+    with ScriptedServer(Reply(status=403)) as server:
+        storer = Storer(clips, never, 0.3, logging.getLogger("batch"))
+        (unstored,) = store(storer, task(server))
+    assert unstored.status is LineStatus.UNSTORED
+    assert "task-1" in unstored.error
 
 
 def test_one_that_is_stored_in_between_shows_that_others_can_be(clips, monkeypatch):

@@ -272,6 +272,62 @@ def test_an_expired_token_is_renewed_from_the_connection_and_not_for_ever(serve)
     assert submits(server) == 2 + module.MAX_REFUSALS + 1
 
 
+def test_a_token_that_is_replaced_while_lines_are_under_way_stops_nobody(connect):
+    replaced = threading.Event()
+
+    def answer(request):
+        if request.headers.get("x-tc-token") == "new":
+            return ACCEPTED
+        if submits(server) == 8:  # that many are refused with the token of before
+            connect(server.connection_uri("requests_per_second=50&timeout=5&token=new"))
+            replaced.set()
+        assert replaced.wait(10)
+        return api_error("AuthFailure.TokenFailure")
+
+    with ScriptedServer(answer) as server:
+        connect(server.connection_uri("requests_per_second=50&timeout=5&token=old"))
+
+        async def main(batch):
+            rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(12)))
+            assert {row.status for row in rows} == {LineStatus.PROCESSING}
+
+        run(main)
+
+
+def test_a_line_that_was_refused_is_pending_where_the_renewal_fails(serve, monkeypatch):
+    serve(api_error("AuthFailure.TokenFailure"))
+
+    async def fail(*_):
+        raise AirflowException("the secrets backend is away")
+
+    monkeypatch.setattr(MpsHook, "arenew_credentials", fail)
+
+    async def main(batch):
+        with pytest.raises(NotSubmittedError):
+            await batch.submit()
+        assert batch.statuses() == ["submitting", "pending"]
+        assert "the secrets backend is away" in str(batch.submitter.stopped)
+
+    run(main)
+
+
+def test_a_line_that_was_being_written_down_when_the_batch_was_stopped_is_not_sent(serve):
+    server = serve(ACCEPTED)
+
+    async def main(batch):
+        batch.allowed.clear()
+        submitting = asyncio.create_task(batch.submit())
+        await batch.has_written("a")
+        batch.submitter.stop(AirflowException("enough"))
+        batch.allowed.set()
+        with pytest.raises(NotSubmittedError):
+            await submitting
+        assert batch.statuses() == ["submitting", "pending"]
+
+    run(main)
+    assert server.requests == []
+
+
 def test_an_mps_that_stays_away_stops_the_batch_and_leaves_it_to_a_retry(connect, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     connect("tencent-mps://id:key@127.0.0.1:1/http?timeout=1")
@@ -286,11 +342,12 @@ def test_an_mps_that_stays_away_stops_the_batch_and_leaves_it_to_a_retry(connect
 
 
 def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_more(serve):
-    serve(Reply(ACCEPTED.body, drip=0.01))
+    server = serve(Reply(ACCEPTED.body, drip=0.01))
 
     async def main(batch):
         submitting = asyncio.create_task(batch.submit())
-        await batch.has_written("a")
+        while not server.requests:
+            await asyncio.sleep(0.01)
         submitting.cancel()
         batch.submitter.stop(NotSubmittedError())
         await batch.submitter.settle(5)

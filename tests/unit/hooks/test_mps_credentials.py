@@ -131,3 +131,12 @@ def test_a_role_without_usable_keys_was_not_sent_and_says_so(connect, calls, cre
         with pytest.raises(MpsApiError, match=r"without usable keys.*req-5") as caught:
             calls.submit()
     assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_a_submit_whose_role_may_not_be_assumed_was_never_sent(connect, calls):
+    with ScriptedServer(api_error("UnauthorizedOperation")) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        with pytest.raises(InvalidMpsConnectionError, match="Assuming the role") as caught:
+            calls.submit()
+        assert {request.headers["x-tc-action"] for request in server.requests} == {"AssumeRole"}
+    assert "unknown" not in str(caught.value)
