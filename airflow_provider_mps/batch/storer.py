@@ -78,7 +78,7 @@ class Storer:
                 try:
                     path, stored = await in_own_thread(lambda: self._store(row, task, loop))
                 except (AudioTransferError, DestinationError) as error:
-                    if tries < TRIES and not isinstance(error, DestinationError):
+                    if tries < TRIES and task.audio_url and not isinstance(error, DestinationError):
                         await asyncio.sleep(_BETWEEN_TRIES.after_errors(tries, random.random()))  # noqa: S311 - no secret
                         continue
                     return self._not_stored(row, error)
