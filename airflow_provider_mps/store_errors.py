@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LASTING = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 """What an operating system says of a path that no retry can write."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PASSING = {
     "400",  # all that the answer to a HEAD tells of an expired token or a clock that is wrong
     "BadDigest",
@@ -58,6 +59,13 @@ def lacks_permission(error: Exception) -> bool:
         or getattr(error, "status_code", None) in _REFUSED  # Azure's
         or (type(error) is OSError and str(error).startswith("Forbidden: "))  # gcsfs
     )
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error is that a store has no room left, however often it was wrapped."""
+    while error is not None and getattr(error, "errno", None) not in _FULL:
+        error = error.__cause__
+    return error is not None
 
 
 @contextmanager

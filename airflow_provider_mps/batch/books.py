@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.summary import NAMED, Summary
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.store_errors import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.options import BatchOptions
     from airflow_provider_mps.batch.row import Row
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Books:
@@ -153,7 +151,7 @@ class Books:
 
     def _make_room(self, error: Exception) -> bool:
         """Let what was paid be written down on a full disk, and submit nothing more there."""
-        if getattr(error.__cause__, "errno", None) not in _FULL or not self._ballast.throw_off():
+        if not is_full(error) or not self._ballast.throw_off():
             return False
         self._full = True
         self._stop(

@@ -17,6 +17,7 @@ from airflow_provider_mps.destination import filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, AudioTransferStopped, DestinationError
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.store_errors import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,7 +79,9 @@ class Storer:
                 try:
                     path, stored = await in_own_thread(lambda: self._store(row, task, loop))
                 except (AudioTransferError, DestinationError) as error:
-                    if tries < TRIES and task.audio_url and not isinstance(error, DestinationError):
+                    # A full disk is not tried again: what room there is then is kept for what must be written down.
+                    may_pass = task.audio_url and not isinstance(error, DestinationError) and not is_full(error)
+                    if tries < TRIES and may_pass:
                         await asyncio.sleep(_BETWEEN_TRIES.after_errors(tries, random.random()))  # noqa: S311 - no secret
                         continue
                     return self._not_stored(row, error)

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
-from airflow_provider_mps.store_errors import UnknownOutcomeError, committing, explaining
+from airflow_provider_mps.store_errors import UnknownOutcomeError, committing, explaining, is_full
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,11 @@ def test_a_commit_that_was_refused_has_no_unknown_outcome(refusal):
 def test_a_commit_that_broke_off_has_an_unknown_outcome():
     with pytest.raises(UnknownOutcomeError, match="ConnectionResetError: gone"), committing():
         raise ConnectionResetError("gone")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_store_without_room_is_known_however_often_its_error_was_wrapped(code):
+    with pytest.raises(AudioTransferError) as caught, explaining(ObjectStoragePath("memory://a")), committing():
+        raise OSError(code, "no room")
+    assert is_full(caught.value)
+    assert not is_full(OSError(errno.EIO, "input/output error"))

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.storer import Storer, ending_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
 from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
 
@@ -108,6 +110,20 @@ def test_a_line_that_cannot_be_stored_is_told_and_may_be_stored_later(clips):
     assert stored.status is LineStatus.UNSTORED
     assert stored.task_id == "task-1"
     assert "web page" in stored.error
+
+
+def test_a_full_disk_is_not_tried_again_for_what_room_there_is_then_is_kept(clips, monkeypatch):
+    def full(*_, **__):
+        tries.append(1)
+        with explaining(clips):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    tries = []
+    monkeypatch.setattr(module, "store_audio", full)
+    with ScriptedServer(audio_reply(AUDIO)) as server:
+        (unstored,) = store(make(clips), task(server))
+    assert unstored.status is LineStatus.UNSTORED
+    assert len(tries) == 1
 
 
 def test_a_task_without_a_link_is_told(clips):
