@@ -15,6 +15,7 @@ from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, Deadline
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.progress import Progress
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
     import threading
@@ -67,12 +68,12 @@ def store_audio(
 
     must_be_new = if_exists is IfExists.FAIL
     filesystem_of(path, subject)  # which may look up a connection: not in the thread that uploads
-    if must_be_new:
-        _require_absent(path, subject)
-    skip_length = existing_size(path, subject) if if_exists is IfExists.SKIP else None
     keep_links_out_of_logs()
     deadline = Deadline(timeout, subject, stop)
     progress = Progress(subject, log)
+    if must_be_new:
+        _require_absent(path, subject, deadline)
+    skip_length = _size_now(path, subject, deadline) if if_exists is IfExists.SKIP else None
 
     def keep_waiting() -> None:
         deadline.check()
@@ -84,7 +85,7 @@ def store_audio(
             log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
             return StoredAudio(skip_length or 0, None)
         if must_be_new:
-            _require_absent(path, subject)
+            _require_absent(path, subject, deadline)
         told = upload.commit()
     if defect := told.defect(fetch.received, fetch.crc64):
         raise AudioTransferError(
@@ -118,7 +119,11 @@ class _Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._discard()
+        try:
+            self._discard()
+        except BaseException:  # a signal came in the middle of it
+            self._discard()
+            raise
 
     def begin(self, source: Source) -> None:
         """Prepare for an audio from its start, and forget what was written before."""
@@ -154,8 +159,12 @@ class _Upload:
         self._pipe = None  # not before: a signal may have interrupted it
 
 
-def _require_absent(path: ObjectStoragePath, subject: str) -> None:
-    size = existing_size(path, subject)
+def _size_now(path: ObjectStoragePath, subject: str, deadline: Deadline) -> int | None:
+    return waited_for(lambda: existing_size(path, subject), deadline.check)
+
+
+def _require_absent(path: ObjectStoragePath, subject: str, deadline: Deadline) -> None:
+    size = _size_now(path, subject, deadline)
     if size is not None:
         raise DestinationError(
             f"The audio of {subject} was not stored: {path} exists already ({size} bytes) and if_exists is 'fail'. "

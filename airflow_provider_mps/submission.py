@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,9 +51,12 @@ class Submission:
     def recalled(cls, store: StateStore) -> Submission | None:
         """Return what an earlier try has stored; ``None`` where there is nothing that can be read."""
         stored = store.get(KEY)
+        if not isinstance(stored, dict):
+            return None
+        known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
         try:
-            return cls(**stored) if isinstance(stored, dict) else None
-        except TypeError:  # of another version
+            return cls(**known)  # a later version may have stored more
+        except TypeError:
             return None
 
     def remember(self, store: StateStore) -> None:

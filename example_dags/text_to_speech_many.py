@@ -119,7 +119,8 @@ def text_to_speech_mapped() -> None:
 
     @task(doc_md="Returns the arguments of each line's submit.")
     def read(manifest: Any, params: Any = None) -> list[dict[str, Any]]:
-        lines = map(json.loads, ObjectStoragePath(manifest).read_text().splitlines())
+        # Not splitlines(), which breaks lines where JSON has none.
+        lines = [json.loads(line) for line in ObjectStoragePath(manifest).read_text().split("\n") if line.strip()]
         return [
             {"voice_id": params["voice_id"], **{name: value for name, value in line.items() if name != "id"}}
             for line in lines

@@ -20,7 +20,7 @@ MAX_BODY = 10 * 1024 * 1024
 MAX_SKEW = 300
 """Seconds that a request's timestamp may be off."""
 MAX_PITCH = 12
-MAX_SPEECH = 36_000
+MAX_SPEECH = 3_600
 """Seconds of audio that ``synExt.duration`` may ask for; the API documents no limit, a laptop's disk has one."""
 
 

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mps.choice import IfExists, OnUnknown
 from airflow_provider_mps.destination import require_destination, resolve_destination
 from airflow_provider_mps.durable_submit import DurableSubmit
+from airflow_provider_mps.errors import MpsApiError
 from airflow_provider_mps.ext_param import SpeechOptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
@@ -166,11 +167,13 @@ class TextToSpeechOperator(BaseOperator):
             self._wait(task_id, interval)
         return task_id
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str:
+    def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
         """Return the ``TaskId``, or raise why there is no audio, once the trigger has fired."""
         try:
             task = finished_task(event)
         except AirflowSensorTimeout as error:
+            if mps_task_id and self._is_done_after_all(mps_task_id):
+                return mps_task_id
             what = str(error).partition(" when ")[0]
             if self._store(context) is None:
                 raise AirflowFailException(
@@ -183,6 +186,15 @@ class TextToSpeechOperator(BaseOperator):
         task.is_ready()
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
         return task.task_id
+
+    def _is_done_after_all(self, task_id: str) -> bool:
+        """Ask once more: nobody may have asked since long before the deadline, e.g. where no triggerer was there."""
+        try:
+            task = self.hook.describe_text_to_speech_task(task_id)
+        except MpsApiError as error:
+            self.log.warning("Task %s could not be asked for once more: %s", task_id, error)
+            return False
+        return task.is_ready()
 
     def on_kill(self) -> None:
         """Say what goes on: MPS has no call that would cancel it."""
@@ -234,6 +246,7 @@ class TextToSpeechOperator(BaseOperator):
                 deadline=now + limit.total_seconds() if limit else None,
             ),
             method_name="execute_complete",
+            kwargs={"mps_task_id": task_id},
             # Airflow's own is for a triggerer that is gone: it cannot name the task.
             timeout=limit + timedelta(seconds=2 * HANDOVER) if limit else None,
         )

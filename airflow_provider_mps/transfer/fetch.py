@@ -109,7 +109,8 @@ class Fetch:
         self._deadline.check()
         before = self.received
         try:
-            with open_link(session, self._url, self.source.range_headers(self.received)) as answer:
+            headers = self.source.range_headers(self.received)
+            with open_link(session, self._url, headers, self._deadline.check) as answer:
                 self._accept(answer)
                 if unless_length and unless_length == self.source.length:  # an empty audio is none, there or here
                     return False

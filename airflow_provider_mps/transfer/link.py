@@ -8,14 +8,17 @@ of the CPU that the upload beside it needs.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
 
+from airflow_provider_mps.transfer.waited_for import waited_for
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
 MAX_REDIRECTS = 5
 TIMEOUT = (10, 30)
@@ -76,26 +79,33 @@ def require_http(url: str) -> None:
 
 
 @contextmanager
-def open_link(session: requests.Session, url: str, headers: Mapping[str, str]) -> Iterator[Opened]:
+def open_link(
+    session: requests.Session, url: str, headers: Mapping[str, str], still_wanted: Callable[[], None]
+) -> Iterator[Opened]:
     """
     Open a link while the ``with`` block runs.
 
     :param session: made by :func:`make_session`
     :param url: an ``http`` or ``https`` link
     :param headers: sent with it, and after redirects
+    :param still_wanted: called while waiting for the head of an answer; raises when the time is up
     :raises PassingLinkError: where the network fails
     :raises LinkError: where a redirect leads to anything but the web, or from https to http
     """
     scheme = urlsplit(url).scheme
     for _ in range(MAX_REDIRECTS + 1):
+        get = partial(session.get, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
         with _telling_errors():
-            response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
+            # A time-out bounds each wait for more bytes, and not how long a head that trickles takes.
+            response = waited_for(get, still_wanted)
         with response:
-            target = session.get_redirect_target(response)
-            if target is None:
+            with _telling_errors():
+                target = session.get_redirect_target(response)
+                elsewhere = None if target is None else urljoin(url, target)
+            if elsewhere is None:
                 yield Opened(response)
                 return
-        url, before = urljoin(url, target), scheme
+        url, before = elsewhere, scheme
         scheme = urlsplit(url).scheme
         if scheme not in {"https", before}:
             raise LinkError(f"its server redirects to a link of the scheme {scheme!r}, not followed")
@@ -108,7 +118,13 @@ def make_session() -> requests.Session:
     session = requests.Session()
     session.headers["Accept-Encoding"] = "identity"  # what is checked is what is stored
     session.auth = _no_authorization
+    session.resolve_redirects = _no_next_request  # type: ignore[method-assign]
     return session
+
+
+def _no_next_request(*_: object, **__: object) -> Generator[requests.Response, None, None]:
+    """Find no request to follow a redirect with: requests would read all of the redirect's body for it."""
+    yield from ()
 
 
 def _no_authorization(request: R) -> R:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from airflow_provider_mps.transfer.waited_for import LOOK, waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,10 +18,10 @@ if TYPE_CHECKING:
     from airflow_provider_mps.transfer.uncommitted import UncommittedFile
     from airflow_provider_mps.transfer.uncommitted.told import Told
 
-LOOK = 0.5
-"""Seconds after which whoever waits for the upload looks whether it is still wanted."""
 PATIENCE = 2.0
 """Seconds that an upload in the middle of a write may take to end by itself: Airflow kills a task after five."""
+DISCARD_PATIENCE = 12.0
+"""Seconds that discarding may take: whoever discards has something else to report."""
 
 
 class Pipe:
@@ -81,8 +84,18 @@ class Pipe:
         if self._thread is not None:
             self._blocks.put(None)
             # A thread that hangs is not waited for: it discards once more, after that has ended.
-            self._abandoned = not self._has_ended(PATIENCE)
-        self._file.discard()
+            try:
+                self._abandoned = not self._has_ended(PATIENCE)
+            except BaseException:  # a signal's handler has raised
+                self._abandoned = True
+                raise
+        given_up_at = time.monotonic() + DISCARD_PATIENCE
+
+        def still_wanted() -> None:
+            if time.monotonic() > given_up_at:
+                raise TimeoutError(f"its store has not answered for {DISCARD_PATIENCE:g} seconds")
+
+        waited_for(self._file.discard, still_wanted)
 
     def _empty_block(self) -> bytearray:
         size = self._file.block_size(self._handed_over)

@@ -1,6 +1,7 @@
 """The example DAG as its users run it: submit, wait, store, tell."""
 
 import importlib
+import json
 import re
 import wave
 
@@ -96,6 +97,23 @@ def test_the_example_of_mapping_stores_every_line(run_dag, start_emulator, tmp_p
     run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}")
     assert run.state == "success"
     assert len(list(tmp_path.glob("*.wav"))) == 5
+
+
+def test_the_example_of_mapping_reads_lines_as_json_does(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0)
+    lines = [{"id": "a", "text": "One\u2028line.", "sample_rate": 8000}, {"id": "b", "text": "Two.", "voice_id": "v"}]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    clips = tmp_path / "clips"
+    run = run_dag(
+        "text_to_speech_many", "text_to_speech_mapped", manifest=f"file://{manifest}", destination=f"file://{clips}"
+    )
+    assert run.state == "success"
+    rates = []
+    for clip in clips.glob("*.wav"):
+        with wave.open(str(clip)) as audio:
+            rates.append(audio.getframerate())
+    assert sorted(rates) == [8000, 16000]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import gcsfs
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from gcsfs.retry import ChecksumError
 
 from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.parts import PART_SIZE
@@ -54,6 +55,15 @@ def test_the_md5_that_the_store_tells_is_compared_whatever_the_size(fs, monkeypa
     with pytest.raises(UnknownOutcomeError, match="ZeroDivisionError"):
         write(fs, LONG[:size]).commit()
     assert wrong
+
+
+@pytest.mark.parametrize("content", [b"short", LONG], ids=["one request", "several blocks"])
+def test_an_object_whose_md5_is_another_one_is_told_as_damaged(fs, monkeypatch, content):
+    def validate(*_):
+        raise ChecksumError("MD5 checksum failed")
+
+    monkeypatch.setattr("gcsfs.checkers.MD5Checker.validate_json_response", validate)
+    assert "MD5" in write(fs, content).commit().defect(len(content), 0)
 
 
 def test_nobody_elses_transaction_commits_it(fs):

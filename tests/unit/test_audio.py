@@ -1,5 +1,6 @@
 import logging
 import os
+import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -8,6 +9,7 @@ from airflow_provider_mps.audio import store_audio
 from airflow_provider_mps.choice import IfExists
 from airflow_provider_mps.errors import AudioTransferError, DestinationError, InvalidRequestError
 from airflow_provider_mps.transfer.fetch import MAX_FRUITLESS_TRIES, MAX_RESTARTS
+from airflow_provider_mps.transfer.pipe import Pipe
 from tests.scripted_server import RESET, Reply, ScriptedServer, audio_reply
 
 AUDIO = os.urandom(300_000)
@@ -347,3 +349,35 @@ def test_the_signature_of_a_link_is_in_no_log_and_no_error(store, caplog):
     assert "GET /clip.wav HTTP" in caplog.text
     assert "SECRETSIGN" not in caplog.text
     assert "SECRETSIGN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.FAIL, IfExists.SKIP])
+def test_a_look_at_the_destination_does_not_outlast_the_time_of_the_transfer(store, monkeypatch, if_exists):
+    hanging = threading.Event()
+    monkeypatch.setattr("airflow_provider_mps.audio.existing_size", lambda *_: hanging.wait(30))
+    with (
+        ScriptedServer(audio_reply(AUDIO)) as server,
+        pytest.raises(AudioTransferError, match=r"not stored within 0\.5 seconds"),
+    ):
+        store(server, if_exists=if_exists, timeout=0.5)
+    hanging.set()
+
+
+def test_a_signal_in_the_middle_of_the_clearing_up_does_not_end_it(store, monkeypatch):
+    discard, discards = Pipe.discard, []
+
+    def interrupted(pipe):
+        discards.append(1)
+        if len(discards) == 1:
+            raise KeyboardInterrupt
+        discard(pipe)
+
+    def fail(_):
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(Pipe, "discard", interrupted)
+    monkeypatch.setattr(Pipe, "commit", fail)
+    with ScriptedServer(audio_reply(AUDIO)) as server, pytest.raises(KeyboardInterrupt):
+        store(server)
+    assert len(discards) == 2
+    assert list(store.folder.iterdir()) == []

@@ -1,9 +1,11 @@
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.submission import (
+    KEY,
     OnUnknown,
     Step,
     Submission,
@@ -67,3 +69,9 @@ def test_the_tries_are_those_of_the_task_instance():
 def test_another_choice_than_the_two_is_refused():
     with pytest.raises(InvalidRequestError, match="on_unknown must be one of fail, resubmit, not 'retry'"):
         OnUnknown.parse("retry")
+
+
+def test_what_a_later_version_has_stored_beside_it_hides_nothing():
+    store = MemoryStore()
+    store.set(KEY, {**asdict(ACCEPTED), "of_a_later_version": 1})
+    assert Submission.recalled(store) == ACCEPTED

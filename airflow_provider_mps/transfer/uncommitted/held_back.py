@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_mps.store_errors import committing
+from airflow_provider_mps.store_errors import UnknownOutcomeError, committing
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
@@ -48,14 +48,21 @@ class HeldBackFile:
     def commit(self) -> Told:
         """Show the file."""
         last = bytes(self._last or b"")
-        with committing():
-            if self._file is None:
-                self._fs.pipe_file(self._path, last, **self._options)
-            else:
-                self._file.blocksize += PART_SIZE  # so that it is kept for the commit
-                self._file.write(last)
-                self._file.commit()
+        try:
+            with committing():
+                if self._file is None:
+                    self._fs.pipe_file(self._path, last, **self._options)
+                else:
+                    self._file.blocksize += PART_SIZE  # so that it is kept for the commit
+                    self._file.write(last)
+                    self._file.commit()
+                    self._file.closed = True
+        except UnknownOutcomeError as error:
+            if type(error.__cause__).__name__ != "ChecksumError":  # gcsfs's, of what the store has shown already
+                raise
+            if self._file is not None:
                 self._file.closed = True
+            return Told(wrong="its MD5 is another one than that of what was sent")
         return Told(md5=True)
 
     def discard(self) -> None:

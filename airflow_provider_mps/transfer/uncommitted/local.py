@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
@@ -38,6 +39,9 @@ class LocalFile:
         self._nameless = True
         self._file: IO[bytes] = os.fdopen(self._open(), "wb")
         self._written = 0
+        # Held while the descriptor is used: its number, once it is closed, may be another file's.
+        self._in_use = threading.Lock()
+        self._discarded = False
 
     def _open(self) -> int:
         with suppress(AttributeError, OSError):  # not every system, and not every disk, knows files without a name
@@ -51,29 +55,41 @@ class LocalFile:
 
     def write(self, block: bytearray, /) -> bytearray:
         """Append a block, and return it."""
-        self._file.write(block)
+        with self._in_use:
+            self._file.write(block)
         self._written += len(block)
         return block
 
     def commit(self) -> Told:
         """Show the file, once the disk has it."""
-        self._file.flush()
-        descriptor = self._file.fileno()
-        os.fsync(descriptor)
-        size = os.fstat(descriptor).st_size
-        if size != self._written:
-            raise OSError(f"the disk has {size} of {self._written} bytes")
-        if self._path.exists():
-            os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
-        if self._nameless:
-            # The descriptor of a folder, which is not used, makes Python follow the link to the file itself.
-            os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)
-        self._part.replace(self._path)
-        self._file.close()
+        with self._in_use:
+            self._file.flush()
+            descriptor = self._file.fileno()
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            if size != self._written:
+                raise OSError(f"the disk has {size} of {self._written} bytes")
+            if self._path.exists():
+                os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
+            self._require_wanted()
+            if self._nameless:
+                # The descriptor of a folder, which is not used, makes Python follow the link to the file itself.
+                os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)
+            self._require_wanted()
+            self._part.replace(self._path)
+            self._file.close()
         return Told(size)
 
+    def _require_wanted(self) -> None:
+        if self._discarded:  # while the disk took its time
+            self._part.unlink(missing_ok=True)
+            raise OSError("it was given up meanwhile")
+
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove what was written; where it is being written or committed at this moment, it is closed after that."""
+        self._discarded = True
         self._part.unlink(missing_ok=True)
-        with suppress(OSError):  # on a full disk, closing fails once more
-            self._file.close()
+        if self._in_use.acquire(blocking=False):
+            with suppress(OSError):  # on a full disk, closing fails once more
+                self._file.close()
+            self._in_use.release()

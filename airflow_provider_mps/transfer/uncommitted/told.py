@@ -15,9 +15,13 @@ class Told:
     """CRC-64/XZ."""
     md5: bool = False
     """Whether the MD5 has been compared: by the store, which else would have refused, or by its client."""
+    wrong: str | None = None
+    """What the store's client has found wrong with it."""
 
     def defect(self, size: int, crc64: int) -> str | None:
         """Tell in what it differs from what was written; ``None`` where it does not."""
+        if self.wrong is not None:
+            return self.wrong
         if self.size is not None and self.size != size:
             return f"it has {self.size} bytes, not {size}"
         if self.crc64 is not None and self.crc64 != crc64:

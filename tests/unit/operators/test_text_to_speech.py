@@ -222,6 +222,7 @@ def test_a_deferrable_one_is_remembered_before_it_waits_in_the_triggerer(connect
     assert (arguments["region"], arguments["poll_interval"]) == ("ap-singapore", 30)
     assert before + 600 <= arguments["deadline"] <= time.time() + 600
     assert deferred.value.method_name == "execute_complete"
+    assert deferred.value.kwargs == {"mps_task_id": "task-1"}
     assert deferred.value.timeout > timedelta(minutes=10)
 
 
@@ -246,6 +247,23 @@ def test_after_the_triggerer_a_failure_and_a_timeout_are_told(emulator):
     ) as caught:
         operator().execute_complete(context(MemoryStore()), event_of(late))
     assert not isinstance(caught.value, AirflowSensorTimeout | AirflowFailException)  # which no retry would follow
+
+
+def test_after_a_timeout_in_the_triggerer_a_task_that_is_done_after_all_succeeds(emulator, start_emulator):
+    late = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
+    done = operator().execute(context())
+    assert operator().execute_complete(context(), event_of(late), mps_task_id=done) == done
+    failed = operator(text="[fail]").execute(context())
+    with pytest.raises(TextToSpeechTaskFailed):
+        operator().execute_complete(context(), event_of(late), mps_task_id=failed)
+
+
+def test_after_a_timeout_in_the_triggerer_what_cannot_be_asked_is_told_as_late(connect, no_waiting):
+    late = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(AirflowFailException, match="Task task-1 was still processing"):
+            operator().execute_complete(context(), event_of(late), mps_task_id="task-1")
 
 
 @pytest.mark.parametrize(("store", "durable"), [(None, True), (MemoryStore(), False)])

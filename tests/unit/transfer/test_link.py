@@ -1,3 +1,4 @@
+import time
 import traceback
 
 import pytest
@@ -8,7 +9,7 @@ from tests.scripted_server import HANG, RESET, Reply, ScriptedServer
 
 
 def read(url, headers=None):
-    with make_session() as session, open_link(session, url, headers or {}) as answer:
+    with make_session() as session, open_link(session, url, headers or {}, lambda: None) as answer:
         return answer.status, b"".join(answer.blocks())
 
 
@@ -137,3 +138,26 @@ def test_no_error_and_nothing_behind_it_quotes_a_signature(link):
     with pytest.raises(LinkError) as caught:
         read_if_it_is_a_link(url)
     assert secret not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_body_of_a_redirect_is_not_read():
+    with ScriptedServer(Reply(b"x" * 1000, 302, {"Location": "/other"}, drip=0.1), Reply(b"audio")) as server:
+        started = time.monotonic()
+        assert read(server.url) == (200, b"audio")
+    assert time.monotonic() - started < 50  # it would take 100 seconds
+
+
+def test_an_answer_whose_head_never_ends_is_waited_for_only_as_long_as_it_is_wanted():
+    class NotWantedError(Exception):
+        pass
+
+    def not_wanted():
+        raise NotWantedError
+
+    with (
+        ScriptedServer(HANG) as server,
+        make_session() as session,
+        pytest.raises(NotWantedError),
+        open_link(session, server.url, {}, not_wanted),
+    ):
+        pass

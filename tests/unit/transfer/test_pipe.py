@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from airflow_provider_mps.transfer import pipe as module
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
@@ -104,6 +105,37 @@ def test_a_commit_that_hangs_does_not_outlast_the_deadline_either():
         pipe.commit()
     file.commits_when.set()
     pipe.discard()
+
+
+def test_a_discard_that_hangs_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(module, "DISCARD_PATIENCE", 0.5)
+    file, hanging = File(), threading.Event()
+    file.discard = lambda: hanging.wait(30)
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(BLOCK))
+    with pytest.raises(TimeoutError, match=r"has not answered for 0\.5 seconds"):
+        pipe.discard()
+    hanging.set()
+
+
+def test_a_thread_that_hangs_when_a_signal_ends_the_discard_discards_by_itself(monkeypatch):
+    file = File()
+    file.gate.clear()
+    pipe = Pipe(file, nothing)
+    pipe.write(bytes(BLOCK))
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipe, "_has_ended", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pipe.discard()
+    assert file.discards == 0
+    file.gate.set()
+    assert pipe._has_ended(10)
+    assert file.discards == 1
+    assert not file.committed
 
 
 def test_a_discard_can_be_called_again():

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,50 @@ def test_what_was_there_stays_after_a_discard_however_often(tmp_path):
     file.discard()
     file.discard()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"good"]
+
+
+def test_a_commit_that_was_given_up_while_the_disk_took_its_time_shows_nothing_and_no_other_file(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(b"good")
+    syncing, synced = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slow(descriptor):
+        syncing.set()
+        synced.wait(10)
+        fsync(descriptor)
+
+    given_up = open_file(tmp_path / "a.wav")
+    given_up.write(b"1234")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", slow)
+        raised = []
+
+        def commit():
+            with pytest.raises(OSError, match="given up") as caught:
+                given_up.commit()
+            raised.append(caught.value)
+
+        committing = threading.Thread(target=commit)
+        committing.start()
+        assert syncing.wait(10)
+        given_up.discard()
+        other = open_file(tmp_path / "b.wav")
+        other.write(b"5678")
+        other._file.flush()
+        synced.set()
+        committing.join(10)
+    assert raised
+    given_up.discard()
+    other.commit()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.wav": b"good", "b.wav": b"5678"}
+
+
+def test_a_discard_does_not_wait_for_a_write_that_hangs(tmp_path):
+    file = open_file(tmp_path / "a.wav")
+    with file._in_use:  # as a write has it
+        file.discard()
+    file.discard()
+    assert file._file.closed
 
 
 @pytest.fixture(params=["nameless", "named"])
