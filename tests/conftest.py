@@ -67,5 +67,5 @@ def no_waiting(monkeypatch):
     """Let retries follow each other at once: what is tested is whether there are any."""
     from tenacity import wait_none
 
-    for module in ("hooks.mps", "transfer.fetch"):
+    for module in ("call_retries", "transfer.fetch"):
         monkeypatch.setattr(f"airflow_provider_mps.{module}.wait_random_exponential", lambda **_: wait_none())

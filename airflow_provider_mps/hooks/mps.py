@@ -10,19 +10,10 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import BaseHook
-from tenacity import (
-    AsyncRetrying,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
-from airflow_provider_mps.connection_look_up import afind_connection, find_connection
 from airflow_provider_mps.connection_test import try_connection
 from airflow_provider_mps.errors import (
     OUTCOME_UNKNOWN,
@@ -35,8 +26,6 @@ from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tenacity import RetryCallState
 
     from airflow_provider_mps.api import ApiCall
     from airflow_provider_mps.client import AsyncClient, Client
@@ -227,12 +216,14 @@ class MpsHook(BaseHook):
             return await self._acall_patiently(call)
 
     def _call_patiently(self, call: ApiCall[T]) -> T:
-        result: T = Retrying(**self._retries(call))(self._call_once, call)
-        return result
+        from airflow_provider_mps.call_retries import patiently
+
+        return patiently(self._call_once, call, self.log)
 
     async def _acall_patiently(self, call: ApiCall[T]) -> T:
-        result: T = await AsyncRetrying(**self._retries(call))(self.acall_once, call)
-        return result
+        from airflow_provider_mps.call_retries import apatiently
+
+        return await apatiently(self.acall_once, call, self.log)
 
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()
@@ -265,32 +256,20 @@ class MpsHook(BaseHook):
                 self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
                 client.credential = credential_of(self.look_up())
 
-    def _retries(self, call: ApiCall[Any]) -> dict[str, Any]:
-        def repeat(error: BaseException) -> bool:
-            return isinstance(error, MpsApiError) and call.may_repeat(error.error_class)
-
-        def tell(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self.log.debug("Attempt %s of %s failed: %s", state.attempt_number, call.action, error)
-
-        return {
-            "retry": retry_if_exception(repeat),
-            "stop": stop_after_attempt(4) | stop_after_delay(20),
-            "wait": wait_random_exponential(multiplier=0.5, max=5),
-            "before_sleep": tell,
-            "reraise": True,
-        }
-
     def look_up(self) -> MpsConnection:
         """
         Read the connection anew, and check it.
 
         :raises InvalidMpsConnectionError: when it is missing or must be mended
         """
+        from airflow_provider_mps.connection_look_up import find_connection
+
         stored = find_connection(self, self.mps_conn_id)
         return MpsConnection.parse(stored, stored.extra_dejson, self.region)
 
     async def _alook_up(self) -> MpsConnection:
+        from airflow_provider_mps.connection_look_up import afind_connection
+
         stored = await afind_connection(self, self.mps_conn_id)
         return MpsConnection.parse(stored, await get_async_extra_dejson(stored), self.region)
 
