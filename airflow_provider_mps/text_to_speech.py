@@ -86,11 +86,7 @@ class TextToSpeechTask:
         seconds = self.ext_info.get("duration")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             return None
-        try:
-            seconds = float(seconds)
-        except OverflowError:
-            return None
-        return seconds if seconds >= 0 else None
+        return float(seconds) if seconds >= 0 else None
 
     def is_ready(self) -> bool:
         """
