@@ -21,7 +21,7 @@ MAX_SKEW = 300
 """Seconds that a request's timestamp may be off."""
 MAX_PITCH = 12
 MAX_SPEECH = 3_600
-"""Seconds of audio that ``synExt.duration`` may ask for; the API documents no limit, a laptop's disk has one."""
+"""Seconds of audio that ``synExt.duration`` may ask for; the API documents no limit, a laptop's memory has one."""
 
 
 class RefusalError(Exception):

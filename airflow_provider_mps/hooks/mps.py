@@ -196,34 +196,28 @@ class MpsHook(BaseHook):
     # What follows is the one way to the API: each pair differs in nothing but `await`.
 
     def _call(self, call: ApiCall[T]) -> T:
+        from airflow_provider_mps.call_retries import patiently
+
         credential = self.get_conn().credential
         try:
-            return self._call_patiently(call)
+            return patiently(self._call_once, call, self.log)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
             self._renew(credential, error)
-            return self._call_patiently(call)
+            return patiently(self._call_once, call, self.log)
 
     async def _acall(self, call: ApiCall[T]) -> T:
+        from airflow_provider_mps.call_retries import apatiently
+
         credential = (await self.aget_conn()).credential
         try:
-            return await self._acall_patiently(call)
+            return await apatiently(self.acall_once, call, self.log)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
             await self.arenew_credentials(credential, error)
-            return await self._acall_patiently(call)
-
-    def _call_patiently(self, call: ApiCall[T]) -> T:
-        from airflow_provider_mps.call_retries import patiently
-
-        return patiently(self._call_once, call, self.log)
-
-    async def _acall_patiently(self, call: ApiCall[T]) -> T:
-        from airflow_provider_mps.call_retries import apatiently
-
-        return await apatiently(self.acall_once, call, self.log)
+            return await apatiently(self.acall_once, call, self.log)
 
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()

@@ -71,7 +71,6 @@ class LocalFile:
                 raise OSError(f"the disk has {size} of {self._written} bytes")
             if self._path.exists():
                 os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
-            self._require_wanted()
             if self._nameless:
                 # The descriptor of a folder, which is not used, makes Python follow the link to the file itself.
                 os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)

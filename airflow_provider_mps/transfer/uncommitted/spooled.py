@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import threading
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +38,6 @@ class SpooledFile:
         self._protocol = protocol
         self._content_type = content_type
         self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
-        self._in_use = threading.Lock()
         self._written = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -49,7 +47,7 @@ class SpooledFile:
 
     def write(self, block: bytearray, /) -> bytearray:
         """Append a block, and return it."""
-        with self._in_use, _telling_where(self._spool.name):
+        with _telling_where(self._spool.name):
             self._spool.write(block)
         self._written += len(block)
         self._md5.update(block)
@@ -57,15 +55,14 @@ class SpooledFile:
 
     def commit(self) -> Told:
         """Put the file, and ask what the store tells of it."""
-        with self._in_use:
-            with _telling_where(self._spool.name):
-                self._spool.flush()
-            if self._protocol in _PUTS_WHOLE:
-                with committing():
-                    self._fs.put_file(self._spool.name, self._path, **self._options())
-            else:
-                self._put_and_rename()
-            self._spool.close()
+        with _telling_where(self._spool.name):
+            self._spool.flush()
+        if self._protocol in _PUTS_WHOLE:
+            with committing():
+                self._fs.put_file(self._spool.name, self._path, **self._options())
+        else:
+            self._put_and_rename()
+        self._spool.close()
         try:
             return Told(self._size_of(self._path))
         except Exception as error:
@@ -107,10 +104,8 @@ class SpooledFile:
         return int(self._fs.info(path)["size"])
 
     def discard(self) -> None:
-        """Forget what was written; where it is being written or put at this moment, after that."""
-        if self._in_use.acquire(blocking=False):
-            self._spool.close()
-            self._in_use.release()
+        """Forget what was written."""
+        self._spool.close()
 
 
 @contextmanager

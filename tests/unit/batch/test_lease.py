@@ -78,6 +78,16 @@ def test_one_that_lives_is_not_taken_over_in_a_store_that_overwrites_what_was_to
     asyncio.run(asyncio.wait_for(both(), 20))
 
 
+def test_who_comes_between_the_look_and_the_creating_is_seen(path, monkeypatch):
+    def too_late(path, _):
+        replace_object(path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
+        return False
+
+    monkeypatch.setattr(module, "create_object", too_late)
+    with pytest.raises(DestinationTakenError, match="run-1"):
+        asyncio.run(asyncio.wait_for(lease(path, "run-2").take(), 20))
+
+
 @pytest.mark.parametrize("end", [Lease.park, Lease.release])
 def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, monkeypatch, end):
     started = threading.Event()

@@ -126,9 +126,12 @@ def test_a_full_disk_is_not_tried_again_for_what_room_there_is_then_is_kept(clip
     assert len(tries) == 1
 
 
-def test_a_task_without_a_link_is_told(clips):
+def test_a_task_without_a_link_is_told_and_not_tried_again_with_the_same_answer(clips, monkeypatch):
+    tries, look = [], module.audio_url_of
+    monkeypatch.setattr(module, "audio_url_of", lambda task: tries.append(1) or look(task))
     (stored,) = store(make(clips), TextToSpeechTask("task-1", TaskStatus.SUCCESS))
     assert stored.status is LineStatus.UNSTORED
+    assert len(tries) == 1
     assert "gives no AudioUrl" in stored.error
 
 
