@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from dev.programs import find_program
-from dev.standalone import Standalone, free_port
+from dev.airflow_environment import run_airflow
+from dev.programs import find_program, free_port
+from dev.standalone import Standalone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,7 @@ class Cluster(Standalone):
 
     def start_airflow(self) -> None:
         """Start scheduler, DAG processor, workers, triggerers and API server."""
+        run_airflow(self.environment, "db", "migrate")
         self._start_part("scheduler", "scheduler")
         self._start_part("dag-processor", "dag-processor")
         for name in WORKERS:

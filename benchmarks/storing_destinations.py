@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.storing_candidates import BUCKET, CONN_ID
-from dev.programs import find_program
+from dev.programs import find_program, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,9 +77,7 @@ class S3(Folder):
 
     def __enter__(self) -> S3:
         super().__enter__()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         keys = {"aws_access_key_id": "s3-key", "aws_secret_access_key": "s3-secret"}
         place = {"endpoint_url": f"http://{address}", "region_name": "us-east-1"}
         self._process = subprocess.Popen(

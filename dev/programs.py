@@ -1,9 +1,10 @@
-"""Where programs are that this project runs beside Python's own."""
+"""Programs that this project runs beside Python's own: where they are, and ports for them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -16,3 +17,22 @@ def find_program(name: str) -> str | None:
     """
     places = [Path(sys.executable).parent, *Path("/usr/lib/postgresql").glob("*/bin")]
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, places)))
+
+
+def free_port() -> int:
+    """
+    Return a port of 127.0.0.1 that is free, and stays so for the program that is about to listen on it.
+
+    A connection is made and closed by the server first, which leaves the port in TIME_WAIT for a minute. Meanwhile
+    the system gives it to no other program that asks for any port, and a server may listen on it: servers set
+    ``SO_REUSEADDR``.
+    """
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        port = int(server.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = server.accept()
+            accepted.close()
+    return port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,8 +15,11 @@ import urllib.request
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
-from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY, airflow_environment, run_airflow
+from dev.airflow_api import AirflowApi
+from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY, airflow_environment
+from dev.programs import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +39,8 @@ class Standalone:
     :param port: of the UI; 0 takes any free one
     :param dags: folder of the DAGs
     :param emulator: the emulator's options on its command line
-    :param environment: goes before what is set here
-    :param connect: make the connection ``mps_default`` to the emulator
+    :param environment: overrides what is set here
+    :param connect: make the connection ``mps_default`` to the emulator, in Airflow's environment unless one is there
     """
 
     def __init__(
@@ -80,10 +84,8 @@ class Standalone:
         self.home.mkdir(parents=True, exist_ok=True)
         try:
             self.connection_uri = self._start_emulator()
-            run_airflow(self.environment, "db", "migrate")
             if self.connect:
-                run_airflow(self.environment, "connections", "delete", "mps_default", check=False)
-                run_airflow(self.environment, "connections", "add", "mps_default", "--conn-uri", self.connection_uri)
+                self.environment.setdefault("AIRFLOW_CONN_MPS_DEFAULT", self.connection_uri)
             self.start_airflow()
             self._await_ui()
         except BaseException:
@@ -169,13 +171,6 @@ def _group_ends(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _interrupt_once(*_: object) -> None:
     # make passes a signal on that its whole group has had: a second one must not break off the stopping.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -194,6 +189,24 @@ def _interruptible() -> Iterator[None]:
         print("\nStopping")
 
 
+def _add_connection(airflow: Standalone) -> None:
+    """Put the connection to the emulator where the UI shows it, and lets people change it."""
+    api, emulator = AirflowApi(airflow.url), urlsplit(airflow.connection_uri)
+    if api.client.get("/connections/mps_default").is_success:
+        api.call("DELETE", "/connections/mps_default")
+    connection = {
+        "connection_id": "mps_default",
+        "conn_type": "tencent_mps",
+        "host": emulator.hostname,
+        "port": emulator.port,
+        "schema": emulator.path.strip("/"),
+        "login": emulator.username,
+        "password": emulator.password,
+        "extra": json.dumps(dict(parse_qsl(emulator.query))),
+    }
+    api.call("POST", "/connections", json=connection)
+
+
 def main() -> None:
     """Run until interrupted."""
     port = int(os.environ.get("PORT", "8080"))
@@ -202,7 +215,8 @@ def main() -> None:
             sys.exit(f"Port {port} is in use. Choose another: make airflow PORT={port + 1}")
     with _interruptible():
         print("Starting Airflow and the MPS emulator; this takes about half a minute", flush=True)
-        with Standalone(HOME, port) as airflow:
+        with Standalone(HOME, port, connect=False) as airflow:
+            _add_connection(airflow)
             print(f"Airflow is on {airflow.url}/dags/text_to_speech; its log is {airflow.log}")
             print(
                 "Press Trigger there. The connection mps_default leads to the emulator. Ctrl-C ends both.", flush=True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -32,10 +33,26 @@ def pytest_unconfigure(config):
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Start with what takes longest, so that no worker of several is left with it at the end."""
+    slow = ("airflow_standalone", "kill")
+    items.sort(key=lambda item: next((at for at, name in enumerate(slow) if item.get_closest_marker(name)), len(slow)))
+
+
 @pytest.fixture(scope="session")
-def airflow_database():
-    """A migrated metadata database, for what runs DAGs."""
-    run_airflow(dict(os.environ), "db", "migrate")
+def airflow_database(tmp_path_factory):
+    """A migrated metadata database, for what runs DAGs. The first worker of a run makes it, the others copy it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all workers of this run share
+    migrated = folder / "migrated.db"
+    with (folder / "migrated.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if migrated.exists():
+            shutil.copy(migrated, HOME / "airflow.db")
+        else:
+            run_airflow(dict(os.environ), "db", "migrate")
+            shutil.copy(HOME / "airflow.db", migrated)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from dev.programs import free_port
 from tests.programs import require_program
 
 
@@ -25,9 +26,7 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.conn_id = f"s3_{self.port}"
         self.root = f"s3://{self.conn_id}@clips/"

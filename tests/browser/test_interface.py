@@ -14,7 +14,12 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PATIENCE, add_connection, screenshot
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = [
+    pytest.mark.usefixtures("connection"),
+    pytest.mark.airflow_standalone,
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+]
 
 DAG = "text_to_speech"
 

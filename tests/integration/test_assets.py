@@ -2,6 +2,10 @@
 
 import time
 
+import pytest
+
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
+
 
 def test_a_clip_that_was_stored_starts_the_dag_that_is_scheduled_on_it(triggerer, tmp_path):
     destination = f"file://{tmp_path}/clip.wav"

@@ -12,6 +12,8 @@ import pytest
 from airflow_provider_mps import __version__
 from dev.airflow_environment import REPOSITORY
 
+pytestmark = pytest.mark.xdist_group("distribution")  # which is built once
+
 
 def build(folder):
     # Another day and another umask must not show in it.

@@ -6,7 +6,12 @@ import json
 import signal
 import time
 
+import pytest
+
 from tests.integration.test_triggerer import await_, triggerers
+
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
+
 
 
 def accepted(triggerer, text):

@@ -17,6 +17,8 @@ from dev.airflow_api import AirflowApi
 from dev.standalone import Standalone
 from tests.s3_server import S3Server
 
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("secrets")]
+
 SECRETS = {
     "SecretKey": "sk-Wq7Hn2Zt9Lr4Xc",
     "token": "tok-Jb5Vd8Ms1Pf6Gy",

@@ -107,11 +107,13 @@ SAID = {
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("flag", FLAGS)
-@pytest.mark.parametrize("mode", IN_ONE_PROCESS)
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=pytest.mark.xdist_group(mode)) for mode in IN_ONE_PROCESS])
 def test_every_mode_ends_alike(outcome_in_one_process, mode, flag, outcome):
     assert_it_ended_as_the_contract_says(outcome_in_one_process(mode, flag, outcome), flag, outcome)
 
 
+@pytest.mark.airflow_standalone
+@pytest.mark.xdist_group("triggerer")
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("mode", IN_A_TRIGGERER)

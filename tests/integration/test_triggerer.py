@@ -7,6 +7,9 @@ import time
 from contextlib import suppress
 
 import psutil
+import pytest
+
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
 
 MANY = 50
 

@@ -17,6 +17,8 @@ from dev.airflow_api import AirflowApi
 from dev.airflow_environment import run_airflow
 from tests.matrix.conftest import DAG_ID, LINES, RUN_ID
 
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("every_way")]
+
 AIRFLOW = Version(Version(__version__).base_version)
 before = {version: Version(version) > AIRFLOW for version in ("3.0", "3.1", "3.2", "3.3")}
 
