@@ -77,7 +77,7 @@ class AudioObject:
             ) from error
         except Exception as error:
             # Only the log is told more: an error may quote what its connection is made of.
-            log.warning("%s cannot be read", path, exc_info=True)
+            log.warning("%s cannot be read", path.encode(errors="backslashreplace").decode(), exc_info=True)
             if isinstance(error, AirflowNotFoundException):
                 raise NoAudioError(f"{path} cannot be read: its connection does not exist.") from error
             if lacks_permission(error):

@@ -2,7 +2,6 @@ import asyncio
 import json
 import logging
 import threading
-import time
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
@@ -14,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, ObjectStorageP
 from airflow_provider_mps.batch import lease as module
 from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase, let_go
 from airflow_provider_mps.batch.objects import read_object, replace_object
+from tests.simulated_time import run_in_simulated_time
 
 LOG = logging.getLogger("batch")
 
@@ -41,7 +41,7 @@ def test_the_first_one_has_it_at_once_and_the_next_one_when_it_is_released(path)
         await first.release()
         await lease(path, "run-2").take()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_one_that_is_released_while_the_next_one_watches_is_had_by_that_at_once(path):
@@ -54,7 +54,7 @@ def test_one_that_is_released_while_the_next_one_watches_is_had_by_that_at_once(
         await taking
         await second.held()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_one_that_lives_is_not_taken_over_in_a_store_that_overwrites_what_was_to_be_created(path, monkeypatch):
@@ -75,7 +75,7 @@ def test_one_that_lives_is_not_taken_over_in_a_store_that_overwrites_what_was_to
         with pytest.raises(DestinationTakenError, match="run-1"):
             await lease(path, "run-2").take()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_who_comes_between_the_look_and_the_creating_is_seen(path, monkeypatch):
@@ -85,17 +85,18 @@ def test_who_comes_between_the_look_and_the_creating_is_seen(path, monkeypatch):
 
     monkeypatch.setattr(module, "create_object", too_late)
     with pytest.raises(DestinationTakenError, match="run-1"):
-        asyncio.run(asyncio.wait_for(lease(path, "run-2").take(), 20))
+        run_in_simulated_time(asyncio.wait_for(lease(path, "run-2").take(), 20))
 
 
 @pytest.mark.parametrize("end", [Lease.park, Lease.release])
 def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, monkeypatch, end):
-    started = threading.Event()
+    started, may_write, written = threading.Event(), threading.Event(), threading.Event()
 
     def slow(path, content):
         started.set()
-        time.sleep(0.5)
+        assert may_write.wait(60)
         replace_object(path, content)
+        written.set()
 
     async def alone():
         first = lease(path)
@@ -103,14 +104,22 @@ def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, mon
         with monkeypatch.context() as patched:
             patched.setattr(module, "replace_object", slow)
             keeping = asyncio.create_task(first.keep())
-            while not started.is_set():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(started.wait, 60)
             keeping.cancel()
             await asyncio.wait([keeping])
-        await end(first)
-        await asyncio.sleep(1)
+        read_now = first._read
 
-    asyncio.run(asyncio.wait_for(alone(), 20))
+        async def read():
+            assert written.is_set()
+            return await read_now()
+
+        monkeypatch.setattr(first, "_read", read)
+        ending = asyncio.create_task(end(first))
+        await asyncio.sleep(0)  # until it waits for the heartbeat
+        may_write.set()
+        await ending
+
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
     left = read_object(path)
     assert left is None if end is Lease.release else Holder.parse(left).phase is Phase.DEFERRED
 
@@ -132,7 +141,7 @@ def test_a_sign_of_life_that_cannot_be_written_is_tried_again(path, monkeypatch,
                 await mine.keep()
         await mine.held()
 
-    asyncio.run(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
     assert "still trying: the store is away" in caplog.text
 
 
@@ -152,7 +161,7 @@ def test_a_second_one_is_refused_and_told_who_has_it(path):
             await lease(path, "run-2").take()
         keeping.cancel()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_even_another_try_of_the_same_task_waits_until_the_first_is_dead(path):
@@ -164,7 +173,7 @@ def test_even_another_try_of_the_same_task_waits_until_the_first_is_dead(path):
             await lease(path, try_number=2).take()
         keeping.cancel()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_of_who_has_died_it_is_taken_over(path, caplog):
@@ -172,7 +181,7 @@ def test_of_who_has_died_it_is_taken_over(path, caplog):
         await lease(path).take()
         await lease(path, "run-2").take()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
     assert "gives no sign of life" in caplog.text
 
 
@@ -191,7 +200,7 @@ def test_of_those_who_come_at_once_one_gets_it(path, left_behind):
             await lease(path, "dead").take()
         return await asyncio.gather(*(work(f"run-{number}") for number in range(4)), return_exceptions=True)
 
-    results = asyncio.run(asyncio.wait_for(everybody(), 30))
+    results = run_in_simulated_time(asyncio.wait_for(everybody(), 30))
     assert sum(isinstance(result, str) for result in results) == 1
     assert sum(isinstance(result, DestinationTakenError) for result in results) == 3
 
@@ -205,7 +214,7 @@ def test_who_is_in_the_triggerer_keeps_it_without_signs_of_life_for_its_own_task
             await lease(path, "run-2").take()
         await lease(path, try_number=1).take()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_who_has_lost_it_is_told_and_may_not_write(path):
@@ -220,7 +229,7 @@ def test_who_has_lost_it_is_told_and_may_not_write(path):
             await first.held()
         await first.release()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
     assert Holder.parse(read_object(path)).run_id == "run-2"
 
 
@@ -251,7 +260,7 @@ def test_a_sign_of_life_that_comes_so_late_that_another_may_have_taken_over_ends
         with pytest.raises(DestinationTakenError):  # of which the sign was overwritten
             await second.keep()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_after_a_store_was_away_nobody_goes_on_before_it_is_sure_that_nobody_else_does(path, monkeypatch):
@@ -268,7 +277,7 @@ def test_after_a_store_was_away_nobody_goes_on_before_it_is_sure_that_nobody_els
             await first.held()
         keeping.cancel()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(path, monkeypatch, caplog):
@@ -279,15 +288,16 @@ def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(path, monkeypatc
         await slow.take()
         await slow.held()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
     assert "was written too slowly" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.4])
 def test_two_who_take_over_at_once_never_work_at_once_however_slow_one_is(path, monkeypatch, seconds):
-    clock, worked = time.monotonic, []
+    worked = []
 
     async def work(mine):
+        clock = asyncio.get_running_loop().time
         await mine.take()
         since = clock()
         with suppress(DestinationTakenError, TimeoutError):
@@ -301,7 +311,7 @@ def test_two_who_take_over_at_once_never_work_at_once_however_slow_one_is(path, 
         late(monkeypatch, slow, seconds)
         await asyncio.gather(work(quick), work(slow), return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(everybody(), 30))
+    run_in_simulated_time(asyncio.wait_for(everybody(), 30))
     assert worked
     worked.sort()
     assert all(ended <= began for (_, ended), (began, _) in pairwise(worked))
@@ -311,7 +321,7 @@ def test_a_store_that_is_always_too_slow_is_told(path, monkeypatch):
     monkeypatch.setattr(module, "SETTLED", -1)
     replace_object(path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
     with pytest.raises(AirflowException, match=r"could not be written within .* nothing was submitted"):
-        asyncio.run(lease(path).take())
+        run_in_simulated_time(lease(path).take())
 
 
 def test_a_lock_that_was_removed_is_lost_too(path):
@@ -322,7 +332,7 @@ def test_a_lock_that_was_removed_is_lost_too(path):
         with pytest.raises(DestinationTakenError, match="somebody who has removed"):
             await first.keep()
 
-    asyncio.run(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
 def test_without_a_recent_sign_of_life_it_is_not_certain_and_waited_for(path):
@@ -338,7 +348,7 @@ def test_without_a_recent_sign_of_life_it_is_not_certain_and_waited_for(path):
             await first.held()
         keeping.cancel()
 
-    asyncio.run(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
 
 
 def test_a_lock_that_cannot_be_read_is_one_of_who_does_not_change_it(path):
@@ -346,7 +356,7 @@ def test_a_lock_that_cannot_be_read_is_one_of_who_does_not_change_it(path):
         replace_object(path, b"{broken")
         await lease(path).take()
 
-    asyncio.run(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
 
 
 @pytest.mark.parametrize(

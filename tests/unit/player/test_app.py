@@ -157,9 +157,11 @@ def test_who_has_it_already_is_told_so(listen):
 
 
 @pytest.mark.parametrize("what", ["details", "audio", "waveform"])
-def test_a_path_that_no_answer_can_hold_is_told_all_the_same(listen, what):
+def test_a_path_that_no_answer_can_hold_is_told_all_the_same(listen, what, caplog):
     answer = listen(what, "file:///tmp/\ud800.wav")
     assert answer.status_code == 404
+    assert "file:///tmp/\\ud800.wav cannot be read" in caplog.text
+    assert caplog.text.encode()  # a log file holds it, and a worker of pytest-xdist can report it
     assert "/tmp/?.wav" in answer.json()["detail"]
 
 
