@@ -31,19 +31,29 @@ airflow: $(INSTALLED) ## Start Airflow's UI with the emulator and the connection
 emulator: $(INSTALLED) ## Start the emulator alone
 	$(BIN)/python -m airflow_provider_mps.emulator
 
-.PHONY: test
-test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest
+# Tests wait more than they compute: three for each of two cores. WORKERS=0 runs them in one process.
+WORKERS ?= 6
+PYTEST := pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SLOW := airflow_standalone or browser or kill
 
-IN_ONE_PROCESS := $(addprefix tests/integration/, batch/test_deferred.py batch/test_dry_run.py \
-	batch/test_earlier_runs.py batch/test_reading_s3.py batch/test_run.py test_cos.py test_sensor.py \
-	test_sensor_outcomes.py test_store_azure.py test_store_gcs.py test_store_s3.py test_storing_faults.py \
-	test_storing_refused.py test_storing_together.py)
+.PHONY: test
+test: $(INSTALLED) ## Run the tests that need no whole Airflow, browser or repeated kills: 4 minutes
+	$(BIN)/python -m $(PYTEST) -m "not ($(SLOW))"
+
+.PHONY: test-slow
+test-slow: $(INSTALLED) ## Run the other tests: those with whole Airflows, Chromium and repeated kills
+	$(BIN)/python -m $(PYTEST) -m "$(SLOW)"
+
+.PHONY: test-all
+test-all: $(INSTALLED) ## Run every test: 13 minutes
+	$(BIN)/python -m $(PYTEST)
 
 .PHONY: coverage
-coverage: $(INSTALLED) ## Print which branches the tests that run in one process do not reach
-	# Not the test whose signals may come while coverage holds a lock of its own, for ever.
-	$(BIN)/coverage run -m pytest -q tests/unit tests/fuzz $(IN_ONE_PROCESS) -k "not a_signal_at_any_moment"
+coverage: $(INSTALLED) ## Print which branches the tests of `make test` do not reach
+	# Without the test that sends signals at any moment: coverage may hold a lock of its own then, and hang.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m $(PYTEST) -q -m "not ($(SLOW))" -k "not a_signal_at_any_moment"
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
 AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3
