@@ -1,4 +1,4 @@
-"""A program that runs one batch as a task does, to be killed; and prints what came of it."""
+"""Run one batch as a task does, in a process of its own to be killed; and print its outcome."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_provider_mps.batch import journal, lease
-from tests.batching import QUICK_LEASE, batch, context
+from airflow_provider_mps.batch.lease import Holder, Lease
+from tests.batching import LEASE_TIMES_SECONDS, batch, context, set_lease_times
+
+TAKEOVER_SECONDS = 0.5
+"""How long to watch the lock of an earlier process, which the test has killed for certain."""
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest")
     parser.add_argument("destination")
@@ -21,11 +26,11 @@ def main() -> None:
     parser.add_argument("--on-unknown", default="fail")
     parser.add_argument("--fill", type=int, help="bytes of a file that is put beside the destination first")
     parser.add_argument("--then-remove", type=Path, help="that file, after which the batch is run once more")
-    parser.add_argument("--files-of", type=Path, help="a folder whose results to print, for nobody else may see them")
-    arguments = parser.parse_args()
+    parser.add_argument("--files-of", type=Path, help="a folder that only this process sees, whose results to print")
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO)
-    for name, seconds in QUICK_LEASE.items():
-        setattr(lease, name, seconds)
+    set_lease_times(setattr)
+    take_over_soon()
     journal.PATIENCE = 1.0
     if arguments.fill:
         arguments.then_remove.write_bytes(b"x" * arguments.fill)
@@ -33,6 +38,20 @@ def main() -> None:
     if arguments.then_remove:
         arguments.then_remove.unlink()
         run(arguments)
+
+
+def take_over_soon() -> None:
+    """Shorten the watch over a lock's earlier holder, and only that: the own lease keeps its wide margin."""
+    is_dead = Lease._is_dead
+
+    async def is_dead_soon(self: Lease, before: Holder) -> bool:
+        lease.DEAD = TAKEOVER_SECONDS
+        try:
+            return await is_dead(self, before)
+        finally:
+            lease.DEAD = LEASE_TIMES_SECONDS["DEAD"]
+
+    Lease._is_dead = is_dead_soon  # type: ignore[method-assign]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,7 +71,3 @@ def run(arguments: argparse.Namespace) -> None:
         results = arguments.files_of / "results.jsonl"
         outcome["rows"] = [json.loads(row) for row in results.read_text().splitlines()] if results.exists() else []
     sys.stdout.write(f"OUTCOME {json.dumps(outcome)}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,12 +14,13 @@ from typing import Any
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fastcrc import crc64
 
+from airflow_provider_mps.batch import lease
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.faulty_emulator import FaultyEmulator
 from tests.storing import Instance
 
-QUICK_LEASE = {"BEAT": 0.2, "VALID": 0.8, "DEAD": 1.2, "SETTLED": 0.3}
-"""Seconds: what a lease counts in, for who cannot wait for it."""
+LEASE_TIMES_SECONDS = {"BEAT": 0.2, "VALID": 120.0, "DEAD": 180.0, "SETTLED": 0.5}
+"""Heartbeats that another batch sees soon, and a lease that its holder keeps however loaded the machine is."""
 LINES = 20
 """Of a manifest in which their number matters little."""
 
@@ -119,6 +120,12 @@ def number_of(text: str) -> int:
     found = re.search(r"\d+", text)
     assert found
     return int(found[0])
+
+
+def set_lease_times(set_attribute: Callable[[Any, str, float], object]) -> None:
+    """Set the times of all leases, by ``setattr`` or by the one of a monkeypatch."""
+    for name, seconds in LEASE_TIMES_SECONDS.items():
+        set_attribute(lease, name, seconds)
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60) -> None:

@@ -1,31 +1,21 @@
 """A task that is ended while its audio is on its way: in a process of its own, which runs a real Airflow."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import DAGS
+from tests.processes import ChildProcess
+from tests.store_alone import run_dag_alone
 from tests.storing import OLD, Bucket, make_wav, open_place, run_servers, store
 
 SECONDS = 1_320
 """Of audio: 40 MiB, of which half are two parts of an upload, and some more."""
 HALF = 2 * 8 * 1024 * 1024
-PATIENCE = 25
-"""Seconds within which what is ended must be gone: by itself, it would wait for the silent server 30 seconds long."""
 
-PROGRAM = """
-import json, sys, storing
-run = storing.__dict__[sys.argv[1]].test(run_conf=json.loads(sys.argv[2]))
-instance, = run.get_task_instances()
-print("OUTCOME", instance.state, instance.try_number)
-"""
+pytestmark = pytest.mark.kill
 
 servers = pytest.fixture(run_servers, scope="module")
 place = pytest.fixture(open_place, params=["file", "s3"])
@@ -42,52 +32,26 @@ def stalling(servers, audio):
     return lambda times: servers.record(audio, f"stall:{times}")
 
 
-class Worker:
+class Worker(ChildProcess):
     """A process that runs a DAG of one task."""
 
-    def __init__(self, recording, place, dag_id="storing_once"):
-        conf = json.dumps({"mps_task_id": recording.task_id, "destination": place.destination})
-        environment = {**os.environ, "PYTHONPATH": str(DAGS), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-c", PROGRAM, dag_id, conf]
-        self._process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def __init__(self, recording, place, output, dag_id="storing_once"):
+        conf = {"mps_task_id": recording.task_id, "destination": place.destination}
+        super().__init__(run_dag_alone, dag_id, conf, output=output)
         self._place = place
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.kill()
-        self._process.communicate()
-
     def wait_until_half_is_there(self):
-        self._wait(lambda: self._arrived() >= HALF)
+        self.wait_until(lambda: self._arrived() >= HALF)
 
     def wait_until_nothing_is_there(self):
-        self._wait(lambda: self._arrived() == 0)
-
-    def send(self, number):
-        self._process.send_signal(number)
-
-    def end(self):
-        """Wait for its end; return what it has printed."""
-        printed, _ = self._process.communicate(timeout=PATIENCE)
-        return printed
-
-    def _wait(self, has_happened):
-        deadline = time.monotonic() + PATIENCE
-        while not has_happened():
-            assert self._process.poll() is None, self.end()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        self.wait_until(lambda: self._arrived() == 0)
 
     def _arrived(self):
         """Bytes that have come as far as a store or disk, where nobody sees them."""
         if isinstance(self._place, Bucket):
             return self._place.unseen_bytes()
         size = 0
-        for descriptor in list(Path(f"/proc/{self._process.pid}/fd").iterdir()):
+        for descriptor in list(Path(f"/proc/{self.pid}/fd").iterdir()):
             with suppress(OSError):  # it has been closed meanwhile
                 if str(descriptor.readlink()).startswith(str(self._place.folder)):
                     size += descriptor.stat().st_size
@@ -95,8 +59,8 @@ class Worker:
 
 
 @pytest.fixture
-def work(airflow_database):
-    return Worker
+def work(airflow_database, tmp_path):
+    return partial(Worker, output=tmp_path / "output.txt")
 
 
 def test_a_worker_that_is_killed_outright_shows_nothing_and_the_next_try_stores_the_audio(work, stalling, place):
@@ -104,8 +68,8 @@ def test_a_worker_that_is_killed_outright_shows_nothing_and_the_next_try_stores_
     recording = stalling(1)
     with work(recording, place) as worker:
         worker.wait_until_half_is_there()
-        worker.send(signal.SIGKILL)
-        worker.end()
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
     assert place.seen() == OLD
     # Nobody was there any more to abort the upload: its parts are seen by nobody, and wait for the bucket's rules.
     left = ["unfinished upload of clip.wav"] if isinstance(place, Bucket) else []
@@ -118,14 +82,14 @@ def test_a_worker_that_is_killed_outright_shows_nothing_and_the_next_try_stores_
 def test_a_task_that_airflow_ends_discards_what_it_has_uploaded_and_may_be_tried_again(work, stalling, place):
     place.put(OLD)
     recording = stalling("always")
-    with work(recording, place, "storing_retried") as worker:
+    with work(recording, place, dag_id="storing_retried") as worker:
         for _ in range(2):
             worker.wait_until_half_is_there()
-            worker.send(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM)
             worker.wait_until_nothing_is_there()
             assert place.seen() == OLD
             assert place.litter() == []
-        printed = worker.end()
+        printed = worker.wait()
     assert "OUTCOME failed 2" in printed
     assert f"{recording.task_id} at {place.destination} was stopped by Airflow" in printed
     assert place.seen() == OLD

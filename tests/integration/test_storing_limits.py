@@ -1,14 +1,13 @@
 """A full disk, and what a worker may not write: the real refusals, met by a process of their own."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
 from airflow_provider_mps.errors import DestinationError
-from tests.programs import require_program
+from tests.processes import ChildProcess, drop_file_capabilities, mount_small_disk
+from tests.store_alone import main as store_alone_main
 from tests.storing import OLD, Bucket, Recording, make_wav, store
 
 SECONDS = 100
@@ -31,42 +30,44 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def store_alone(recording):
-    """Store the audio in another process, behind a command that limits it, and return what came of it."""
+def store_alone(recording, tmp_path):
+    """Store the audio in a process that has limits of its own, and return its outcome."""
 
-    def run(destination, *arguments, behind=(), **environment):
-        command = [*behind, sys.executable, "-m", "tests.store_alone", recording.task_id, destination, *arguments]
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert "OUTCOME" in done.stdout, done.stderr
-        outcome = json.loads(done.stdout.rpartition("OUTCOME ")[2])
+    def run(destination, *arguments, limits=(), **environment):
+        with ChildProcess(
+            store_alone_main,
+            [recording.task_id, destination, *arguments],
+            output=tmp_path / "output.txt",
+            environment=environment,
+            limits=limits,
+        ) as process:
+            printed = process.wait()
+        assert "OUTCOME" in printed, printed
+        outcome = json.loads(printed.rpartition("OUTCOME ")[2].splitlines()[0])
         assert recording.task_id in outcome["said"]
         return outcome
 
     return run
 
 
-def on_a_small_disk(folder):
-    """A command that runs another with a disk of its own in a folder, which is gone afterwards."""
-    mount = f'mount -t tmpfs -o size={ROOM} none "$0" && exec "$@"'
-    command = [require_program("unshare"), "--map-root-user", "--mount", "sh", "-c", mount, str(folder)]
-    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a disk in a namespace")
-    return command
+@pytest.fixture
+def small_disk(folder):
+    """Give a process a disk of its own in the folder, which is gone afterwards."""
+    require_small_disk(folder)
+    return [partial(mount_small_disk, folder, ROOM)]
 
 
-def without_the_powers_of_root():
-    """A command that runs another so that permissions count for it, too."""
-    if os.geteuid():
-        return ()
-    powers = "-dac_override,-dac_read_search"
-    return (require_program("setpriv"), f"--bounding-set={powers}", f"--inh-caps={powers}")
+def require_small_disk(folder):
+    """Skip where this machine does not let a process mount a disk in a namespace of its own."""
+    with ChildProcess(mount_small_disk, folder, ROOM, output=folder.parent / "mount.txt") as process:
+        process.wait()
+        if process.exit_code:
+            pytest.skip(f"no disk can be mounted in a namespace: {process.printed.splitlines()[-1:]}")
 
 
-def test_a_disk_that_fills_up_keeps_the_older_file_and_nothing_else(store_alone, folder):
+def test_a_disk_that_fills_up_keeps_the_older_file_and_nothing_else(store_alone, folder, small_disk):
     destination = f"file://{folder}/clip.wav"
-    outcome = store_alone(destination, "--put-old", f"--folder={folder}", behind=on_a_small_disk(folder))
+    outcome = store_alone(destination, "--put-old", f"--folder={folder}", limits=small_disk)
     assert outcome["error"] == "AudioTransferError"
     assert f"{destination} could not be written" in outcome["said"]
     assert "No space left on device" in outcome["said"]
@@ -83,9 +84,9 @@ def test_a_file_that_grows_larger_than_the_process_may_write_is_not_stored(store
 
 
 @pytest.fixture
-def with_a_full_temporary_folder(store_alone, folder):
+def with_a_full_temporary_folder(store_alone, folder, small_disk):
     arguments = ("--put-old", f"--folder={folder}")
-    return store_alone("memory://clips/clip.wav", *arguments, behind=on_a_small_disk(folder), TMPDIR=str(folder))
+    return store_alone("memory://clips/clip.wav", *arguments, limits=small_disk, TMPDIR=str(folder))
 
 
 def test_a_full_temporary_folder_keeps_the_older_object_and_nothing_else(with_a_full_temporary_folder):
@@ -112,7 +113,7 @@ def test_a_folder_that_the_worker_may_not_write_is_an_error_about_the_permission
     (folder / "clip.wav").write_bytes(OLD)
     folder.chmod(0o500)
     try:
-        outcome = store_alone(f"file://{folder}/{name}", behind=without_the_powers_of_root())
+        outcome = store_alone(f"file://{folder}/{name}", limits=[drop_file_capabilities])
     finally:
         folder.chmod(0o700)
     assert outcome["error"] == "DestinationError"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mps.batch import lease
 from airflow_provider_mps.emulator.app import Options
-from tests.batching import QUICK_LEASE, Clips, line, write_manifest
+from tests.batching import Clips, line, set_lease_times, write_manifest
 from tests.faulty_emulator import FaultyEmulator
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    for name, seconds in QUICK_LEASE.items():
-        monkeypatch.setattr(lease, name, seconds)
+def lease_times(monkeypatch):
+    set_lease_times(monkeypatch.setattr)
 
 
 @pytest.fixture

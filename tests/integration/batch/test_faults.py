@@ -7,81 +7,137 @@ import logging
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
 
+import psutil
 import pytest
 
+from airflow_provider_mps.batch import submitter
+from airflow_provider_mps.batch.submitter import IN_FLIGHT
 from airflow_provider_mps.emulator.app import Options
-from tests import faulty_emulator
-from tests.batching import Clips, accepted, run_batch, wait_until
+from airflow_provider_mps.errors import MpsApiError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.intervals import PollInterval
+from tests import batch_alone, faulty_emulator
+from tests.batching import Clips, accepted, run_batch, submits, wait_until
 from tests.faulty_emulator import FaultyEmulator
+from tests.faulty_s3 import FaultyS3
 from tests.gate import Gate
-from tests.integration.test_storing_limits import on_a_small_disk
+from tests.integration.test_storing_limits import ROOM, require_small_disk
+from tests.processes import ChildProcess, mount_small_disk
+from tests.s3_server import S3Server
 
 LINES = 200
 KILLS = 10
-DOWN = 15
-"""Seconds."""
+REFUSED_PROBES = 6
+"""Status checks that an outage refuses: more than the four attempts that the hook makes of a call by itself."""
 
 
 @pytest.fixture
 def app(start_emulator, connect):
     app = FaultyEmulator(Options(synthesis_time=(0.5, 1.5), rate_limit=1000, voice="tone"))
     app.emulator = start_emulator(app)
-    app.connection_uri = f"{app.emulator.connection_uri}&requests_per_second=25&timeout=3"
-    connect(app.connection_uri)
+    app.connect = lambda rate: connect(f"{app.emulator.connection_uri}&requests_per_second={rate}&timeout=60")
+    app.connect(25)
     return app
+
+
+@dataclass
+class InspectedClips(Clips):
+    """A destination of which the test reads the files, past the storage's API."""
+
+    folder: Path
+    server: S3Server | None = None
+
+    def submitting(self) -> set[str]:
+        """Return the lines whose last durable row says that they are being submitted."""
+        if self.server is not None:
+            # Until then, a write of a killed client may still become durable.
+            wait_until(lambda: not clients_of(self.server._process.pid, self.server.port))
+        parts = [self.folder / "results.jsonl", *sorted((self.folder / ".mps-batch" / "journal").glob("*.jsonl"))]
+        statuses: dict[str, str] = {}
+        for part in parts:
+            for row in part.read_text().splitlines() if part.exists() else ():
+                statuses.update({row["id"]: row["status"] for row in [json.loads(row)]})
+        return {name for name, status in statuses.items() if status == "submitting"}
+
+
+def clients_of(pid, port):
+    """Return the connections of other processes to a server."""
+    mine = {end.laddr for end in psutil.Process().net_connections("tcp")}
+    ends = psutil.Process(pid).net_connections("tcp")
+    return [end for end in ends if end.laddr.port == port and end.raddr and end.raddr not in mine]
+
+
+@pytest.fixture
+def s3_batch(s3):
+    return InspectedClips(f"{s3.root}batch/", s3.folder / "clips" / "batch", s3)
 
 
 @pytest.fixture(params=["file", "s3"])
 def clips(request, tmp_path):
     if request.param == "s3":
-        return Clips(f"{request.getfixturevalue('s3').root}batch/")
-    return Clips(f"file://{tmp_path}/clips/")
+        return request.getfixturevalue("s3_batch")
+    return InspectedClips(f"file://{tmp_path}/clips/", tmp_path / "clips")
 
 
-def start(manifest, destination, *arguments, behind=()):
-    command = [*behind, sys.executable, "-m", "tests.batch_alone", manifest, destination, *arguments]
-    return subprocess.Popen(command, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start(tmp_path):
+    """Start a batch in a process of its own."""
+    outputs = (tmp_path / f"output-{number}.txt" for number in count())
+
+    def start(manifest, destination, *arguments, **options):
+        return ChildProcess(batch_alone.main, [manifest, destination, *arguments], output=next(outputs), **options)
+
+    return start
 
 
-def outcome(process, timeout=120):
-    printed, _ = process.communicate(timeout=timeout)
+def outcome(process):
+    with process:
+        printed = process.wait()
     assert "OUTCOME" in printed, printed[-3000:]
     return json.loads(printed.rpartition("OUTCOME ")[2].splitlines()[0])
 
 
-def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and_none_is_lost(app, manifest, clips):
+@pytest.mark.kill
+def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and_none_is_lost(
+    app, manifest, clips, start
+):
     chance = random.Random(os.urandom(8))
     lines = manifest(LINES)
-    # A process takes some seconds to start.
     kills = KILLS if clips.destination.startswith("file") else KILLS // 2
+    doubtful = set()
     for kill in range(kills):
         before = len(app.actions)
-        process = start(lines, clips.destination)
-        wait_until(lambda: len(app.actions) > before or process.poll() is not None, 60)  # noqa: B023
-        time.sleep(chance.uniform(0, 1))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with start(lines, clips.destination) as process:
+            wait_until(lambda: len(app.actions) > before or process.exit_code is not None)  # noqa: B023
+            time.sleep(chance.uniform(0, 1))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         assert max(accepted(app.app).values(), default=1) == 1, f"after kill {kill + 1}"
+        left = clips.submitting()
+        assert len(left - doubtful) <= IN_FLIGHT, f"after kill {kill + 1}"
+        doubtful |= left
     ended = outcome(start(lines, clips.destination))
     paid = accepted(app.app)
     statuses = clips.statuses()
     assert set(paid.values()) == {1}
-    # What was being sent when it was killed is told as unknown, whether it was accepted or not: nobody can know.
+    # A line that was being sent when its process was killed is unknown, whether MPS accepted it or not.
     assert set(statuses) <= {"stored", "unknown"}
     assert sum(statuses.values()) == len({row["id"] for row in clips.rows()}) == LINES
     logging.getLogger(__name__).info("%s of %s lines are unknown after %s kills", statuses["unknown"], LINES, kills)
-    assert statuses["unknown"] <= 5 * kills
+    assert {row["id"] for row in clips.rows() if row["status"] == "unknown"} == doubtful
     assert (ended["error"] is None) == (statuses["unknown"] == 0)
     assert {row["line"] for row in clips.rows()} == set(range(1, LINES + 1))
     clips.require_true()
 
-    # Who accepts to pay for those again gets all.
+    # A user who accepts to pay for those again gets all.
     ended = outcome(start(lines, clips.destination, "--on-unknown", "resubmit"))
     assert ended["told"]["stored"] == LINES
     again = accepted(app.app)
@@ -89,58 +145,119 @@ def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and
     clips.require_true()
 
 
-def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_goes_on(app, manifest, clips):
-    # So many that no try can have done all before it is told to end.
-    lines = manifest(300)
+@pytest.mark.kill
+def test_a_kill_on_slow_storage_leaves_no_more_unknown_than_may_be_in_flight(
+    app, manifest, s3, s3_batch, start, monkeypatch
+):
+    app.connect(100)
+    lines = manifest(80)
+    delay = [0.0]
+    with FaultyS3(s3.port) as slow, monkeypatch.context() as patched:
+        slow.always("PutObject", lambda: time.sleep(delay[0]))
+        patched.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", s3.connection(url=slow.url))
+        with start(lines, s3_batch.destination) as process:
+            process.wait_until(lambda: submits(app) >= 5)
+            delay[0] = 0.5
+            process.wait_until(lambda: submits(app) >= 40)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        wait_until(lambda: not clients_of(os.getpid(), slow.port))
+        left = s3_batch.submitting()
+    assert 0 < len(left) <= IN_FLIGHT
+    outcome(start(lines, s3_batch.destination))
+    assert {row["id"] for row in s3_batch.rows() if row["status"] == "unknown"} == left
+    assert set(accepted(app.app).values()) == {1}
+
+
+@pytest.mark.kill
+def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_goes_on(app, manifest, clips, start):
+    lines = manifest(LINES)
+    tasks = app.app.state.tasks
+    tasks._synthesis_time = (600, 600)
     for _ in range(3):
-        before = len(app.actions)
-        process = start(lines, clips.destination)
-        wait_until(lambda: app.actions[before:].count("TextToSpeechAsync") >= 15)  # noqa: B023
-        process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        ended = outcome(process, 20)
-        assert time.monotonic() - started < 10
+        before = submits(app)
+        with start(lines, clips.destination) as process:
+            process.wait_until(lambda: submits(app) >= before + 15)  # noqa: B023
+            process.send_signal(signal.SIGTERM)
+            # MPS finishes none of what was sent: the batch ends without waiting for that.
+            ended = outcome(process)
         assert "was stopped by Airflow" in ended["said"], ended
         assert set(clips.statuses()) <= {"pending", "processing", "stored"}
-    assert outcome(start(lines, clips.destination))["told"]["stored"] == 300
+        assert clips.statuses()["processing"] >= 15
+        # The next attempt stores these while it submits others.
+        app.finish_all_tasks()
+    tasks._synthesis_time = (0.5, 1.5)
+    app.connect(100)
+    assert outcome(start(lines, clips.destination))["told"]["stored"] == LINES
     assert set(accepted(app.app).values()) == {1}
     clips.require_true()
 
 
-def test_an_api_that_is_down_in_the_middle_costs_no_more_than_what_was_on_its_way(app, manifest, tmp_path, connect):
+@pytest.fixture
+def refused_probes(app, monkeypatch):
+    """What was raised to the status checks by which a batch learns that MPS answers again; they come quickly."""
+    # A rate at which few submits are on their way at once, even on a machine that takes half a second for one.
+    app.connect(6)
+    monkeypatch.setattr(submitter, "_BETWEEN_TRIES", PollInterval(0.3))
+    monkeypatch.setattr(submitter.random, "random", lambda: 0.0)
+    refused = []
+    once = MpsHook.acall_once
+
+    async def observed(self, call):
+        try:
+            return await once(self, call)
+        except MpsApiError as error:
+            if call.params.get("TaskId") == submitter._NO_SUCH_TASK and error.code != "ResourceNotFound":
+                refused.append(error)
+            raise
+
+    monkeypatch.setattr(MpsHook, "acall_once", observed)
+    return refused
+
+
+def test_an_api_that_is_down_in_the_middle_costs_no_more_than_what_was_on_its_way(
+    app, manifest, tmp_path, monkeypatch, refused_probes
+):
     clips = Clips(f"file://{tmp_path}/clips/")
     with Gate(app.emulator.port) as gate:
-        connect(app.connection_uri.replace(f":{app.emulator.port}/", f":{gate.port}/"))
+        uri = os.environ["AIRFLOW_CONN_MPS_DEFAULT"]
+        monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", uri.replace(f":{app.emulator.port}/", f":{gate.port}/"))
 
         def interrupt():
-            wait_until(lambda: app.actions.count("TextToSpeechAsync") >= 40)
+            wait_until(lambda: submits(app) >= 20)
             gate.shut()
-            time.sleep(DOWN)
+            wait_until(lambda: len(refused_probes) >= REFUSED_PROBES)
             gate.open()
 
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
-        told = run_batch(manifest(100), clips.destination, on_line_failure="continue")
+        told = run_batch(manifest(60), clips.destination, on_line_failure="continue")
         interrupting.join()
-    assert told["stored"] + told["unknown"] == 100
+    assert len(refused_probes) >= REFUSED_PROBES
+    assert told["stored"] + told["unknown"] == 60
     assert told["unknown"] <= 3
     assert max(accepted(app.app).values()) == 1
     clips.require_true()
 
 
-def test_answers_that_are_no_answers_in_the_middle_risk_a_few_lines_and_not_all_that_come(app, manifest, tmp_path):
+def test_answers_that_are_no_answers_in_the_middle_risk_a_few_lines_and_not_all_that_come(
+    app, manifest, tmp_path, refused_probes
+):
     clips = Clips(f"file://{tmp_path}/clips/")
-    broken_until = [0.0]
+    spoilt = []
 
     def fault(number):
-        if number == 40:
-            broken_until[0] = time.monotonic() + 8
-        return (502, b"bad gateway") if time.monotonic() < broken_until[0] else None
+        if submits(app) < 20 or len(refused_probes) >= REFUSED_PROBES:
+            return None
+        spoilt.append(app.actions[number - 1])
+        return 502, b"bad gateway"
 
     app.faults_of = fault
-    told = run_batch(manifest(100), clips.destination, on_line_failure="continue")
-    assert told["stored"] + told["unknown"] == 100
+    told = run_batch(manifest(60), clips.destination, on_line_failure="continue")
+    assert len(refused_probes) >= REFUSED_PROBES
+    assert told["stored"] + told["unknown"] == 60
     assert 0 < told["unknown"] <= 5
+    assert told["unknown"] == spoilt.count("TextToSpeechAsync")
     assert max(accepted(app.app).values()) == 1
     unknown = [row for row in clips.rows() if row["status"] == "unknown"]
     assert all("HTTP 502" in row["error"] and "may be billed already" in row["error"] for row in unknown)
@@ -155,12 +272,17 @@ def test_throttled_submits_are_submitted_again(app, manifest, tmp_path):
     clips.require_true()
 
 
-def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_it_goes_on(app, manifest, tmp_path):
+def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_it_goes_on(
+    app, manifest, tmp_path, start
+):
     folder = tmp_path / "disk"
     folder.mkdir()
     full = ("--fill", "1200000", "--then-remove", f"{folder}/filler", "--files-of", f"{folder}/clips")
-    process = start(manifest(40), f"file://{folder}/clips/", *full, behind=on_a_small_disk(folder))
-    printed, _ = process.communicate(timeout=120)
+    require_small_disk(folder)
+    with start(
+        manifest(40), f"file://{folder}/clips/", *full, limits=[partial(mount_small_disk, folder, ROOM)]
+    ) as process:
+        printed = process.wait()
     assert printed.count("OUTCOME") == 2, printed[-3000:]
     first, second = (json.loads(told.splitlines()[0]) for told in printed.split("OUTCOME ")[1:])
 
