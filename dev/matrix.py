@@ -2,6 +2,7 @@
 The wheel on every Airflow and Python that this machine can have: a table of versions against what works there.
 
 For each pair: an empty environment, Airflow as of a date on which it installed, the wheel, and ``tests/matrix``.
+A pair whose failures are all explained by a known fault of Airflow itself is run once more; ``known_faults`` has these.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from dev.airflow_environment import REPOSITORY
+from dev.known_faults import Attempt, TestCase, format_footnote, run_with_one_repeat
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dev.known_faults import KnownFault
 
 BUILD = REPOSITORY / "build" / "matrix"
 # What older Airflows are installed together with must be of their time: with newer ones they fail when a task runs.
@@ -59,6 +64,7 @@ def main() -> None:
     given = parser.parse_args()
     wheel = _build_wheel()
     columns: dict[str, dict[str, str]] = {}
+    repeats: dict[str, list[KnownFault]] = {}
     for name in given.airflow:
         airflow = AIRFLOWS[name]
         for python in (each for each in given.python if each in airflow.pythons):
@@ -66,9 +72,14 @@ def main() -> None:
             if interpreter is None:
                 print(f"No Python {python} on this machine: Airflow {name} is not tried on it", flush=True)
                 continue
-            print(f"Airflow {airflow.version} on Python {python}", flush=True)
-            columns[f"{name} / {python}"] = _try(airflow, interpreter, wheel, BUILD / f"{name}-py{python}")
-    table = _table(columns)
+            pair, folder = f"Airflow {airflow.version} on Python {python}", BUILD / f"{name}-py{python}"
+            print(pair, flush=True)
+            _install(airflow, interpreter, wheel, folder)
+            attempt, faults = run_with_one_repeat(partial(_run_tests, airflow, folder))
+            columns[f"{name} / {python}"] = {case.name: case.result for case in attempt.cases}
+            if faults:
+                repeats[pair] = faults
+    table = f"{_table(columns)}\n{format_footnote(repeats)}"
     (BUILD / "table.md").write_text(table)
     print(f"\nAirflow / Python\n{table}")
     bad = [name for name, results in columns.items() if not results or "FAILED" in results.values()]
@@ -97,8 +108,8 @@ def _find_python(version: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def _try(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> dict[str, str]:
-    """Return what came of each test; nothing where the packages could not be installed."""
+def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> None:
+    """Make the environment of a pair, and put the tests beside it."""
     shutil.rmtree(folder, ignore_errors=True)
     _uv("venv", "--quiet", "--python", interpreter, str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
@@ -114,24 +125,45 @@ def _try(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> dict[
         shutil.copytree(REPOSITORY / each, folder / each, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "example_dags", folder / "example_dags")
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
-    report = folder / "report.xml"
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junit-xml={report}"]
+
+
+def _run_tests(airflow: Airflow, folder: Path, number: int) -> Attempt:
+    """
+    Run all tests of a pair.
+
+    :param number: of the attempt: each one keeps its report, and the logs of its Airflow, in a folder of its own
+    """
+    kept = folder / f"attempt-{number}"
+    kept.mkdir()
+    report, temporary = kept / "report.xml", kept / "tmp"
+    command = [str(folder / "venv" / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    # Only this family of reports has properties of tests.
+    command += ["-o", "junit_family=xunit1", f"--junit-xml={report}", f"--basetemp={temporary}", "tests/matrix"]
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON", "VIRTUAL"))
     }
-    subprocess.run([*command, "tests/matrix"], cwd=folder, env=inherited, check=False)
-    return _results(report)
+    subprocess.run(command, cwd=folder, env=inherited, check=False)
+    log = "".join(file.read_text(errors="replace") for file in temporary.glob("*/standalone.log"))
+    return Attempt(airflow.version, _read_report(report), log)
 
 
-def _results(report: Path) -> dict[str, str]:
+def _read_report(report: Path) -> tuple[TestCase, ...]:
+    """Return the result of each test; none where pytest did not start."""
     if not report.exists():
-        return {}
-    told = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest has written it just now
-        kinds = {child.tag for child in case}
-        result = "FAILED" if kinds & {"failure", "error"} else "no" if "skipped" in kinds else "yes"
-        told[_sentence(case.attrib["name"])] = result
-    return told
+        return ()
+    return tuple(
+        TestCase(_sentence(case.attrib["name"]), _result(case), _tasks(case))
+        for case in ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has written it just now
+    )
+
+
+def _result(case: ElementTree.Element) -> str:
+    kinds = {child.tag for child in case}
+    return "FAILED" if kinds & {"failure", "error"} else "no" if "skipped" in kinds else "yes"
+
+
+def _tasks(case: ElementTree.Element) -> frozenset[str]:
+    return frozenset(each.attrib["value"] for each in case.iter("property") if each.attrib["name"] == "task")
 
 
 def _sentence(name: str) -> str:
