@@ -21,9 +21,12 @@ async def wait_all(*task_ids, interval=FAST, **arguments):
     return outcomes
 
 
-async def wait_for_a_while(seconds, *task_ids):
+async def wait_until(condition, *task_ids):
+    """Wait for all of them until a condition holds, and leave."""
     waits = [asyncio.create_task(wait_for_task(task_id, FAST)) for task_id in task_ids]
-    await asyncio.sleep(seconds)
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)

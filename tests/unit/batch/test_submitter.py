@@ -1,7 +1,9 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
@@ -36,8 +38,13 @@ class Batch:
         self.written: list[Row] = []
         self.allowed = asyncio.Event()
         self.allowed.set()
+        self.requested = asyncio.Event()
         self.hook = MpsHook()
-        self.submitter = Submitter(self.hook, self, self.allowed.wait, on_unknown, logging.getLogger("batch"))
+        self.submitter = Submitter(self.hook, self, self.may_submit, on_unknown, logging.getLogger("batch"))
+
+    async def may_submit(self):
+        self.requested.set()
+        await self.allowed.wait()
 
     async def record(self, row):
         self.written.append(row)
@@ -112,8 +119,7 @@ def test_nothing_is_sent_before_it_is_certain_that_nobody_else_is_at_work(serve)
     async def main(batch):
         batch.allowed.clear()
         submitting = asyncio.create_task(batch.submit())
-        await batch.has_written("a")
-        await asyncio.sleep(0.3)
+        await batch.requested.wait()
         assert (batch.statuses(), server.requests) == (["submitting"], [])
         batch.allowed.set()
         await submitting
@@ -356,8 +362,25 @@ def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_mo
     run(main)
 
 
-def test_the_quota_is_used_and_never_exceeded(start_emulator, connect):
-    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=40))
+@pytest.fixture
+def sent(monkeypatch):
+    """The moments at which requests are sent; a busy machine may let them arrive closer together."""
+    moments, call = [], MpsHook.acall_once
+
+    async def acall_once(hook, *arguments):
+        moments.append(time.monotonic())
+        return await call(hook, *arguments)
+
+    monkeypatch.setattr(MpsHook, "acall_once", acall_once)
+    return moments
+
+
+def most_in_a_second(moments):
+    return max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+
+
+def test_the_quota_is_used_and_never_exceeded(start_emulator, connect, sent):
+    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=80))
     emulator = start_emulator(app)
     connect(f"{emulator.connection_uri}&requests_per_second=36")
 
@@ -367,27 +390,34 @@ def test_the_quota_is_used_and_never_exceeded(start_emulator, connect):
         assert batch.submitter.throttled == 0
 
     run(main)
+    assert most_in_a_second(sent) <= 40
     assert app.refused == 0
-    seconds = app.arrivals[-1] - app.arrivals[0]
-    assert seconds >= 149 / 36
+    assert sent[-1] - sent[0] >= 149 / 36
 
 
-def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, connect):
-    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=40))
+def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, connect, sent):
+    app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=80))
     emulator = start_emulator(app)
     connect(f"{emulator.connection_uri}&requests_per_second=36")
 
     async def main(batch):
+        seconds = []
+
         async def slow(row):
+            started = time.monotonic()
             await asyncio.sleep(0.1)
             batch.written.append(row)
+            seconds.append(time.monotonic() - started)
 
         batch.record = slow
         await asyncio.gather(*(batch.submit(f"{number}") for number in range(150)))
-        return app.arrivals[-1] - app.arrivals[0]
+        assert len(seconds) == 300
+        return app.arrivals[-1] - app.arrivals[0], sum(seconds)
 
-    # One after the other, the writing alone would take 15 seconds.
-    assert run(main) < 10
+    sending, writing = run(main)
+    assert writing >= 30
+    assert sending < writing / 3
+    assert most_in_a_second(sent) <= 40
     assert app.refused == 0
 
 
@@ -395,14 +425,9 @@ def test_no_more_than_a_few_are_without_an_answer(serve):
     serve(Reply(ACCEPTED.body, drip=0.005), rate=1000)
 
     async def main(batch):
-        lines = [asyncio.create_task(batch.submit(f"{number}")) for number in range(60)]
-        most = 0
-        while not all(line.done() for line in lines):
-            waiting = Counter(row.id for row in batch.written if row.status is LineStatus.SUBMITTING)
-            ended = Counter(row.id for row in batch.written if row.status is LineStatus.PROCESSING)
-            most = max(most, sum(waiting.values()) - sum(ended.values()))
-            await asyncio.sleep(0.01)
-        return most
+        await asyncio.gather(*(batch.submit(f"{number}") for number in range(60)))
+        changes = {LineStatus.SUBMITTING: 1, LineStatus.PROCESSING: -1}
+        return max(accumulate(changes[row.status] for row in batch.written))
 
     assert 2 <= run(main) <= module.IN_FLIGHT
 

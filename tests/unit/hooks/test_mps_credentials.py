@@ -66,7 +66,7 @@ def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
     answered, went_on = threading.Event(), []
 
     def slow_role(_):
-        went_on.append(answered.wait(5))
+        went_on.append(answered.wait(20))
         return json_reply(
             {
                 "Response": {
@@ -84,7 +84,7 @@ def test_renewing_temporary_keys_does_not_block_the_event_loop(connect):
         return await query
 
     with ScriptedServer(slow_role, PROCESSING) as server:
-        connect(server.connection_uri("timeout=10&role_arn=arn"))
+        connect(server.connection_uri("timeout=60&role_arn=arn"))
         assert asyncio.run(ask()).request_id == "req-9"
         assert server.requests[0].headers["x-tc-action"] == "AssumeRole"
     assert went_on == [True]
@@ -103,24 +103,32 @@ def test_a_secret_that_no_header_can_hold_is_not_quoted(emulator, calls, monkeyp
 
 
 def test_renewing_credentials_leaves_other_calls_in_flight_alone(connect):
+    refreshed = threading.Event()
+
     def serve(request):
         if request.headers["x-tc-action"] == "TextToSpeechAsync":
-            time.sleep(0.5)
+            assert refreshed.wait(30)
             return ACCEPTED
         return api_error("AuthFailure.TokenFailure") if len(server.requests) < 4 else PROCESSING
+
+    async def describe(hook):
+        try:
+            await hook.adescribe_text_to_speech_task("task-1")
+        finally:
+            refreshed.set()
 
     async def both():
         hook = MpsHook()
         submitted, _described = await asyncio.gather(
             hook.asubmit_text_to_speech("hello", "voice"),
-            hook.adescribe_text_to_speech_task("task-1"),
+            describe(hook),
             return_exceptions=True,
         )
         await hook.aclose()
         return submitted
 
     with ScriptedServer(serve) as server:
-        connect(server.connection_uri("timeout=5"))
+        connect(server.connection_uri("timeout=60"))
         assert asyncio.run(both()) == "task-1"
 
 

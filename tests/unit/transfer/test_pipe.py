@@ -1,6 +1,6 @@
 import signal
 import threading
-import time
+from collections import Counter
 
 import pytest
 
@@ -78,8 +78,15 @@ def test_download_and_upload_overlap():
 def test_no_more_than_a_few_blocks_lie_between_them():
     file = File()
     file.gate.clear()
-    pipe = Pipe(file, nothing)
-    accepted = []
+    accepted, waited = [], threading.Event()
+    looks = Counter()
+
+    def note_waiting():
+        looks[len(accepted)] += 1
+        if looks[len(accepted)] > 1:
+            waited.set()
+
+    pipe = Pipe(file, note_waiting)
 
     def write():
         for _ in range(10):
@@ -88,7 +95,7 @@ def test_no_more_than_a_few_blocks_lie_between_them():
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    time.sleep(0.3)
+    assert waited.wait(60)
     assert len(accepted) <= 3
     file.gate.set()
     writer.join(10)

@@ -79,7 +79,7 @@ def test_storing_tells_of_its_store_while_that_takes_its_time(clock, caplog, mon
     commit, line = LocalFile.commit, "task 1: all of 1.0 MiB has arrived, and its store takes the last of it"
 
     def commit_when_told(file):
-        clock.now, ends = 6.0, time.monotonic() + 10
+        clock.now, ends = 6.0, time.monotonic() + 60
         while line not in caplog.text and time.monotonic() < ends:
             time.sleep(0.01)
         return commit(file)

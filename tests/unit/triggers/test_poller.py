@@ -6,6 +6,8 @@ import threading
 import time
 from collections import Counter
 
+import pytest
+
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.errors import (
     InvalidRequestError,
@@ -17,7 +19,7 @@ from airflow_provider_mps.triggers.poller import wait_for_task
 from tests.answers import PROCESSING
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import ScriptedServer, api_error
-from tests.waiting import FAST, SUCCESS, names, task_of, wait_all, wait_for_a_while
+from tests.waiting import FAST, SUCCESS, names, task_of, wait_all, wait_until
 
 
 def test_each_gets_the_task_that_it_waited_for(submit):
@@ -54,13 +56,30 @@ def test_all_share_one_client_and_one_look_at_the_connection(submit, monkeypatch
     assert len(looks) == 1
 
 
-def test_the_quota_is_never_used_up(submit, connect):
-    app = FaultyEmulator(Options(synthesis_time=4, voice="tone", rate_limit=40))
+@pytest.fixture
+def sent(monkeypatch):
+    """The moments at which requests are sent; a busy machine may let them arrive closer together."""
+    moments, call = [], MpsHook.acall_once
+
+    async def acall_once(hook, *arguments):
+        moments.append(time.monotonic())
+        return await call(hook, *arguments)
+
+    monkeypatch.setattr(MpsHook, "acall_once", acall_once)
+    return moments
+
+
+def most_in_a_second(moments):
+    return max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+
+
+def test_the_quota_is_never_used_up(submit, connect, sent):
+    app = FaultyEmulator(Options(synthesis_time=4, voice="tone", rate_limit=80))
     emulator, task_ids = submit(39, app)
-    time.sleep(1)  # the submits do not count for the queries, but their connections have to close
     connect(f"{emulator.connection_uri}&requests_per_second=36")
     outcomes = asyncio.run(wait_all(*task_ids))
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
+    assert most_in_a_second(sent) < 40
     assert app.refused == 0
     assert app.actions.count("DescribeTextToSpeechAsyncTask") > 40  # more than one second's worth: it had to be paced
 
@@ -68,7 +87,7 @@ def test_the_quota_is_never_used_up(submit, connect):
 def test_with_more_tasks_than_the_budget_can_ask_at_once_all_take_turns(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri("requests_per_second=40"))
-        asyncio.run(wait_for_a_while(2, *names(25)))
+        asyncio.run(wait_until(lambda: len(server.requests) >= 75, *names(25)))
         asked = Counter(task_of(request) for request in server.requests)
     assert set(asked) == set(names(25))
     assert max(asked.values()) - min(asked.values()) <= 1
@@ -79,11 +98,11 @@ def test_who_is_due_first_is_asked_first(connect):
         connect(server.connection_uri("requests_per_second=20"))
 
         async def late_ones_first():
-            waits = [wait_for_task(f"in {delay}", FAST, first_poll_in=delay) for delay in (0.6, 0.2, 0.4, 0.0)]
+            waits = [wait_for_task(f"in {delay}", FAST, first_poll_in=delay) for delay in (1.2, 0.4, 0.8, 0.0)]
             await asyncio.gather(*waits)
 
         asyncio.run(late_ones_first())
-        assert [task_of(request) for request in server.requests] == ["in 0.0", "in 0.2", "in 0.4", "in 0.6"]
+        assert [task_of(request) for request in server.requests] == ["in 0.0", "in 0.4", "in 0.8", "in 1.2"]
 
 
 def test_several_requests_are_in_flight_but_not_too_many(connect):
@@ -96,13 +115,13 @@ def test_several_requests_are_in_flight_but_not_too_many(connect):
             most = max(most, open_requests)
             if open_requests == 6:  # two seconds' worth
                 threading.Timer(1, go_on.set).start()
-        go_on.wait(20)
+        go_on.wait(60)
         with lock:
             open_requests -= 1
         return SUCCESS
 
     with ScriptedServer(hold) as server:
-        connect(server.connection_uri("timeout=20&requests_per_second=3"))
+        connect(server.connection_uri("timeout=60&requests_per_second=3"))
         asyncio.run(wait_all(*names(10)))
     assert most == 6
 
@@ -128,8 +147,8 @@ def test_two_connections_are_asked_apart_each_with_its_own_key(start_emulator, m
     assert wrong.code == "ResourceNotFound"
 
 
-def test_one_region_has_one_budget_whoever_names_it(start_emulator, connect):
-    app = FaultyEmulator(Options(synthesis_time=1.2, voice="tone", rate_limit=24))
+def test_one_region_has_one_budget_whoever_names_it(start_emulator, connect, sent):
+    app = FaultyEmulator(Options(synthesis_time=1.2, voice="tone", rate_limit=48))
     emulator = start_emulator(app)
     hook = MpsHook()
     task_ids = [hook.submit_text_to_speech(f"hello {number}", "voice") for number in range(20)]
@@ -141,6 +160,7 @@ def test_one_region_has_one_budget_whoever_names_it(start_emulator, connect):
         await asyncio.gather(*waits)
 
     asyncio.run(both())
+    assert most_in_a_second(sent) <= 24
     assert app.refused == 0
 
 
@@ -153,12 +173,21 @@ def test_requests_go_through_the_connections_proxy(connect):
 
 
 def test_now_and_then_the_log_says_how_the_waiting_goes(connect, told, monkeypatch):
-    monkeypatch.setattr(report, "TELL_EVERY", 0.5)
+    quicker_since = []
+
+    def has_said_it_twice():
+        if len(server.requests) >= 10 and not quicker_since:  # the one that is throttled has had its response
+            monkeypatch.setattr(report, "TELL_EVERY", 0.5)
+            quicker_since.append(time.monotonic())
+        return len(told(logging.INFO)) == 2
+
     with ScriptedServer(PROCESSING, api_error("RequestLimitExceeded"), PROCESSING) as server:
         connect(server.connection_uri("requests_per_second=20"))
-        asyncio.run(wait_for_a_while(1.4, *names(3)))
+        asyncio.run(wait_until(has_said_it_twice, *names(3)))
+        seconds = time.monotonic() - quicker_since[0]
         requests = len(server.requests)
     lines = told(logging.INFO)
-    assert 1 <= len(lines) <= 2 < requests
+    assert len(lines) == 2 < requests
+    assert seconds >= 0.5
     assert "'mps_default': 3 tasks are waiting" in lines[0]
     assert "of a budget of 20, 1 of them throttled" in lines[0]

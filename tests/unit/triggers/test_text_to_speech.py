@@ -171,14 +171,13 @@ def test_it_does_not_fire_before_airflow_has_seen_the_worker_go(connect, monkeyp
         assert time.monotonic() - started >= 0.9
 
 
-def test_where_it_may_it_ends_the_task_itself_and_pushes_the_xcom(connect, pushed):
+def test_where_it_may_it_ends_the_task_itself_and_pushes_the_xcom(connect, pushed, monkeypatch):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True, asked_at=time.time(), poll_interval=0.1)
         trigger.task_instance = Waiting()
-        started = time.monotonic()
+        monkeypatch.setattr(text_to_speech, "HANDOVER", 3600.0)  # no worker has to have gone first
         (event,) = events_of(trigger)
-        assert time.monotonic() - started < 5  # no worker has to have gone first
     assert isinstance(event, TaskSuccessEvent)
     for xcom in pushed:
         assert (xcom["dag_id"], xcom["run_id"], xcom["task_id"], xcom["map_index"]) == ("dag", "run", "wait", -1)
