@@ -11,18 +11,20 @@ class Gate:
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._connections: list[socket.socket] = []
-        self.port = 0
 
     def __enter__(self) -> Gate:
+        self._reserved = _bind(0)  # never listens: keeps the port from other programs while the gate is shut
+        self.port = self._reserved.getsockname()[1]
         self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.shut()
+        self._reserved.close()
 
     def open(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listening.getsockname()[1]
+        self._listening = _bind(self.port)
+        self._listening.listen()
         threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
     def shut(self) -> None:
@@ -41,6 +43,13 @@ class Gate:
                 self._connections += [client, server]
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=_pump, args=ends, daemon=True).start()
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -1,11 +1,11 @@
 """The sensor's table of the contract, row by row, in real DAG runs over real HTTP."""
 
-from itertools import pairwise
-
 import pytest
 
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from tests import faulty_emulator
 from tests.faulty_emulator import FaultyEmulator
 
@@ -99,12 +99,24 @@ def test_errors_that_outlast_the_hooks_retries_are_waited_out(run_dag, faulty, m
 
 
 @pytest.mark.parametrize("mode", ["backoff", "deferred_backoff"])
-def test_exponential_backoff_asks_more_and_more_rarely_up_to_max_wait(run_dag, start_emulator, mode):
+def test_exponential_backoff_asks_more_and_more_rarely_up_to_max_wait(run_dag, start_emulator, mode, monkeypatch):
+    intervals = []
+
+    def note_result_of(cls, name):
+        method = getattr(cls, name)
+
+        def noted(*arguments, **named):
+            intervals.append(method(*arguments, **named))
+            return intervals[-1]
+
+        monkeypatch.setattr(cls, name, noted)
+
+    note_result_of(TextToSpeechTaskSensor, "_get_next_poke_interval")
+    note_result_of(PollInterval, "after_answers")
     app = FaultyEmulator(Options(synthesis_time=5, voice="tone"))
     start_emulator(app)
     run = run_dag("waiting", mode, mps_task_id=submit())
     assert run.tasks == {"wait": ("success", 1)}
-    polls = [moment for action, moment in zip(app.actions, app.arrivals, strict=True) if action.startswith("Describe")]
-    gaps = [later - sooner for sooner, later in pairwise(polls)]
+    polls = [action for action in app.actions if action.startswith("Describe")]
     assert len(polls) < 12  # without backoff there would be 16
-    assert max(gaps) < 2  # without max_wait the last would be 2 to 4 seconds
+    assert max(intervals) == 1  # without max_wait the last would be 2 to 4 seconds

@@ -203,7 +203,10 @@ def test_two_parts_are_under_way_at_once_where_the_store_is_far(s3, monkeypatch)
         if method == "upload_part":
             under_way.append(kwargs["PartNumber"])
             most.append(len(under_way))
-            await asyncio.sleep(0.3)
+            async with asyncio.timeout(60):
+                while max(most) < 2:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # in which a third one would come
             under_way.remove(kwargs["PartNumber"])
         return await call(fs, method, *args, **kwargs)
 
