@@ -7,6 +7,9 @@ import httpx
 
 from airflow_provider_mps.emulator.signature import sign
 
+plain_http = httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+"""A connection for each request, and no certificates: httpx.get() reads them each time, which takes 30 ms."""
+
 SUBMIT = {"Text": "hello", "VoiceId": "v"}
 
 
@@ -40,7 +43,7 @@ class Client:
             f"TC3-HMAC-SHA256 Credential={changes.get('secret_id', 'emulator-id')}/{date}/"
             f"{changes.get('service', 'mps')}/tc3_request, SignedHeaders=content-type;host, Signature={signature}",
         )
-        answer = httpx.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
+        answer = plain_http.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
         assert answer.status_code == 200  # an API error is no HTTP error
         return answer.json()["Response"]
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import httpx
+from tests.unit.emulator.client import plain_http
 
 SILENCE = 0.3
 """Seconds without a byte, before and after another request was served, until a connection is taken to stay open."""
@@ -70,5 +70,5 @@ def _receive(connection) -> bytes:
     except TimeoutError:
         # A busy machine is slow, too: the server had its turn once it has answered somewhere else.
         host, port = connection.getpeername()[:2]
-        httpx.get(f"http://{host}:{port}/", timeout=60)
+        plain_http.get(f"http://{host}:{port}/")
         return connection.recv(1024 * 1024)

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from functools import partial
 from xml.etree import ElementTree
 
-import httpx
 import psutil
 import pytest
 import uvicorn
@@ -16,7 +15,7 @@ from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.emulator.speech import Style, speak
-from tests.unit.emulator.client import SUBMIT, Client
+from tests.unit.emulator.client import SUBMIT, Client, plain_http
 from tests.unit.emulator.raw_http import ask, connect, read
 
 AUDIO = speak("hello", style=Style(duration=1), voice="tone")
@@ -125,14 +124,14 @@ def connections_of(emulator):
 
 
 def test_the_crc_that_is_told_is_not_the_audios(serve):
-    answer = httpx.get(serve("wrong-crc").add())
+    answer = plain_http.get(serve("wrong-crc").add())
     assert answer.content == AUDIO
     assert int(answer.headers[CRC]) != crc64.xz(AUDIO)
     assert 0 <= int(answer.headers[CRC]) < 2**64
 
 
 def test_no_crc_is_told(serve):
-    answer = httpx.get(serve("no-crc").add())
+    answer = plain_http.get(serve("no-crc").add())
     assert answer.content == AUDIO
     assert CRC not in answer.headers
 
@@ -145,13 +144,13 @@ def test_no_length_is_told_and_chunks_are_sent(serve, header):
     assert "content-length" not in answer.headers
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.body.endswith(b"\r\n0\r\n\r\n")
-    assert httpx.get(link).content == AUDIO
+    assert plain_http.get(link).content == AUDIO
 
 
 def test_a_range_is_answered_with_the_whole(serve):
     link = serve("ignore-range").add()
-    etag = httpx.head(link).headers["etag"]
-    answers = [httpx.get(link, headers={"Range": "bytes=1000-", "If-Range": etag}) for _ in range(2)]
+    etag = plain_http.head(link).headers["etag"]
+    answers = [plain_http.get(link, headers={"Range": "bytes=1000-", "If-Range": etag}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 206]
     assert [answer.content for answer in answers] == [AUDIO, AUDIO[1000:]]
 
@@ -172,11 +171,11 @@ def test_an_audio_that_is_replaced_is_another_from_then_on_and_again_each_time(s
     storage = serve("replace:2")
     task = storage.tasks.add(AUDIO, "v")
     link = storage.link(task)
-    before = httpx.head(link)
+    before = plain_http.head(link)
     first = ask(link)
-    between = httpx.head(link)
+    between = plain_http.head(link)
     second = ask(link, "Range: bytes=1000-")
-    after = httpx.get(link)
+    after = plain_http.get(link)
     assert first.body == AUDIO[:HALF]
     assert second.status == 206
     assert second.headers["etag"] == between.headers["etag"]
@@ -184,17 +183,17 @@ def test_an_audio_that_is_replaced_is_another_from_then_on_and_again_each_time(s
         assert len({answer.headers[header] for answer in (before, between, after)}) == 3
     assert int(after.headers[CRC]) == crc64.xz(after.content)
     assert after.content[44:HALF] != AUDIO[44:HALF]
-    assert httpx.get(link, headers={"Range": "bytes=9-", "If-Range": before.headers["etag"]}).status_code == 200
+    assert plain_http.get(link, headers={"Range": "bytes=9-", "If-Range": before.headers["etag"]}).status_code == 200
     assert storage.tasks.audio(task).duration == 3
 
 
 def test_only_the_tasks_own_audio_is_replaced(serve):
     storage = serve("replace", synthesis_time=0)
     links = [storage.link(storage.tasks.submit("hi", "v", None, Style())) for _ in range(2)]
-    whole = httpx.head(links[0]).headers["etag"]
+    whole = plain_http.head(links[0]).headers["etag"]
     ask(links[0])
-    assert httpx.head(links[0]).headers["etag"] != whole
-    assert httpx.head(links[1]).headers["etag"] == whole
+    assert plain_http.head(links[0]).headers["etag"] != whole
+    assert plain_http.head(links[1]).headers["etag"] == whole
 
 
 @pytest.mark.parametrize(
@@ -208,33 +207,33 @@ def test_only_the_tasks_own_audio_is_replaced(serve):
 def test_a_refusal_is_worded_as_cos_does_and_a_fresh_link_works(serve, kind, status, code, message):
     storage = serve(kind)
     task = storage.tasks.add(AUDIO, "v")
-    answer = httpx.get(storage.link(task))
+    answer = plain_http.get(storage.link(task))
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/xml"
     error = ElementTree.fromstring(answer.content)
     assert (error.tag, error.findtext("Code"), error.findtext("Message")) == ("Error", code, message)
-    assert httpx.get(storage.link(task)).content == AUDIO
+    assert plain_http.get(storage.link(task)).content == AUDIO
 
 
 @pytest.mark.parametrize("times", ["1", "always"])
 def test_a_redirect_leads_to_the_same_audio_at_another_address(serve, times):
     link = serve(f"redirect:{times}").add()
-    answer = httpx.get(link)
+    answer = plain_http.get(link)
     assert answer.status_code == 302
     assert answer.headers["location"].partition("?")[0] != link.partition("?")[0]
-    assert httpx.get(answer.headers["location"]).content == AUDIO
-    assert httpx.get(link, follow_redirects=True).content == AUDIO
+    assert plain_http.get(answer.headers["location"]).content == AUDIO
+    assert plain_http.get(link, follow_redirects=True).content == AUDIO
 
 
 def test_what_is_redirected_can_meet_the_next_fault_where_it_leads(serve):
     link = serve("redirect", "truncate").add()
-    moved = httpx.get(link).headers["location"]
+    moved = plain_http.get(link).headers["location"]
     assert ask(moved).body == AUDIO[:HALF]
     assert ask(link).body == AUDIO
 
 
 def test_a_redirect_can_lead_to_a_file_of_the_client(serve):
-    answer = httpx.get(serve("redirect-to-file").add())
+    answer = plain_http.get(serve("redirect-to-file").add())
     assert (answer.status_code, answer.headers["location"]) == (302, "file:///etc/hostname")
 
 
@@ -286,13 +285,13 @@ def test_every_task_meets_the_fault_also_where_they_share_an_audio(serve):
     storage = serve("not-found", synthesis_time=0)
     tasks = [storage.client.call("TextToSpeechAsync", SUBMIT)["TaskId"] for _ in range(3)]
     links = [storage.client.finished(task)["AudioUrl"] for task in tasks]
-    assert [httpx.get(link).status_code for link in links * 2] == [404] * 3 + [200] * 3
+    assert [plain_http.get(link).status_code for link in links * 2] == [404] * 3 + [200] * 3
 
 
 def test_what_would_not_have_been_answered_with_the_audio_meets_no_fault(serve):
     link = serve("truncate:1").add()
-    assert httpx.head(link).headers["content-length"] == str(len(AUDIO))
-    assert httpx.get(link + "x").status_code == 403
+    assert plain_http.head(link).headers["content-length"] == str(len(AUDIO))
+    assert plain_http.get(link + "x").status_code == 403
     assert ask(link).body == AUDIO[:HALF]
 
 
