@@ -29,7 +29,7 @@ LONGEST_PAUSE = 8.0
 
 class Journal:
     """
-    Appends rows. Those that come while one write is under way go with the next, all at once.
+    Appends rows, one write at a time. Those that come during a write share the next one, and none waits for a third.
 
     Object stores cannot append: there, each write is an object of its own. All are read in the order of their names.
 
@@ -50,6 +50,8 @@ class Journal:
         self._number = 0
         self._waiting: list[bytes] = []
         self._writing = asyncio.Lock()
+        self._next_write: asyncio.Task[None] | None = None
+        """Takes the rows in ``_waiting`` when the write before it has ended."""
         self._torn = False
         self.broken: AirflowException | None = None
         """Why nothing can be written any more."""
@@ -76,12 +78,14 @@ class Journal:
             self.unwritten.append(row)
             raise self.broken
         self._waiting.append(json.dumps(row.to_json()).encode() + b"\n")
-        # Shielded: who is cancelled meanwhile must not take the others' rows with him.
-        flushing = asyncio.ensure_future(self._flush())
+        if self._next_write is None:
+            self._next_write = asyncio.create_task(self._write_waiting())
+        writing = self._next_write
+        # Shielded: a caller that is cancelled must not take the rows of others with it.
         try:
-            await asyncio.shield(flushing)
+            await asyncio.shield(writing)
         except asyncio.CancelledError:
-            flushing.add_done_callback(_retrieved)
+            writing.add_done_callback(_retrieved)
             raise
         except AirflowException:
             self.unwritten.append(row)
@@ -89,8 +93,10 @@ class Journal:
 
     async def settle(self) -> None:
         """Return when everything that was to be written has been."""
-        with suppress(AirflowException):
-            await self._flush()
+        if self._next_write is not None:
+            await asyncio.wait([self._next_write])
+        async with self._writing:
+            return
 
     async def next_part(self) -> int:
         """Begin another part; return its number. What is in those before it, the ledger has."""
@@ -113,13 +119,12 @@ class Journal:
         numbers = ((part.name.partition("-")[0], part) for part in list_objects(self._folder))
         return [(int(number), part) for number, part in numbers if number.isdecimal()]
 
-    async def _flush(self) -> None:
+    async def _write_waiting(self) -> None:
         async with self._writing:
+            self._next_write = None
+            rows, self._waiting = self._waiting, []
             if self.broken:
                 raise self.broken
-            rows, self._waiting = self._waiting, []
-            if not rows:
-                return  # they went with an earlier write
             try:
                 await self._append(b"".join(rows))
             except AirflowException as error:
@@ -173,6 +178,6 @@ class Journal:
                     self._log.warning("A line of %s that was not written to its end is left out", part)
 
 
-def _retrieved(flushing: asyncio.Future[None]) -> None:
+def _retrieved(writing: asyncio.Task[None]) -> None:
     with suppress(asyncio.CancelledError):
-        flushing.exception()
+        writing.exception()

@@ -1,5 +1,7 @@
 import asyncio
+import json
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +56,86 @@ def test_rows_that_come_at_once_go_together(folder, monkeypatch):
     asyncio.run(write())
     assert len(writes) <= 2
     assert {found.id for found in recalled(folder)} == {f"{number}" for number in range(50)}
+
+
+@pytest.fixture
+def held_writes(monkeypatch):
+    """Let each write begin, and end only when the test sets its event; return the events, by the rows of the write."""
+    held: dict[str, threading.Event] = {}
+    append = Journal._write_part
+
+    def hold(self, rows):
+        held[" ".join(json.loads(one)["id"] for one in rows.splitlines())] = event = threading.Event()
+        assert event.wait(60)
+        append(self, rows)
+
+    monkeypatch.setattr(Journal, "_write_part", hold)
+    return held
+
+
+async def begun(held, names):
+    async with asyncio.timeout(60):
+        while names not in held:
+            await asyncio.sleep(0.01)
+
+
+def test_rows_share_the_next_write_and_do_not_wait_for_a_third(folder, held_writes):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        first = asyncio.create_task(journal.write(row("a")))
+        await begun(held_writes, "a")
+        second, third = (asyncio.create_task(journal.write(row(name))) for name in "bc")
+        await asyncio.sleep(0)
+        held_writes["a"].set()
+        await begun(held_writes, "b c")
+        last = asyncio.create_task(journal.write(row("d")))
+        await asyncio.sleep(0)
+        held_writes["b c"].set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(first, second, third)
+        await begun(held_writes, "d")
+        assert not last.done()
+        held_writes["d"].set()
+        await last
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["a", "b", "c", "d"]
+
+
+def test_a_new_part_begins_after_the_write_under_way(folder, held_writes):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        before = asyncio.create_task(journal.write(row("before")))
+        await begun(held_writes, "before")
+        beginning = asyncio.create_task(journal.next_part())
+        done, _ = await asyncio.wait([beginning], timeout=0.2)
+        assert not done
+        held_writes["before"].set()
+        await before
+        await journal.forget_before(await beginning)
+
+    asyncio.run(write())
+    assert recalled(folder) == []
+
+
+def test_settle_waits_for_rows_whose_callers_were_cancelled(folder, held_writes):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        first = asyncio.create_task(journal.write(row("a")))
+        await begun(held_writes, "a")
+        second = asyncio.create_task(journal.write(row("b")))
+        await asyncio.sleep(0)
+        for writing in (first, second):
+            writing.cancel()
+        settling = asyncio.create_task(journal.settle())
+        for names in ("a", "b"):
+            await begun(held_writes, names)
+            assert not settling.done()
+            held_writes[names].set()
+        await settling
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["a", "b"]
 
 
 def test_each_writer_goes_on_behind_what_is_there_and_none_overwrites_another(folder):
