@@ -78,7 +78,7 @@ class ScriptedServer:
         self._thread.join(5)
         self._listening.close()
 
-    def connection_uri(self, query: str = "timeout=2") -> str:
+    def connection_uri(self, query: str = "timeout=20") -> str:
         return f"tencent-mps://some-id:some-key@127.0.0.1:{self.port}/http?{query}"
 
     def _accept(self) -> None:

@@ -93,7 +93,8 @@ def test_an_api_that_is_down_for_twenty_seconds_fails_nobody(start_app, connect,
         return await waits
 
     with Gate(app.emulator.port) as gate:
-        connect(app.emulator.connection_uri.replace(f":{app.emulator.port}/", f":{gate.port}/"))
+        uri = app.emulator.connection_uri.replace(f":{app.emulator.port}/", f":{gate.port}/")
+        connect(f"{uri}&requests_per_second=100")
         tasks = asyncio.run(with_an_interruption())
     assert [task.task_id for task in tasks] == task_ids
     assert {task.status for task in tasks} == {TaskStatus.SUCCESS}
@@ -101,9 +102,10 @@ def test_an_api_that_is_down_for_twenty_seconds_fails_nobody(start_app, connect,
     assert max(backoffs) <= 30
 
 
-def test_tasks_finish_although_every_second_answer_is_throttled(start_app):
+def test_tasks_finish_although_every_second_answer_is_throttled(start_app, connect):
     app = start_app(synthesis_time=1)
     task_ids = submit(15)
+    connect(f"{app.emulator.connection_uri}&requests_per_second=50")
     app.faults_of = lambda number: faulty_emulator.api_error("RequestLimitExceeded") if number % 2 else None
     tasks = asyncio.run(wait_all(task_ids))
     assert {task.status for task in tasks} == {TaskStatus.SUCCESS}

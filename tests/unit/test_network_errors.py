@@ -19,7 +19,7 @@ def test_an_error_that_no_call_can_raise_is_not_dressed_up_as_one_of_the_api():
 
 def test_a_refused_certificate_was_provably_not_sent(connect, tmp_path):
     with ScriptedServer(RESET, tls=self_signed(tmp_path)) as server:
-        connect(f"tencent-mps://id:key@localhost:{server.port}/?timeout=2")
+        connect(f"tencent-mps://id:key@localhost:{server.port}/?timeout=20")
         with pytest.raises(MpsApiError, match="certificate verify failed") as caught:
             MpsHook()._call_once(submit_call("hello", "voice"))
     assert caught.value.error_class is ErrorClass.NOT_SENT

@@ -26,7 +26,7 @@ def test_it_takes_no_thread_from_the_executor_that_everybody_shares():
 
     async def use():
         waiting = [in_own_thread(lambda: blocked.wait(20)) for _ in range(50)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(15):
             await asyncio.to_thread(blocked.set)
         return await asyncio.gather(*waiting)
 

@@ -90,7 +90,7 @@ def serve(connect):
                 return steps.pop(0) if len(steps) > 1 else steps[0]
 
             server.script = [answer]
-            connect(server.connection_uri(f"timeout=2&requests_per_second={rate}"))
+            connect(server.connection_uri(f"timeout=20&requests_per_second={rate}"))
             return server
 
         yield start
@@ -174,7 +174,7 @@ def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(se
     server = serve(ACCEPTED)
     asked = threading.Event()
     answers = {
-        "TextToSpeechAsync": iter([lambda: asked.wait(10) and RESET, *[lambda: ACCEPTED] * 5]),
+        "TextToSpeechAsync": iter([lambda: asked.wait(30) and RESET, *[lambda: ACCEPTED] * 5]),
         "DescribeTextToSpeechAsyncTask": iter([lambda: GATEWAY, lambda: NO_SUCH_TASK]),
     }
     server.script = [lambda request: next(answers[request.headers["x-tc-action"]])()]
@@ -285,13 +285,13 @@ def test_a_token_that_is_replaced_while_lines_are_under_way_stops_nobody(connect
         if request.headers.get("x-tc-token") == "new":
             return ACCEPTED
         if submits(server) == 8:  # that many are refused with the token of before
-            connect(server.connection_uri("requests_per_second=50&timeout=5&token=new"))
+            connect(server.connection_uri("requests_per_second=50&timeout=60&token=new"))
             replaced.set()
-        assert replaced.wait(10)
+        assert replaced.wait(30)
         return api_error("AuthFailure.TokenFailure")
 
     with ScriptedServer(answer) as server:
-        connect(server.connection_uri("requests_per_second=50&timeout=5&token=old"))
+        connect(server.connection_uri("requests_per_second=50&timeout=60&token=old"))
 
         async def main(batch):
             rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(12)))
@@ -356,7 +356,7 @@ def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_mo
             await asyncio.sleep(0.01)
         submitting.cancel()
         batch.submitter.stop(NotSubmittedError())
-        await batch.submitter.settle(5)
+        await batch.submitter.settle(30)
         assert batch.statuses() == ["submitting", "processing"]
 
     run(main)

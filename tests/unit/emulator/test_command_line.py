@@ -24,7 +24,7 @@ def test_faults_of_the_command_line_are_met_in_order_and_let_the_emulator_stop()
         with connect(link) as connection:
             assert read(connection).end == "open"
             process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=10)[1]
+            told = process.communicate(timeout=60)[1]
         assert process.returncode == 0
         assert "meets the fault stall" in told
         assert "Traceback" not in told

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 )
 def test_a_query_is_repeated_after_an_error_that_may_pass(connect, calls, fault):
     with ScriptedServer(fault, PROCESSING) as server:
-        connect(server.connection_uri("timeout=0.5"))
+        connect(server.connection_uri(f"timeout={1.5 if fault is HANG else 20}"))
         assert calls.describe().request_id == "req-9"
         assert len(server.requests) == 2
 
@@ -48,7 +48,7 @@ def test_a_throttled_submit_is_repeated_because_it_was_refused(connect, calls, c
 )
 def test_a_submit_that_may_have_been_accepted_is_never_sent_twice(connect, calls, fault):
     with ScriptedServer(fault, ACCEPTED) as server:
-        connect(server.connection_uri("timeout=0.5"))
+        connect(server.connection_uri(f"timeout={1.5 if fault is HANG else 20}"))
         with pytest.raises(MpsApiError) as caught:
             calls.submit()
         assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN

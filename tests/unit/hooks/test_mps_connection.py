@@ -66,7 +66,7 @@ def test_nothing_secret_is_logged_even_at_debug(connect, caplog, capsys):
 )
 def test_the_connection_test_fails_only_where_the_sensor_could_not_ask(connect, reply, works):
     with ScriptedServer(reply) as server:
-        connect(server.connection_uri("timeout=0.5"))
+        connect(server.connection_uri(f"timeout={1.5 if reply is HANG else 20}"))
         ok, sentence = MpsHook().test_connection()
         assert ok is works
         assert sentence.endswith(".")

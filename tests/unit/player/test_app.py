@@ -180,6 +180,7 @@ def test_what_a_store_says_is_for_the_log_only_for_it_may_quote_a_password(liste
     extra = {"endpoint_url": "http://minio:Passw0rdXYZ@127.0.0.1:9", "region_name": "us-east-1"}
     monkeypatch.setenv("AIRFLOW_CONN_LEAKY", json.dumps({"conn_type": "aws", "extra": extra}))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     answer = listen("details", "s3://leaky@bucket/clip.wav")
     assert answer.status_code == 404
     assert "s3://leaky@bucket/clip.wav cannot be read (" in answer.json()["detail"]

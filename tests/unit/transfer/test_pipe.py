@@ -29,14 +29,14 @@ class File:
 
     def write(self, block):
         self.threads.add(threading.current_thread().name)
-        self.gate.wait(10)
+        self.gate.wait(60)
         if self._fails_at == len(self.blocks):
             raise OSError("no space left")
         self.blocks.append(bytes(block))
 
     def commit(self):
         if self.commits_when:
-            self.commits_when.wait(10)
+            self.commits_when.wait(60)
         self.committed = True
         return Told(size=sum(map(len, self.blocks)))
 
@@ -98,7 +98,7 @@ def test_no_more_than_a_few_blocks_lie_between_them():
     assert waited.wait(60)
     assert len(accepted) <= 3
     file.gate.set()
-    writer.join(10)
+    writer.join(60)
     pipe.commit()
     assert len(file.blocks) == 10
 
@@ -235,6 +235,6 @@ def test_a_discard_ends_an_upload_that_hangs_and_what_it_writes_late_is_discarde
     pipe = Pipe(file, nothing)
     pipe.write(bytes(2 * BLOCK))
     pipe.discard()
-    pipe._thread.join(5)
+    pipe._thread.join(60)
     assert not pipe._thread.is_alive()
     assert file.discards == 2

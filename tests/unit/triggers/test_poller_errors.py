@@ -23,9 +23,10 @@ from tests.scripted_server import HANG, RESET, ScriptedServer, api_error, json_r
 from tests.waiting import FAST, SUCCESS, names, task_of, wait_all
 
 
-def test_throttled_answers_slow_down_count_against_nobody_and_all_finish(submit, told):
+def test_throttled_answers_slow_down_count_against_nobody_and_all_finish(submit, told, connect):
     app = FaultyEmulator(Options(synthesis_time=1, voice="tone", rate_limit=1000))
-    _, task_ids = submit(10, app)
+    emulator, task_ids = submit(10, app)
+    connect(f"{emulator.connection_uri}&requests_per_second=50")
     app.faults_of = lambda number: faulty_emulator.api_error("RequestLimitExceeded") if number % 2 else None
     outcomes = asyncio.run(wait_all(*task_ids))
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
@@ -102,7 +103,7 @@ def test_what_is_said_of_a_task_is_said_in_its_own_log(connect, monkeypatch):
 
 def test_answers_that_never_come_are_waited_out(connect, told):
     with ScriptedServer(HANG, HANG, HANG, SUCCESS) as server:
-        connect(server.connection_uri("timeout=0.5"))
+        connect(server.connection_uri("timeout=1.5"))
         outcomes = asyncio.run(wait_all(*names(5)))
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
     assert len(told(logging.WARNING)) == 3

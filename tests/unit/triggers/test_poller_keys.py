@@ -87,7 +87,7 @@ def test_temporary_keys_that_end_while_tasks_wait_are_renewed_off_the_event_loop
         if request.headers["x-tc-action"] == "AssumeRole":
             answered = threading.Event()
             loop.call_soon_threadsafe(answered.set)  # reached too late where the loop is blocked
-            went_on.append(answered.wait(5))
+            went_on.append(answered.wait(20))
             roles.append(f"token-{len(roles)}")
             keys = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": roles[-1]}
             return json_reply({"Response": {"Credentials": keys, "ExpiredTime": time.time() + 3600}})
@@ -102,7 +102,7 @@ def test_temporary_keys_that_end_while_tasks_wait_are_renewed_off_the_event_loop
 
     loop = None
     with ScriptedServer(serve) as server:
-        connect(server.connection_uri("timeout=10&role_arn=arn"))
+        connect(server.connection_uri("timeout=60&role_arn=arn"))
         outcomes = asyncio.run(main())
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
     assert roles == ["token-0", "token-1"]

@@ -52,7 +52,7 @@ def test_a_commit_that_was_given_up_while_the_disk_took_its_time_shows_nothing_a
 
     def slow(descriptor):
         syncing.set()
-        synced.wait(10)
+        synced.wait(60)
         fsync(descriptor)
 
     given_up = open_file(tmp_path / "a.wav")
@@ -68,13 +68,13 @@ def test_a_commit_that_was_given_up_while_the_disk_took_its_time_shows_nothing_a
 
         committing = threading.Thread(target=commit)
         committing.start()
-        assert syncing.wait(10)
+        assert syncing.wait(60)
         given_up.discard()
         other = open_file(tmp_path / "b.wav")
         other.write(b"5678")
         other._file.flush()
         synced.set()
-        committing.join(10)
+        committing.join(60)
     assert raised
     given_up.discard()
     other.commit()
