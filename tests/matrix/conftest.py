@@ -5,19 +5,24 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
+from airflow import __version__
 
-from dev.airflow_environment import EXAMPLE_DAGS, run_airflow
+from dev.airflow_api import AirflowApi
+from dev.airflow_environment import EXAMPLE_DAGS
 from dev.standalone import Standalone
 from tests.s3_server import S3Server
 
 DAG_ID, RUN_ID = "every_way", "matrix"
-FINISHED = {"success", "failed", "skipped", "upstream_failed"}
-TIMEOUT = 300
+# Far more than a busy machine needs: each wait ends with the event.
+TIMEOUT = 600
 LINES = [{"id": f"line-{number}", "text": f"This is line {number}.", "voice_id": "voice-1"} for number in range(4)]
 
 
@@ -27,71 +32,121 @@ class EveryWay:
 
     standalone: Standalone
     folder: Path
-    """What is stored in files."""
+    """The audio stored in files."""
     s3: S3Server
+    api: httpx.Client
+    """Of Airflow's REST API, of which v1 (Airflow 2) and v2 have the same paths; also of all else on Airflow's port."""
     tasks: dict[str, Any]
     """State, number of tries and XComs of each task."""
+    record: Callable[[str, str], None] = lambda *_: None
+    """Adds a property to the running test in pytest's report, from which ``dev.matrix`` learns its tasks."""
+
+    def task(self, task_id: str) -> Any:
+        self.record("task", f"{DAG_ID}.{task_id}")
+        return self.tasks[task_id]
 
     def state(self, task_id: str) -> str:
-        return str(self.tasks[task_id]["state"])
+        return str(self.task(task_id)["state"])
+
+    def tries(self, task_id: str) -> int:
+        return int(self.task(task_id)["tries"])
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
-        return self.tasks[task_id]["xcom"][key]
+        return self.task(task_id)["xcom"][key]
 
     def log(self, task_id: str) -> str:
+        self.record("task", f"{DAG_ID}.{task_id}")
         files = (self.standalone.home / "logs").rglob("*.log*")
         return "\n".join(file.read_text() for file in sorted(files) if f"task_id={task_id}/" in str(file))
 
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The connection to the emulator, as the REST API takes it."""
+        uri = urlsplit(self.standalone.connection_uri)
+        return {
+            "connection_id": "mps_default",
+            "conn_type": "tencent_mps",
+            "host": uri.hostname,
+            "port": uri.port,
+            "schema": uri.path.strip("/"),
+            "login": uri.username,
+            "password": uri.password,
+            "extra": json.dumps(dict(parse_qsl(uri.query))),
+        }
+
 
 @pytest.fixture(scope="session")
-def every_way(tmp_path_factory):
+def finished_run(tmp_path_factory):
     home = tmp_path_factory.mktemp("every-way")
     folder = home / "audio"
     folder.mkdir()
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, LINES)))
     for dags in (Path(__file__).parent / "dags", EXAMPLE_DAGS):
         shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    # Airflow 2's web server asks who is there; let everybody in, as the simple auth manager does.
+    # Airflow 2's web server wants a user; let all users in, as the simple auth manager does.
     (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n')
     with S3Server(home / "s3") as s3:
         standalone = Standalone(
             home,
             dags=home / "dags",
             emulator=("--synthesis-time", "2", "--voice", "tone"),
-            environment={f"AIRFLOW_CONN_{s3.conn_id.upper()}": s3.connection()},
+            environment={
+                f"AIRFLOW_CONN_{s3.conn_id.upper()}": s3.connection(),
+                # A supervisor keeps its slot for up to 5 s after its task. With 4 slots, tasks wait for these seconds.
+                "AIRFLOW__CORE__PARALLELISM": "16",
+                # All users may use Airflow 2's REST API, too.
+                "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+            },
         )
         with standalone:
-            conf = json.dumps({"folder": str(folder), "s3": s3.root})
-            _trigger(standalone, conf)
-            yield EveryWay(standalone, folder, s3, _outcome(standalone))
+            api = _open_api(standalone.url)
+            _trigger(standalone, api, {"folder": str(folder), "s3": s3.root})
+            _await_end(api)
+            yield EveryWay(standalone, folder, s3, api, _read_outcome(standalone))
 
 
-def _trigger(standalone: Standalone, conf: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:  # until Airflow has read the DAG
-        done = run_airflow(
-            standalone.environment, "dags", "trigger", DAG_ID, "--run-id", RUN_ID, "--conf", conf, check=False
-        )
-        if done.returncode == 0:
-            return
-        assert time.monotonic() < deadline, f"{done.stdout}\n{done.stderr}\n{standalone.log.read_text()[-3000:]}"
-        time.sleep(1)
+@pytest.fixture
+def every_way(finished_run, record_property):
+    return replace(finished_run, record=record_property)
 
 
-def _outcome(standalone: Standalone) -> dict[str, Any]:
+def _open_api(url: str) -> httpx.Client:
+    if __version__.startswith("2."):
+        return httpx.Client(base_url=f"{url}/api/v1", timeout=TIMEOUT)
+    client = AirflowApi(url).client
+    client.timeout = httpx.Timeout(TIMEOUT)
+    return client
+
+
+def _trigger(standalone: Standalone, api: httpx.Client, conf: dict[str, str]) -> None:
+    run = {"dag_run_id": RUN_ID, "conf": conf}
+    if not __version__.startswith("2."):
+        run["logical_date"] = None
     deadline = time.monotonic() + TIMEOUT
-    while True:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.matrix.outcome", DAG_ID, RUN_ID],
-            env=standalone.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout.rpartition("OUTCOME ")[2])
-        if told and all(task["state"] in FINISHED for task in told.values()):
-            return told
-        if time.monotonic() > deadline:
-            return told  # each test tells of its own
-        time.sleep(2)
+    while True:  # until Airflow has read the DAG
+        response = api.post(f"/dags/{DAG_ID}/dagRuns", json=run)
+        if response.is_success or response.status_code == httpx.codes.CONFLICT:  # the run is there
+            return
+        assert time.monotonic() < deadline, f"{response.text}\n{standalone.log.read_text()[-3000:]}"
+        time.sleep(0.5)
+
+
+def _await_end(api: httpx.Client) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:  # after which the tests say which task is not done
+        response = api.get(f"/dags/{DAG_ID}/dagRuns/{RUN_ID}")
+        if response.is_success and response.json()["state"] in ("success", "failed"):
+            return
+        time.sleep(0.5)
+
+
+def _read_outcome(standalone: Standalone) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.matrix.outcome", DAG_ID, RUN_ID],
+        env=standalone.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.rpartition("OUTCOME ")[2]))

@@ -35,7 +35,7 @@ class BrokenOnce(TextToSpeechOperator):
 
 with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_args={"voice_id": "voice-1"}) as dag:
     submit = TextToSpeechOperator(task_id="submit", text="Hello from every version.")
-    waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 120}
+    waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 600}
     rescheduled = TextToSpeechTaskSensor(task_id="rescheduled", **waits)
     poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
     deferred = TextToSpeechTaskSensor(task_id="deferred", deferrable=True, **waits)
@@ -74,12 +74,14 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     [rescheduled, poked, deferred] >> stored >> stored_in_s3 >> stored_again
 
     batches = {"manifest": f"file://{FOLDER}/manifest.jsonl", "poll_interval": 1}
-    TextToSpeechBatchOperator(task_id="dry_run", destination=f"file://{FOLDER}/batch/", dry_run=True, **batches)
-    TextToSpeechBatchOperator(task_id="batch", destination=f"file://{FOLDER}/batch/", **batches)
+    folder = f"file://{FOLDER}/batch/"
+    dry_run = TextToSpeechBatchOperator(task_id="dry_run", destination=folder, dry_run=True, **batches)
+    dry_run >> TextToSpeechBatchOperator(task_id="batch", destination=folder, **batches)
     TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, **batches)
 
     broken = TextToSpeechOperator(task_id="broken", text="[fail] There is no audio of it.")
-    fails = {"mps_task_id": broken.output, "poke_interval": 1, "timeout": 120, "retries": 2}
-    TextToSpeechTaskSensor(task_id="failed", retry_delay=timedelta(seconds=0), **fails)
-    TextToSpeechTaskSensor(task_id="failed_deferred", retry_delay=timedelta(seconds=0), deferrable=True, **fails)
+    fails = {"mps_task_id": broken.output, "poke_interval": 1, "timeout": 600, "retries": 2}
+    fails["retry_delay"] = timedelta(seconds=0)
+    TextToSpeechTaskSensor(task_id="failed", **fails)
+    TextToSpeechTaskSensor(task_id="failed_deferred", deferrable=True, **fails)
     TextToSpeechTaskSensor(task_id="skipped", soft_fail=True, **fails)
