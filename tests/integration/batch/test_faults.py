@@ -27,7 +27,6 @@ from airflow_provider_mps.intervals import PollInterval
 from tests import batch_alone, faulty_emulator
 from tests.batching import Clips, accepted, run_batch, submits, wait_until
 from tests.faulty_emulator import FaultyEmulator
-from tests.faulty_s3 import FaultyS3
 from tests.gate import Gate
 from tests.integration.test_storing_limits import ROOM, require_small_disk
 from tests.processes import ChildProcess, mount_small_disk
@@ -143,30 +142,6 @@ def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and
     again = accepted(app.app)
     assert sum(again.values()) - sum(paid.values()) == statuses["unknown"]
     clips.require_true()
-
-
-@pytest.mark.kill
-def test_a_kill_on_slow_storage_leaves_no_more_unknown_than_may_be_in_flight(
-    app, manifest, s3, s3_batch, start, monkeypatch
-):
-    app.connect(100)
-    lines = manifest(80)
-    delay = [0.0]
-    with FaultyS3(s3.port) as slow, monkeypatch.context() as patched:
-        slow.always("PutObject", lambda: time.sleep(delay[0]))
-        patched.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", s3.connection(url=slow.url))
-        with start(lines, s3_batch.destination) as process:
-            process.wait_until(lambda: submits(app) >= 5)
-            delay[0] = 0.5
-            process.wait_until(lambda: submits(app) >= 40)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        wait_until(lambda: not clients_of(os.getpid(), slow.port))
-        left = s3_batch.submitting()
-    assert 0 < len(left) <= IN_FLIGHT
-    outcome(start(lines, s3_batch.destination))
-    assert {row["id"] for row in s3_batch.rows() if row["status"] == "unknown"} == left
-    assert set(accepted(app.app).values()) == {1}
 
 
 @pytest.mark.kill
