@@ -15,7 +15,7 @@ SECONDS = 1_320
 """Of audio: 40 MiB, of which half are two parts of an upload, and some more."""
 HALF = 2 * 8 * 1024 * 1024
 
-pytestmark = pytest.mark.kill
+pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("child_processes")]
 
 servers = pytest.fixture(run_servers, scope="module")
 place = pytest.fixture(open_place, params=["file", "s3"])

@@ -14,6 +14,8 @@ SECONDS = 100
 """Of audio: 3.2 MB."""
 ROOM = 2_000_000
 
+pytestmark = pytest.mark.xdist_group("child_processes")
+
 
 @pytest.fixture
 def recording(start_emulator, tmp_path):
