@@ -34,6 +34,8 @@ TRIES = 6
 """With half a minute in all between them: whoever is away is waited for."""
 MAX_FAILURES = 10
 """Lines in a row that cannot be stored before none is tried any more."""
+STOP_TIMEOUT_SECONDS = 1.0
+"""Airflow kills a task five seconds after SIGTERM, and submits that are under way need the half of those."""
 _BETWEEN_TRIES = PollInterval(1.0)
 
 
@@ -73,11 +75,10 @@ class Storer:
         :raises DestinationError: when so many lines in a row could not be stored that the destination is unusable
         :raises AudioTransferError: when it is the audio that could not be had for so many lines in a row; a retry may
         """
-        loop = asyncio.get_running_loop()
         async with self._free:
             for tries in range(1, TRIES + 1):
                 try:
-                    path, stored = await in_own_thread(lambda: self._store(row, task, loop))
+                    path, stored = await self._transfer(row, task)
                 except (AudioTransferError, DestinationError) as error:
                     # A full disk is not tried again: what room there is then is kept for what must be written down.
                     may_pass = task.audio_url and not isinstance(error, DestinationError) and not is_full(error)
@@ -97,6 +98,19 @@ class Storer:
             size=stored.size,
             crc64=None if stored.crc64 is None else str(stored.crc64),
         )
+
+    async def _transfer(self, row: Row, task: TextToSpeechTask) -> tuple[ObjectStoragePath, StoredAudio]:
+        """Store in a thread. When the batch ends meanwhile, stop; but return what was being committed all the same."""
+        loop = asyncio.get_running_loop()
+        storing = in_own_thread(lambda: self._store(row, task, loop))
+        try:
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            self.stop()
+            await asyncio.wait([storing], timeout=STOP_TIMEOUT_SECONDS)
+            if storing.done() and storing.exception() is None:
+                return storing.result()
+            raise
 
     def _store(
         self, row: Row, task: TextToSpeechTask, loop: asyncio.AbstractEventLoop

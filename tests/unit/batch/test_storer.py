@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import logging
+import threading
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
@@ -63,6 +64,47 @@ def test_a_line_is_stored_under_its_id_with_the_audios_ending_and_told_whole(cli
         crc64=str(crc64.xz(AUDIO)),
     )
     assert (clips / "line-0.wav").read_bytes() == AUDIO
+
+
+def test_store_cancelled_during_the_commit_returns_the_stored_row(clips, monkeypatch):
+    committed, cancelled = threading.Event(), threading.Event()
+    store_audio = module.store_audio
+
+    def slow(*arguments, **options):
+        stored = store_audio(*arguments, **options)
+        committed.set()
+        assert cancelled.wait(60)
+        return stored
+
+    monkeypatch.setattr(module, "store_audio", slow)
+    monkeypatch.setattr(module, "STOP_TIMEOUT_SECONDS", 60)
+
+    async def main(server):
+        storing = asyncio.create_task(make(clips).store(row(), task(server)))
+        while not committed.is_set():
+            await asyncio.sleep(0.01)
+        storing.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
+        return await storing
+
+    with ScriptedServer(audio_reply(AUDIO)) as server:
+        stored = asyncio.run(main(server))
+    assert (stored.status, stored.size) == (LineStatus.STORED, len(AUDIO))
+    assert (clips / "a.wav").read_bytes() == AUDIO
+
+
+def test_store_cancelled_before_the_commit_is_discarded(clips):
+    async def main(server):
+        storing = asyncio.create_task(make(clips).store(row(), task(server)))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        storing.cancel()
+        await storing
+
+    with ScriptedServer(HANG) as server, pytest.raises(asyncio.CancelledError):
+        asyncio.run(main(server))
+    assert not (clips / "a.wav").exists()
 
 
 def test_a_name_that_no_path_takes_is_told_for_its_line(clips):
