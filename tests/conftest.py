@@ -39,6 +39,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((at for at, name in enumerate(slow) if item.get_closest_marker(name)), len(slow)))
 
 
+def pytest_make_parametrize_id(val):
+    """Shorten the ids of long values: they are sent between workers, which must agree on them, and some hold a time."""
+    if isinstance(val, str | bytes) and len(val) > 80:
+        return f"{ascii(val[:30])} and so on, {len(val)} long"
+    return None
+
+
 @pytest.fixture(scope="session")
 def airflow_database(tmp_path_factory):
     """A migrated metadata database, for what runs DAGs. The first worker of a run makes it, the others copy it."""
