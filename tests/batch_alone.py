@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, on_term)
     outcome: dict[str, object] = {"error": None, "said": ""}
     try:
-        outcome["told"] = operator.execute(context(arguments.run_id))
+        outcome["summary"] = operator.execute(context(arguments.run_id))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test asks for
         outcome = {"error": type(error).__name__, "said": str(error)}
     if arguments.files_of:

@@ -138,7 +138,7 @@ def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and
 
     # A user who accepts to pay for those again gets all.
     ended = outcome(start(lines, clips.destination, "--on-unknown", "resubmit"))
-    assert ended["told"]["stored"] == LINES
+    assert ended["summary"]["stored"] == LINES
     again = accepted(app.app)
     assert sum(again.values()) - sum(paid.values()) == statuses["unknown"]
     clips.require_true()
@@ -163,7 +163,7 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
         app.finish_all_tasks()
     tasks._synthesis_time = (0.5, 1.5)
     app.connect(100)
-    assert outcome(start(lines, clips.destination))["told"]["stored"] == LINES
+    assert outcome(start(lines, clips.destination))["summary"]["stored"] == LINES
     assert set(accepted(app.app).values()) == {1}
     clips.require_true()
 
@@ -206,11 +206,11 @@ def test_an_api_that_is_down_in_the_middle_costs_no_more_than_what_was_on_its_wa
 
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
-        told = run_batch(manifest(60), clips.destination, on_line_failure="continue")
+        summary = run_batch(manifest(60), clips.destination, on_line_failure="continue")
         interrupting.join()
     assert len(refused_probes) >= REFUSED_PROBES
-    assert told["stored"] + told["unknown"] == 60
-    assert told["unknown"] <= 3
+    assert summary["stored"] + summary["unknown"] == 60
+    assert summary["unknown"] <= 3
     assert max(accepted(app.app).values()) == 1
     clips.require_true()
 
@@ -219,20 +219,20 @@ def test_answers_that_are_no_answers_in_the_middle_risk_a_few_lines_and_not_all_
     app, manifest, tmp_path, refused_probes
 ):
     clips = Clips(f"file://{tmp_path}/clips/")
-    spoilt = []
+    broken = []
 
     def fault(number):
         if submits(app) < 20 or len(refused_probes) >= REFUSED_PROBES:
             return None
-        spoilt.append(app.actions[number - 1])
+        broken.append(app.actions[number - 1])
         return 502, b"bad gateway"
 
     app.faults_of = fault
-    told = run_batch(manifest(60), clips.destination, on_line_failure="continue")
+    summary = run_batch(manifest(60), clips.destination, on_line_failure="continue")
     assert len(refused_probes) >= REFUSED_PROBES
-    assert told["stored"] + told["unknown"] == 60
-    assert 0 < told["unknown"] <= 5
-    assert told["unknown"] == spoilt.count("TextToSpeechAsync")
+    assert summary["stored"] + summary["unknown"] == 60
+    assert 0 < summary["unknown"] <= 5
+    assert summary["unknown"] == broken.count("TextToSpeechAsync")
     assert max(accepted(app.app).values()) == 1
     unknown = [row for row in clips.rows() if row["status"] == "unknown"]
     assert all("HTTP 502" in row["error"] and "may be billed already" in row["error"] for row in unknown)
@@ -259,7 +259,7 @@ def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_
     ) as process:
         printed = process.wait()
     assert printed.count("OUTCOME") == 2, printed[-3000:]
-    first, second = (json.loads(told.splitlines()[0]) for told in printed.split("OUTCOME ")[1:])
+    first, second = (json.loads(summary.splitlines()[0]) for summary in printed.split("OUTCOME ")[1:])
 
     assert first["error"] in {"AudioTransferError", "DestinationError"}
     assert "No space left on device" in printed
@@ -270,7 +270,7 @@ def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_
     assert statuses["submitting"] == statuses["unknown"] == 0  # every id that was paid for has been written down
 
     assert second["error"] is None
-    assert second["told"]["stored"] == 40
+    assert second["summary"]["stored"] == 40
     assert set(accepted(app.app).values()) == {1}
 
 
@@ -279,6 +279,6 @@ def test_two_thousand_lines_at_a_raised_quota_are_stored_and_none_is_paid_twice(
 
     output = run_benchmark("benchmarks.bulk", "--lines", "2000", "--quota", "100", "--synthesis", "1", "3", timeout=600)
     (measured,) = rows(output, "2000")
-    # On a machine that stands still for seconds an answer may be lost; that line is told as unknown.
+    # On a machine that stands still for seconds a response may be lost; that line is unknown.
     assert int(measured[2]) >= 1995
     assert measured[7] == "0"  # duplicates
