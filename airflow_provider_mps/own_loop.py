@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
-import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from airflow_provider_mps.own_thread import start_daemon_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -41,10 +41,9 @@ class OwnLoop(Generic[T]):
 
         :raises concurrent.futures.CancelledError: when :meth:`stop` has been called
         """
-        context = contextvars.copy_context()
-        # A daemon, so that what hangs does not keep the process.
-        threading.Thread(target=context.run, args=(self._run,), name="mps-event-loop", daemon=True).start()
         try:
+            # A daemon, so that what hangs does not keep the process.
+            start_daemon_thread(self._run, "mps-event-loop")
             # Again and again: a signal that another thread has caught is handled when this one wakes.
             while not concurrent.futures.wait([self._done], LOOK).done:
                 pass

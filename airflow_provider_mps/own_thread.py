@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -43,3 +44,24 @@ def in_own_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 
     threading.Thread(target=run, name="mps-blocking-call", daemon=True).start()
     return future
+
+
+def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Thread:
+    """
+    Start a daemon thread whose log lines go where the caller's do.
+
+    ``Thread.start`` waits, and an exception of a signal's handler can reach it while it takes a lock back. The lock is
+    then released once too often, and that error would hide the handler's: the handler's is raised.
+
+    :param function: called in the thread
+    :param name: of the thread
+    """
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if error.__context__ is None:
+            raise
+        raise error.__context__ from None
+    return thread

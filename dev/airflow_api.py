@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 
 FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+TIMEOUT = 60
+"""Seconds of a request: a busy machine answers late."""
 
 
 class AirflowApi:
@@ -22,12 +24,13 @@ class AirflowApi:
 
     def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
         signed_in = (
-            httpx.post(f"{url}/auth/token", json={"username": user, "password": password})
+            httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=TIMEOUT)
             if user
-            else httpx.get(f"{url}/auth/token")
+            else httpx.get(f"{url}/auth/token", timeout=TIMEOUT)
         )
         token = signed_in.json()["access_token"]
-        self.client = httpx.Client(base_url=f"{url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        headers = {"Authorization": f"Bearer {token}"}
+        self.client = httpx.Client(base_url=f"{url}/api/v2", headers=headers, timeout=TIMEOUT)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Make a call, and return the JSON of its answer."""

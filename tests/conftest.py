@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
 def pytest_make_parametrize_id(val):
     """Shorten the ids of long values: they are sent between workers, which must agree on them, and some hold a time."""
     if isinstance(val, str | bytes) and len(val) > 80:
-        return f"{ascii(val[:30])} and so on, {len(val)} long"
+        return f"{val[:30]!a} and so on, {len(val)} long"
     return None
 
 

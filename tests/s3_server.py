@@ -48,8 +48,8 @@ class S3Server:
                 return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        self._process.kill()  # when it is asked to end, it waits for its clients first
+        self._process.wait()
 
     def make_bucket(self, name: str) -> None:
         (self.folder / name).mkdir(parents=True, exist_ok=True)

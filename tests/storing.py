@@ -67,7 +67,9 @@ class Bucket(Folder):
 
     def clear(self) -> None:
         """Forget what a test before this one has left, on purpose or not."""
-        self._client.delete_object(Bucket="clips", Key="clip.wav")  # not from the disk: rclone remembers what is there
+        # First by a request, for rclone remembers what it has seen there, and then what it has never seen.
+        self._client.delete_object(Bucket="clips", Key="clip.wav")
+        (self.folder / "clip.wav").unlink(missing_ok=True)
         for upload in self._uploads():
             self._client.abort_multipart_upload(Bucket="clips", **upload)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextvars
 import queue
-import threading
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from airflow_provider_mps.own_thread import start_daemon_thread
 from airflow_provider_mps.transfer.waited_for import LOOK, waited_for
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from airflow_provider_mps.transfer.uncommitted import UncommittedFile
@@ -81,8 +81,8 @@ class Pipe:
     def discard(self) -> None:
         """Leave no trace of what was written; may be called again where it was interrupted."""
         self._unwanted = True
+        self._blocks.put(None)  # which a thread also waits for whose start was interrupted
         if self._thread is not None:
-            self._blocks.put(None)
             # A thread that hangs is not waited for: it discards once more, after that has ended.
             try:
                 self._abandoned = not self._has_ended(PATIENCE)
@@ -105,14 +105,8 @@ class Pipe:
                 return spare
         return bytearray(size)
 
-    def _start(self) -> threading.Thread:
-        context = contextvars.copy_context()  # so that what is logged there is in the task's log
-        thread = threading.Thread(target=context.run, args=(self._run,), name="mps-upload", daemon=True)
-        thread.start()
-        return thread
-
     def _hand_over(self, block: bytearray | None) -> None:
-        self._thread = self._thread or self._start()
+        self._thread = self._thread or start_daemon_thread(self._run, "mps-upload")
         while True:
             self._raise_error()
             with suppress(queue.Empty):

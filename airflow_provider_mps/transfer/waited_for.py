@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextvars
 import queue
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
+
+from airflow_provider_mps.own_thread import start_daemon_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,7 @@ def waited_for(function: Callable[[], T], still_wanted: Callable[[], None]) -> T
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             ended.put((None, error))
 
-    context = contextvars.copy_context()  # so that what is logged there is in the task's log
-    threading.Thread(target=context.run, args=(run,), name="mps-waited-for", daemon=True).start()
+    start_daemon_thread(run, "mps-waited-for")
     while True:
         with suppress(queue.Empty):
             result, error = ended.get(timeout=LOOK)

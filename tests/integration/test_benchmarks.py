@@ -42,7 +42,7 @@ def rows(output, title):
 def test_a_quick_run_of_storing_measures_every_candidate_and_ours_leaves_no_half_audio(scheme):
     if scheme == "s3":
         require_program("rclone")
-    output = run_benchmark("benchmarks.storing", "--quick", "--to", scheme, timeout=120)
+    output = run_benchmark("benchmarks.storing", "--quick", "--to", scheme, timeout=600)
     for candidate in CANDIDATES[scheme].values():
         large, clips, *dying = rows(output, candidate.title)
         assert re.match(r"\d+\.\d \(", large[1])

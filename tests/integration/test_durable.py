@@ -13,7 +13,6 @@ from tests.integration.test_triggerer import await_, triggerers
 pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
 
 
-
 def accepted(triggerer, text):
     """How often MPS has accepted a text, and bills it."""
     return sum(task.text == text for task in list(triggerer.slow.app.state.tasks._tasks.values()))

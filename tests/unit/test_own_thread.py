@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.own_thread import in_own_thread, start_daemon_thread
 
 
 def test_it_returns_what_the_function_returns():
@@ -44,3 +44,25 @@ def test_the_end_of_the_loop_does_not_wait_for_it():
     asyncio.run(use())
     assert ended == []
     blocked.set()
+
+
+def test_an_interrupted_start_raises_what_the_signals_handler_raised(monkeypatch):
+    def start(_):
+        # As in Thread.start, where the handler's exception comes while a lock is being taken back.
+        try:
+            raise TimeoutError("time is up")
+        finally:
+            threading.Lock().release()
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(TimeoutError, match="time is up"):
+        start_daemon_thread(lambda: None, "interrupted")
+
+
+def test_a_thread_that_cannot_start_raises_its_own_error(monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        start_daemon_thread(lambda: None, "one too many")
