@@ -37,14 +37,14 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests wait more than they compute: three for each of two cores. WORKERS=0 runs them in one process.
 WORKERS ?= 6
 PYTEST := pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-SLOW := airflow_standalone or browser or kill
+SLOW := airflow_standalone or browser or kill or benchmark
 
 .PHONY: test
-test: $(INSTALLED) ## Run the tests that need no whole Airflow, browser or repeated kills: 4 minutes
+test: $(INSTALLED) ## Run the quick tests, which need no whole Airflow and no browser: 4 minutes
 	$(BIN)/python -m $(PYTEST) -m "not ($(SLOW))"
 
 .PHONY: test-slow
-test-slow: $(INSTALLED) ## Run the other tests: those with whole Airflows, Chromium and repeated kills
+test-slow: $(INSTALLED) ## Run the others: whole Airflows, Chromium, repeated kills, benchmarks
 	$(BIN)/python -m $(PYTEST) -m "$(SLOW)"
 
 .PHONY: test-all

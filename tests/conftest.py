@@ -35,7 +35,7 @@ def pytest_unconfigure(config):
 
 def pytest_collection_modifyitems(items):
     """Start with what takes longest, so that no worker of several is left with it at the end."""
-    slow = ("airflow_standalone", "kill")
+    slow = ("airflow_standalone", "benchmark", "kill")
     items.sort(key=lambda item: next((at for at, name in enumerate(slow) if item.get_closest_marker(name)), len(slow)))
 
 

@@ -13,6 +13,9 @@ from benchmarks.storing_candidates import CANDIDATES
 from dev.airflow_environment import REPOSITORY
 from tests.programs import require_program
 
+# One worker runs them all: two at once would wait for each other's disk.
+pytestmark = [pytest.mark.benchmark, pytest.mark.xdist_group("benchmarks")]
+
 
 def run_benchmark(module, *arguments, timeout):
     """Run it in a process group of its own, so that on a timeout its servers end too."""

@@ -274,6 +274,8 @@ def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_
     assert set(accepted(app.app).values()) == {1}
 
 
+@pytest.mark.benchmark
+@pytest.mark.xdist_group("benchmarks")
 def test_two_thousand_lines_at_a_raised_quota_are_stored_and_none_is_paid_twice():
     from tests.integration.test_benchmarks import rows, run_benchmark
 
