@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.usefixtures("connection"),
     pytest.mark.airflow_standalone,
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("standalone"),
 ]
 
 DAG = "text_to_speech"

@@ -17,7 +17,7 @@ from dev.airflow_api import AirflowApi
 from dev.standalone import Standalone
 from tests.s3_server import S3Server
 
-pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("secrets")]
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("standalone")]
 
 SECRETS = {
     "SecretKey": "sk-Wq7Hn2Zt9Lr4Xc",

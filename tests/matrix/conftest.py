@@ -75,7 +75,7 @@ class EveryWay:
         }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     home = tmp_path_factory.mktemp("every-way")
     folder = home / "audio"

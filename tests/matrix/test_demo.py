@@ -9,6 +9,7 @@ from airflow import __version__
 
 
 @pytest.mark.airflow_standalone
+@pytest.mark.xdist_group("standalone")
 @pytest.mark.skipif(
     __version__.startswith("2."), reason="dag.test() of Airflow 2 knows no alias that no scheduler has seen"
 )

@@ -16,7 +16,7 @@ from packaging.version import Version
 from airflow_provider_mps.connection_form import EXTRA_FIELDS
 from tests.matrix.conftest import DAG_ID, LINES, RUN_ID, TIMEOUT
 
-pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("every_way")]
+pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("standalone")]
 
 AIRFLOW = Version(Version(__version__).base_version)
 before = {version: Version(version) > AIRFLOW for version in ("3.0", "3.1", "3.2", "3.3")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
@@ -51,8 +53,10 @@ with DAG("every_failure", schedule=None, default_args={"execution_timeout": None
 
     batches = {"manifest": "{{ dag_run.conf['manifest'] }}", "voice_id": "voice-1", "poll_interval": 1}
     batches["on_line_failure"] = "continue"
-    TextToSpeechBatchOperator(task_id="batch", destination=f"{S3}batch/", **batches)
-    TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}deferred/", deferrable=True, **batches)
+    # These two succeed. On a busy machine one may lose its lock, and a retry resumes it.
+    resumed = {**batches, "retries": 3, "retry_delay": timedelta(seconds=0)}
+    TextToSpeechBatchOperator(task_id="batch", destination=f"{S3}batch/", **resumed)
+    TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}deferred/", deferrable=True, **resumed)
     TextToSpeechBatchOperator(task_id="batch_in_vain", destination=f"{S3_WRONG}batch/", **batches)
     TextToSpeechBatchOperator(
         task_id="batch_wrong_key", destination=f"{S3}wrong/", mps_conn_id="mps_wrong_key", **batches
