@@ -31,7 +31,7 @@ airflow: $(INSTALLED) ## Start Airflow's UI with the emulator and the connection
 emulator: $(INSTALLED) ## Start the emulator alone
 	$(BIN)/python -m airflow_provider_mps.emulator
 
-# Else each process that a test starts would compile the package again, where the environment forbids to keep it.
+# Let child processes share compiled bytecode, even if the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
 # Tests wait more than they compute: three for each of two cores. WORKERS=0 runs them in one process.

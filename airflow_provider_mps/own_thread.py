@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -50,18 +51,19 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
     """
     Start a daemon thread whose log lines go where the caller's do.
 
-    ``Thread.start`` waits, and an exception of a signal's handler can reach it while it takes a lock back. The lock is
-    then released once too often, and that error would hide the handler's: the handler's is raised.
+    If a signal's handler raises while ``Thread.start`` reacquires its lock, Python reports "release unlocked lock".
+    Then the handler's exception is raised instead.
 
     :param function: called in the thread
     :param name: of the thread
     """
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
+    handled = sys.exception()  # which is the context of every error raised here
     try:
         thread.start()
     except RuntimeError as error:
-        if error.__context__ is None:
+        if error.__context__ in {None, handled}:
             raise
         raise error.__context__ from None
     return thread

@@ -26,7 +26,8 @@ def airflow_environment(home: Path, dags: Path = EXAMPLE_DAGS) -> dict[str, str]
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # On a busy machine SQLite's lock is waited for longer than the 5 seconds after which Airflow's requests fail.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
     }
 
 

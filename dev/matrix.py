@@ -145,7 +145,8 @@ def _run_tests(airflow: Airflow, folder: Path, number: int) -> Attempt:
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON", "VIRTUAL"))
     }
     subprocess.run(command, cwd=folder, env=inherited, check=False)
-    log = "".join(file.read_text(errors="replace") for file in temporary.glob("*/standalone.log"))
+    logs = {file.resolve() for file in temporary.glob("*/standalone.log")}  # pytest links to the newest folder
+    log = "".join(file.read_text(errors="replace") for file in sorted(logs))
     return Attempt(airflow.version, _read_report(report), log)
 
 

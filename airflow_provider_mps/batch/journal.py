@@ -29,7 +29,7 @@ LONGEST_PAUSE = 8.0
 
 class Journal:
     """
-    Appends rows, one write at a time. Those that come during a write share the next one, and none waits for a third.
+    Appends rows, one write at a time. Those that come during a write share the next one: a row waits for at most two.
 
     Object stores cannot append: there, each write is an object of its own. All are read in the order of their names.
 

@@ -35,7 +35,7 @@ TRIES = 6
 MAX_FAILURES = 10
 """Lines in a row that cannot be stored before none is tried any more."""
 STOP_TIMEOUT_SECONDS = 1.0
-"""Airflow kills a task five seconds after SIGTERM, and submits that are under way need the half of those."""
+"""Airflow kills a task five seconds after SIGTERM; submits in flight need half of that."""
 _BETWEEN_TRIES = PollInterval(1.0)
 
 
@@ -100,7 +100,7 @@ class Storer:
         )
 
     async def _transfer(self, row: Row, task: TextToSpeechTask) -> tuple[ObjectStoragePath, StoredAudio]:
-        """Store in a thread. When the batch ends meanwhile, stop; but return what was being committed all the same."""
+        """Store in a thread. If cancelled, stop, but return the audio if its commit has succeeded."""
         loop = asyncio.get_running_loop()
         storing = in_own_thread(lambda: self._store(row, task, loop))
         try:

@@ -81,7 +81,7 @@ class Pipe:
     def discard(self) -> None:
         """Leave no trace of what was written; may be called again where it was interrupted."""
         self._unwanted = True
-        self._blocks.put(None)  # which a thread also waits for whose start was interrupted
+        self._blocks.put(None)  # also ends a thread whose start was interrupted
         if self._thread is not None:
             # A thread that hangs is not waited for: it discards once more, after that has ended.
             try:

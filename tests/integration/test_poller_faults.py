@@ -71,7 +71,7 @@ async def wait_all(task_ids):
         return await asyncio.gather(*(wait_for_task(task_id, PollInterval(1)) for task_id in task_ids))
 
 
-def test_an_api_that_is_down_for_twenty_seconds_fails_nobody(start_app, connect, failures, backoffs):
+def test_outage_longer_than_hook_retries_fails_no_task(start_app, connect, failures, backoffs):
     app = start_app(synthesis_time=600)
     task_ids = submit(30)
 

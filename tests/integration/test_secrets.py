@@ -155,13 +155,21 @@ def kept(tmp_path_factory):
 
 
 def test_the_runs_met_what_they_should(kept):
-    _, states = kept
+    everything, states = kept
     failed = {name for name, (state, _) in states["every_failure"].items() if state == "failed"}
     assert {"submit_mps_wrong_key", "deferred_mps_wrong_token", "wait_mps_dead", "submit_mps_proxy"} <= failed
     assert {"refused", "broken", "broken_deferred", "no_bucket", "wrong_s3_key", "no_place"} <= failed
     assert {"batch_in_vain", "batch_wrong_key"} <= failed
     for name in ("stored", "batch", "batch_deferred", "in_triggerer"):
-        assert states["every_failure"][name][0] == "success"
+        state, attempts = states["every_failure"][name]
+        assert state == "success"
+        # Only a lock that a busy machine has lost is worth another attempt.
+        logs = [
+            text
+            for file, text in everything.logs.items()
+            if "dag_id=every_failure/" in file and f"task_id={name}/" in file
+        ]
+        assert sum("DestinationTakenError" in text for text in logs) >= attempts - 1
 
 
 @pytest.mark.parametrize("name", SECRETS)

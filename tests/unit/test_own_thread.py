@@ -66,3 +66,8 @@ def test_a_thread_that_cannot_start_raises_its_own_error(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         start_daemon_thread(lambda: None, "one too many")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            start_daemon_thread(lambda: None, "one too many")
