@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,18 @@ def no_waiting(monkeypatch):
 
     for module in ("call_retries", "transfer.fetch"):
         monkeypatch.setattr(f"airflow_provider_mps.{module}.wait_random_exponential", lambda **_: wait_none())
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The moments at which requests are sent; a busy machine may let them arrive closer together."""
+    from airflow_provider_mps.hooks.mps import MpsHook
+
+    moments, call = [], MpsHook.acall_once
+
+    async def acall_once(hook, *arguments):
+        moments.append(time.monotonic())
+        return await call(hook, *arguments)
+
+    monkeypatch.setattr(MpsHook, "acall_once", acall_once)
+    return moments

@@ -43,3 +43,7 @@ def task_of(request):
 
 def names(count):
     return [f"task-{number}" for number in range(count)]
+
+
+def most_in_a_second(moments):
+    return max(sum(start <= moment < start + 1 for moment in moments) for start in moments)

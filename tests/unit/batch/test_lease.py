@@ -195,12 +195,12 @@ def test_of_those_who_come_at_once_one_gets_it(path, left_behind):
                 await mine.keep()
         return run_id
 
-    async def everybody():
+    async def all_of_them():
         if left_behind:
             await lease(path, "dead").take()
         return await asyncio.gather(*(work(f"run-{number}") for number in range(4)), return_exceptions=True)
 
-    results = run_in_simulated_time(asyncio.wait_for(everybody(), 30))
+    results = run_in_simulated_time(asyncio.wait_for(all_of_them(), 30))
     assert sum(isinstance(result, str) for result in results) == 1
     assert sum(isinstance(result, DestinationTakenError) for result in results) == 3
 
@@ -305,13 +305,13 @@ def test_two_who_take_over_at_once_never_work_at_once_however_slow_one_is(path, 
                 await mine.keep()
         worked.append((since, clock()))
 
-    async def everybody():
+    async def all_of_them():
         await lease(path, "dead").take()
         quick, slow = lease(path, "quick"), lease(path, "slow")
         late(monkeypatch, slow, seconds)
         await asyncio.gather(work(quick), work(slow), return_exceptions=True)
 
-    run_in_simulated_time(asyncio.wait_for(everybody(), 30))
+    run_in_simulated_time(asyncio.wait_for(all_of_them(), 30))
     assert worked
     worked.sort()
     assert all(ended <= began for (_, ended), (began, _) in pairwise(worked))

@@ -20,6 +20,7 @@ from airflow_provider_mps.speech_request import SpeechRequest
 from tests.answers import ACCEPTED, GATEWAY
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import RESET, Reply, ScriptedServer, api_error
+from tests.waiting import most_in_a_second
 
 HELLO = SpeechRequest("hello", "voice-1")
 NO_SUCH_TASK = api_error("ResourceNotFound")
@@ -360,23 +361,6 @@ def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_mo
         assert batch.statuses() == ["submitting", "processing"]
 
     run(main)
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """The moments at which requests are sent; a busy machine may let them arrive closer together."""
-    moments, call = [], MpsHook.acall_once
-
-    async def acall_once(hook, *arguments):
-        moments.append(time.monotonic())
-        return await call(hook, *arguments)
-
-    monkeypatch.setattr(MpsHook, "acall_once", acall_once)
-    return moments
-
-
-def most_in_a_second(moments):
-    return max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
 
 
 def test_the_quota_is_used_and_never_exceeded(start_emulator, connect, sent):

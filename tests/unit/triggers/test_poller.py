@@ -6,8 +6,6 @@ import threading
 import time
 from collections import Counter
 
-import pytest
-
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.errors import (
     InvalidRequestError,
@@ -19,7 +17,7 @@ from airflow_provider_mps.triggers.poller import wait_for_task
 from tests.answers import PROCESSING
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import ScriptedServer, api_error
-from tests.waiting import FAST, SUCCESS, names, task_of, wait_all, wait_until
+from tests.waiting import FAST, SUCCESS, most_in_a_second, names, task_of, wait_all, wait_until
 
 
 def test_each_gets_the_task_that_it_waited_for(submit):
@@ -54,23 +52,6 @@ def test_all_share_one_client_and_one_look_at_the_connection(submit, monkeypatch
     _, task_ids = submit(20, synthesis_time=0.5, rate_limit=1000)
     asyncio.run(wait_all(*task_ids))
     assert len(looks) == 1
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """The moments at which requests are sent; a busy machine may let them arrive closer together."""
-    moments, call = [], MpsHook.acall_once
-
-    async def acall_once(hook, *arguments):
-        moments.append(time.monotonic())
-        return await call(hook, *arguments)
-
-    monkeypatch.setattr(MpsHook, "acall_once", acall_once)
-    return moments
-
-
-def most_in_a_second(moments):
-    return max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
 
 
 def test_the_quota_is_never_used_up(submit, connect, sent):
