@@ -1,4 +1,4 @@
-"""Faults of Airflow itself that sometimes fail a pair of the version matrix, and the logs that prove them."""
+"""Faults of Airflow itself that sometimes lose a task, and the lines of the scheduler's log that prove them."""
 
 from __future__ import annotations
 
@@ -12,86 +12,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KnownFault:
-    """One fault of Airflow's task supervisor, which takes the final state of a task with it."""
+    """One fault of Airflow."""
 
     message: str
-    """The exception that ends the supervisor, as the log of ``airflow standalone`` has it."""
-    warning: str
-    """What the supervisor logs shortly before, with the ``pid`` of the task's process."""
+    """What the log of ``airflow standalone`` says when it happens."""
     airflows: tuple[str, ...]
-    """The versions on which it was seen."""
+    """The versions on which it was seen, or reported."""
     effect: str
     link: str
+    find_lost_tasks: Callable[[str], set[str]]
+    """Returns the tasks, as ``dag_id.task_id``, that a log shows to be lost by this fault."""
 
 
-KNOWN_FAULTS = (
-    KnownFault(
-        message="ValueError: I/O operation on closed epoll object",
-        warning="Force-closed stuck sockets",
-        airflows=("3.1.8",),
-        effect="a supervisor that had closed its sockets read them again, and did not report that its task was skipped "
-        "or had failed",
-        link="https://github.com/apache/airflow/pull/67115",  # fixed in 3.2.2
-    ),
-)
+CLOSED_EPOLL = "ValueError: I/O operation on closed epoll object"
+STALE_SUCCESS = "finished with state success, but the task instance's state attribute is queued"
 
 
-@dataclass(frozen=True)
-class TestCase:
-    """The result of one test of a pair."""
-
-    __test__ = False  # not a test for pytest
-
-    name: str
-    result: str
-    """``yes``, ``no`` where this Airflow lacks it, or ``FAILED``."""
-    tasks: frozenset[str] = frozenset()
-    """The Airflow tasks whose outcome the test looked at, as ``dag_id.task_id``."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One run of all tests of a pair."""
-
-    airflow: str
-    """The exact version."""
-    cases: tuple[TestCase, ...]
-    log: str
-    """The output of Airflow's scheduler, whose executor runs the supervisors."""
-
-    def find_known_faults(self) -> list[KnownFault]:
-        """
-        Return the faults of Airflow itself that explain every failure of this attempt.
-
-        A failure is explained if the test looked at a task whose own supervisor died of a known fault. The list is
-        empty if no test failed, or if a single failure is not explained.
-        """
-        by_task = {
-            task: fault
-            for fault in KNOWN_FAULTS
-            if self.airflow in fault.airflows
-            for task in find_lost_tasks(fault, self.log)
-        }
-        explained: list[KnownFault] = []
-        for case in self.cases:
-            if case.result == "FAILED":
-                faults = [by_task[task] for task in sorted(case.tasks) if task in by_task]
-                if not faults:
-                    return []
-                explained += faults
-        return list(dict.fromkeys(explained))
-
-
-def find_lost_tasks(fault: KnownFault, log: str) -> set[str]:
+def find_tasks_of_closed_epoll(log: str) -> set[str]:
     """
-    Return the tasks, as ``dag_id.task_id``, whose supervisor died of the fault before it reported their state.
+    Return the tasks whose supervisor died of a closed epoll before it reported their state.
 
     The log must have, in this order: the supervisor's warning with the pid of the task's process, the message, and the
     scheduler's line that the executor gave up a task with this pid while it was still running.
     """
     tasks = set()
-    for warning in re.finditer(rf"{re.escape(fault.warning)} .*\bpid=(\d+)", log):
-        _, message, later = log[warning.end() :].partition(f"| {fault.message}\n")
+    for warning in re.finditer(r"Force-closed stuck sockets .*\bpid=(\d+)", log):
+        _, message, later = log[warning.end() :].partition(f"| {CLOSED_EPOLL}\n")
         given_up = rf"\bstate=running, .*\bexecutor_state=failed, .*\bpid={warning[1]}\b"
         task = re.search(rf"TaskInstance Finished: dag_id=(\S+), task_id=(\S+), .*{given_up}", later)
         if message and task:
@@ -99,23 +45,61 @@ def find_lost_tasks(fault: KnownFault, log: str) -> set[str]:
     return tasks
 
 
-def run_with_one_repeat(run: Callable[[int], Attempt]) -> tuple[Attempt, list[KnownFault]]:
+def find_tasks_of_stale_success(log: str) -> set[str]:
     """
-    Run a pair, and once more if known faults of Airflow itself explain all that failed.
+    Return the tasks that were failed for the end of their own earlier part.
 
-    :param run: runs all tests of the pair; its argument is 1 for the first attempt and 2 for the second
-    :return: the attempt that counts, and the faults for which there was a second one
+    A task that reschedules or defers ends its process with success. If the task is queued again before the scheduler
+    has read of that end, the scheduler takes it for the end of the new part.
     """
-    attempt = run(1)
-    faults = attempt.find_known_faults()
-    return (run(2) if faults else attempt), faults
+    lost = rf"Executor \S+ reported that the task instance <TaskInstance: (\S+) \S+ \[queued\].*> {STALE_SUCCESS}\."
+    return set(re.findall(lost, log))
+
+
+KNOWN_FAULTS = (
+    KnownFault(
+        message=CLOSED_EPOLL,
+        airflows=("3.1.8",),
+        effect="a supervisor that had closed its sockets read them again, and did not report that its task was skipped "
+        "or had failed",
+        link="https://github.com/apache/airflow/pull/67115",  # fixed in 3.2.2
+        find_lost_tasks=find_tasks_of_closed_epoll,
+    ),
+    KnownFault(
+        message=STALE_SUCCESS,
+        airflows=("2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"),
+        effect="a task that had rescheduled or deferred was queued again before the scheduler read of the end of its "
+        "first process, and was failed",
+        link="https://github.com/apache/airflow/issues/67287",
+        find_lost_tasks=find_tasks_of_stale_success,
+    ),
+)
+
+
+def find_known_faults(tasks: Iterable[str], log: str, airflow: str) -> list[KnownFault]:
+    """
+    Return the faults of Airflow itself that explain why these tasks did not end as they should.
+
+    The list is empty if there are no tasks, or if a single one is not explained.
+
+    :param tasks: each as ``dag_id.task_id``
+    :param log: the output of ``airflow standalone``
+    :param airflow: the exact version
+    """
+    by_task = {
+        task: fault for fault in KNOWN_FAULTS if airflow in fault.airflows for task in fault.find_lost_tasks(log)
+    }
+    tasks = set(tasks)
+    if tasks - by_task.keys():
+        return []
+    return list(dict.fromkeys(by_task[task] for task in sorted(tasks)))
 
 
 def format_footnote(repeats: Mapping[str, Iterable[KnownFault]]) -> str:
     """
-    Return the sentence below the table that counts the repeated pairs.
+    Return the sentence below the matrix's table that counts the pairs whose DAG run was repeated.
 
-    :param repeats: the faults of each repeated pair, by the pair's name
+    :param repeats: the faults of each such pair, by the pair's name
     """
     if not repeats:
         return "No pair was repeated.\n"

@@ -1,8 +1,8 @@
 """
 The wheel on every Airflow and Python that this machine can have: a table of versions against what works there.
 
-For each pair: an empty environment, Airflow as of a date on which it installed, the wheel, and ``tests/matrix``.
-A pair whose failures are all explained by a known fault of Airflow itself is run once more; ``known_faults`` has these.
+For each pair: an empty environment, Airflow as of a date on which it installed, the wheel, and ``tests/matrix``. Where
+these tests repeated their DAG run, because Airflow itself had lost tasks of it (``known_faults``), a footnote says so.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from dev.airflow_environment import REPOSITORY
-from dev.known_faults import Attempt, TestCase, format_footnote, run_with_one_repeat
+from dev.known_faults import KNOWN_FAULTS, format_footnote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,8 +74,8 @@ def main() -> None:
             pair, folder = f"Airflow {airflow.version} on Python {python}", BUILD / f"{name}-py{python}"
             print(pair, flush=True)
             _install(airflow, interpreter, wheel, folder)
-            attempt, faults = run_with_one_repeat(partial(_run_tests, airflow, folder))
-            columns[f"{name} / {python}"] = {case.name: case.result for case in attempt.cases}
+            results, faults = _run_tests(folder)
+            columns[f"{name} / {python}"] = results
             if faults:
                 repeats[pair] = faults
     table = f"{_table(columns)}\n{format_footnote(repeats)}"
@@ -127,46 +126,36 @@ def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> N
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
 
 
-def _run_tests(airflow: Airflow, folder: Path, number: int) -> Attempt:
-    """
-    Run all tests of a pair.
-
-    :param number: of the attempt: each one keeps its report, and the logs of its Airflow, in a folder of its own
-    """
-    if number > 1:
-        print("A known fault of Airflow itself explains every failure: repeating this pair once", flush=True)
-    kept = folder / f"attempt-{number}"
-    kept.mkdir()
-    report, temporary = kept / "report.xml", kept / "tmp"
+def _run_tests(folder: Path) -> tuple[dict[str, str], list[KnownFault]]:
+    """Run all tests of a pair. Their report, and the logs of their Airflow, stay in its folder."""
+    report = folder / "report.xml"
     command = [str(folder / "venv" / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
-    # Only this family of reports has properties of tests.
-    command += ["-o", "junit_family=xunit1", f"--junit-xml={report}", f"--basetemp={temporary}", "tests/matrix"]
+    command += [f"--junit-xml={report}", f"--basetemp={folder / 'tmp'}", "tests/matrix"]
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON", "VIRTUAL"))
     }
     subprocess.run(command, cwd=folder, env=inherited, check=False)
-    logs = {file.resolve() for file in temporary.glob("*/standalone.log")}  # pytest links to the newest folder
-    log = "".join(file.read_text(errors="replace") for file in sorted(logs))
-    return Attempt(airflow.version, _read_report(report), log)
+    return _read_report(report)
 
 
-def _read_report(report: Path) -> tuple[TestCase, ...]:
-    """Return the result of each test; none where pytest did not start."""
+def _read_report(report: Path) -> tuple[dict[str, str], list[KnownFault]]:
+    """
+    Return what each test gave, and the faults of Airflow for which the DAG run was repeated.
+
+    A test gives ``yes``, ``no`` where this Airflow lacks what it tests, or ``FAILED``. There is none where pytest did
+    not start.
+    """
     if not report.exists():
-        return ()
-    return tuple(
-        TestCase(_sentence(case.attrib["name"]), _result(case), _tasks(case))
-        for case in ElementTree.parse(report).iter("testcase")  # noqa: S314 - pytest has written it just now
-    )
+        return {}, []
+    root = ElementTree.parse(report)  # noqa: S314 - pytest has written it just now
+    messages = {each.attrib["value"] for each in root.iter("property") if each.attrib["name"] == "repeated"}
+    results = {_sentence(case.attrib["name"]): _result(case) for case in root.iter("testcase")}
+    return results, [fault for fault in KNOWN_FAULTS if fault.message in messages]
 
 
 def _result(case: ElementTree.Element) -> str:
     kinds = {child.tag for child in case}
     return "FAILED" if kinds & {"failure", "error"} else "no" if "skipped" in kinds else "yes"
-
-
-def _tasks(case: ElementTree.Element) -> frozenset[str]:
-    return frozenset(each.attrib["value"] for each in case.iter("property") if each.attrib["name"] == "task")
 
 
 def _sentence(name: str) -> str:

@@ -113,10 +113,16 @@ def test_exponential_backoff_asks_more_and_more_rarely_up_to_max_wait(run_dag, s
 
     note_result_of(TextToSpeechTaskSensor, "_get_next_poke_interval")
     note_result_of(PollInterval, "after_answers")
-    app = FaultyEmulator(Options(synthesis_time=5, voice="tone"))
+    app = FaultyEmulator(Options(synthesis_time=0, voice="tone"))
     start_emulator(app)
-    run = run_dag("waiting", mode, mps_task_id=submit())
+    task_id = submit()
+    processing = faulty_emulator.answer(Status="processing")
+    # Until the sixth interval, which only max_wait keeps from being longer than 1 second.
+    app.faults_of = lambda requests: (
+        processing if requests < 16 and (len(intervals) < 6 or max(intervals) < 1) else None
+    )
+    run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == {"wait": ("success", 1)}
     polls = [action for action in app.actions if action.startswith("Describe")]
-    assert len(polls) < 12  # without backoff there would be 16
+    assert len(polls) < 12  # without backoff there would be 15
     assert max(intervals) == 1  # without max_wait the last would be 2 to 4 seconds

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from airflow import __version__
 
 from airflow_provider_mps.hooks.mps import MpsHook
 from dev.airflow_api import FINISHED
+from dev.known_faults import find_known_faults
 
 IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "without_a_worker"]
 """Run by ``dag.test()``, which starts and ends nothing in a triggerer: there the last one falls back."""
@@ -61,7 +62,7 @@ def outcome_in_a_triggerer(triggerer):
     ended = {}
     for dag_id in dags:
         ended[dag_id] = triggerer.api.wait(dag_id, runs[dag_id], {*FINISHED, "up_for_retry"}, timeout=600)
-        if was_lost_by_airflow(triggerer, runs[dag_id], dag_id, ended[dag_id]):
+        if was_lost_by_airflow(triggerer, dag_id, ended[dag_id]):
             runs[dag_id] = triggerer.api.trigger(dag_id, conf)
             ended[dag_id] = triggerer.api.wait(dag_id, runs[dag_id], timeout=600)
 
@@ -74,19 +75,10 @@ def outcome_in_a_triggerer(triggerer):
     return outcome
 
 
-def was_lost_by_airflow(triggerer, run_id, dag_id, tasks):
-    """
-    Whether each task that is to be retried was lost by Airflow, by its own message.
-
-    A task that comes back from the triggerer is queued. On a busy machine the end of its first part may be reported
-    only then, and Airflow fails the task.
-    """
-    log = triggerer.standalone.log.read_text()
-    message = "finished with state success, but the task instance's state attribute is queued"
-    retried = [name for name, (state, _) in tasks.items() if state == "up_for_retry"]
-    return bool(retried) and all(
-        re.search(rf"<TaskInstance: {dag_id}\.{name} {re.escape(run_id)} .*{message}", log) for name in retried
-    )
+def was_lost_by_airflow(triggerer, dag_id, tasks):
+    """Whether each task that is to be retried was lost by a known fault of Airflow itself."""
+    retried = [f"{dag_id}.{name}" for name, (state, _) in tasks.items() if state == "up_for_retry"]
+    return bool(find_known_faults(retried, triggerer.standalone.log.read_text(), __version__))
 
 
 def configuration(submit):

@@ -36,7 +36,8 @@ class BrokenOnce(TextToSpeechOperator):
 with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_args={"voice_id": "voice-1"}) as dag:
     submit = TextToSpeechOperator(task_id="submit", text="Hello from every version.")
     waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 600}
-    rescheduled = TextToSpeechTaskSensor(task_id="rescheduled", **waits)
+    # Long enough for Airflow to read of the end of the first process before it starts the second.
+    rescheduled = TextToSpeechTaskSensor(task_id="rescheduled", **{**waits, "poke_interval": 10})
     poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
     deferred = TextToSpeechTaskSensor(task_id="deferred", deferrable=True, **waits)
     TextToSpeechTaskSensor(task_id="ended_from_trigger", end_from_trigger=True, **waits)
