@@ -51,8 +51,8 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
     """
     Start a daemon thread whose log lines go where the caller's do.
 
-    If a signal's handler raises while ``Thread.start`` reacquires its lock, Python reports "release unlocked lock".
-    Then the handler's exception is raised instead.
+    If a signal's handler raises within ``Thread.start``, Python may report "release unlocked lock", or that the thread
+    is not among those that are about to start. Then the handler's exception is raised instead.
 
     :param function: called in the thread
     :param name: of the thread
@@ -62,7 +62,7 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
     handled = sys.exception()  # which is the context of every error raised here
     try:
         thread.start()
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         if error.__context__ in {None, handled}:
             raise
         raise error.__context__ from None

@@ -25,7 +25,7 @@ class KnownFault:
 
 
 CLOSED_EPOLL = "ValueError: I/O operation on closed epoll object"
-STALE_SUCCESS = "finished with state success, but the task instance's state attribute is queued"
+STALE_SUCCESS = "finished with state success, but the task instance's state attribute is"
 
 
 def find_tasks_of_closed_epoll(log: str) -> set[str]:
@@ -49,11 +49,11 @@ def find_tasks_of_stale_success(log: str) -> set[str]:
     """
     Return the tasks that were failed for the end of their own earlier part.
 
-    A task that reschedules or defers ends its process with success. If the task is queued again before the scheduler
-    has read of that end, the scheduler takes it for the end of the new part.
+    A task that reschedules or defers ends its process with success. If its next part is started before the scheduler
+    has read of that end, the scheduler takes it for the end of the next part.
     """
-    lost = rf"Executor \S+ reported that the task instance <TaskInstance: (\S+) \S+ \[queued\].*> {STALE_SUCCESS}\."
-    return set(re.findall(lost, log))
+    task = r"<TaskInstance: (\S+) \S+ \[(scheduled|queued|running)\].*>"
+    return {found[1] for found in re.finditer(rf"reported that the task instance {task} {STALE_SUCCESS} \2\.", log)}
 
 
 KNOWN_FAULTS = (
@@ -68,9 +68,9 @@ KNOWN_FAULTS = (
     KnownFault(
         message=STALE_SUCCESS,
         airflows=("2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"),
-        effect="a task that had rescheduled or deferred was queued again before the scheduler read of the end of its "
-        "first process, and was failed",
-        link="https://github.com/apache/airflow/issues/67287",
+        effect="the next part of a task that had rescheduled or deferred was started before the scheduler read of the "
+        "end of the first part's process, and was failed for it",
+        link="https://github.com/apache/airflow/issues/72716",  # for tasks that reschedule, there is no fix
         find_lost_tasks=find_tasks_of_stale_success,
     ),
 )

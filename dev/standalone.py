@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 START_TIMEOUT = 180
 STOP_TIMEOUT = 20
 HOME = REPOSITORY / ".airflow"
-HEALTH = "/health" if version("apache-airflow").startswith("2.") else "/api/v2/monitor/health"
+IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+HEALTH = "/health" if IS_AIRFLOW_2 else "/api/v2/monitor/health"
 
 
 class Standalone:
     """
     ``airflow standalone`` and the emulator, each in a process group of its own, while the ``with`` block runs.
+
+    Tasks of Airflow 3 talk to an API server of their own. One server for tasks and users can wait for itself on SQLite:
+    its event loop for the database's lock, to log what a user does, and the lock's holder for the event loop.
 
     :param home: folder for Airflow's database and logs; what is there already is used
     :param port: of the UI; 0 takes any free one
@@ -58,13 +62,14 @@ class Standalone:
         self.emulator = emulator
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.execution_port = free_port()
         self.log = home / "standalone.log"
         self.environment = {
             **airflow_environment(home, dags),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.execution_port}/execution/",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",  # more made the scheduler die of a locked SQLite on a busy machine
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -90,7 +95,9 @@ class Standalone:
             if self.connect:
                 self.environment.setdefault("AIRFLOW_CONN_MPS_DEFAULT", self.connection_uri)
             self.start_airflow()
-            self._await_ui()
+            self._await_answer(f"{self.url}{HEALTH}", self.log)
+            if not IS_AIRFLOW_2:
+                self._start_execution_api()
         except BaseException:
             self.__exit__()
             raise
@@ -134,11 +141,22 @@ class Standalone:
             time.sleep(0.1)
         raise RuntimeError(f"the emulator did not start:\n{log.read_text()}")
 
-    def _await_ui(self) -> None:
+    def _start_execution_api(self) -> None:
+        log = self.home / "execution-api.log"
+        port = str(self.execution_port)
+        with log.open("w") as output:
+            self.start(
+                *("airflow", "api-server", "--apps", "execution", "--host", "127.0.0.1", "--port", port),
+                output=output.fileno(),
+            )
+        self._await_answer(f"http://127.0.0.1:{port}/execution/health", log)
+
+    def _await_answer(self, url: str, log: Path) -> None:
+        """Wait until the program that was started last answers."""
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(f"{self.url}{HEALTH}"):
+        while not _answers(url):
             if time.monotonic() > deadline or self.processes[-1].poll() is not None:
-                raise RuntimeError(f"Airflow did not start; its log is {self.log}:\n{self.log.read_text()[-3000:]}")
+                raise RuntimeError(f"Airflow did not start; its log is {log}:\n{log.read_text()[-3000:]}")
             time.sleep(0.5)
 
 

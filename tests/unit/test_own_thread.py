@@ -46,14 +46,24 @@ def test_the_end_of_the_loop_does_not_wait_for_it():
     blocked.set()
 
 
-def test_an_interrupted_start_raises_what_the_signals_handler_raised(monkeypatch):
-    def start(_):
-        # As in Thread.start, where the handler's exception comes while a lock is being taken back.
-        try:
-            raise TimeoutError("time is up")
-        finally:
-            threading.Lock().release()
+def raise_while_lock_is_taken_back(_):
+    try:
+        raise TimeoutError("time is up")
+    finally:
+        threading.Lock().release()
 
+
+def raise_once_thread_runs(thread):
+    try:
+        raise TimeoutError("time is up")  # noqa: TRY301 - as in Thread.start
+    except Exception:
+        del {}[thread]  # the thread itself has done so before
+        raise
+
+
+# The two moments of Thread.start at which a signal's handler may raise.
+@pytest.mark.parametrize("start", [raise_while_lock_is_taken_back, raise_once_thread_runs])
+def test_an_interrupted_start_raises_what_the_signals_handler_raised(monkeypatch, start):
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(TimeoutError, match="time is up"):
         start_daemon_thread(lambda: None, "interrupted")

@@ -80,7 +80,13 @@ def test_log_similar_to_closed_epoll_names_no_task(log):
     assert find_tasks_of_closed_epoll(log[1]) == set()
 
 
-def test_stale_success_in_log_names_lost_task():
+@pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
+def test_stale_success_in_each_state_names_lost_task(state):
+    log = STALE.replace("[queued]", f"[{state}]").replace("is queued", f"is {state}")
+    assert find_tasks_of_stale_success(log) == {RESCHEDULED}
+
+
+def test_stale_success_of_two_tasks_names_both():
     other = STALE.replace(
         "rescheduled matrix [queued] ti_id=01a21bb7-1167-73f0-a250-7801f85a9ea6", "deferred run [queued]"
     )
@@ -91,7 +97,8 @@ def test_stale_success_in_log_names_lost_task():
     "log",
     {
         "process failed": STALE.replace("with state success", "with state failed"),
-        "another state": STALE.replace("[queued]", "[running]").replace("is queued", "is running"),
+        "state of an end": STALE.replace("[queued]", "[failed]").replace("is queued", "is failed"),
+        "two states": STALE.replace("is queued", "is running"),
         "another message": STALE.replace("but the task", "and the task"),
         "empty": "",
     }.items(),
