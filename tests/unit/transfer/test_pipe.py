@@ -164,9 +164,8 @@ def test_a_signal_at_any_moment_gets_out_and_leaves_a_pipe_that_can_be_discarded
         for trial in range(150):
             file = File()
             pipe = Pipe(file, nothing)
-            signal.setitimer(signal.ITIMER_REAL, 0.0005 + trial * 0.00003)
             with pytest.raises(TimeIsUpError):
-                write_for_ever(pipe)
+                set_alarm_and_write_for_ever(pipe, 0.0005 + trial * 0.00003)
             pipe.discard()
             assert file.discards
     finally:
@@ -174,7 +173,8 @@ def test_a_signal_at_any_moment_gets_out_and_leaves_a_pipe_that_can_be_discarded
         signal.signal(signal.SIGALRM, before)
 
 
-def write_for_ever(pipe):
+def set_alarm_and_write_for_ever(pipe, seconds):
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     while True:
         pipe.write(bytes(BLOCK))
 
