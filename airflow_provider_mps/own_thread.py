@@ -51,8 +51,8 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
     """
     Start a daemon thread whose log lines go where the caller's do.
 
-    If a signal's handler raises within ``Thread.start``, Python may report "release unlocked lock", or that the thread
-    is not among those that are about to start. Then the handler's exception is raised instead.
+    If a signal's handler raises within ``Thread.start``, Python may raise ``RuntimeError`` ("release unlocked lock") or
+    ``KeyError`` in its place. This function raises the handler's exception.
 
     :param function: called in the thread
     :param name: of the thread

@@ -62,6 +62,7 @@ class Cluster(Standalone):
                 **environment,
             },
         )
+        self.environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{self.url}/execution/"
         self.parts: dict[str, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Cluster:
@@ -91,6 +92,9 @@ class Cluster(Standalone):
         for name in TRIGGERERS:
             self._start_part(name, "triggerer", port="TRIGGER_LOG_SERVER_PORT")
         self._start_part("api-server", "api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "2")
+
+    def start_execution_api(self) -> None:
+        """Start nothing: on Postgres, one API server is enough for tasks and users."""
 
     def log_of(self, name: str) -> str:
         """Return what a part has printed."""

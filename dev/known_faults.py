@@ -21,11 +21,11 @@ class KnownFault:
     effect: str
     link: str
     find_lost_tasks: Callable[[str], set[str]]
-    """Returns the tasks, as ``dag_id.task_id``, that a log shows to be lost by this fault."""
+    """Returns the tasks, as ``dag_id.task_id run_id``, that a log shows to be lost by this fault."""
 
 
 CLOSED_EPOLL = "ValueError: I/O operation on closed epoll object"
-STALE_SUCCESS = "finished with state success, but the task instance's state attribute is"
+STALE_SUCCESS = "finished with state success, but the task instance's state attribute is queued"
 
 
 def find_tasks_of_closed_epoll(log: str) -> set[str]:
@@ -39,21 +39,21 @@ def find_tasks_of_closed_epoll(log: str) -> set[str]:
     for warning in re.finditer(r"Force-closed stuck sockets .*\bpid=(\d+)", log):
         _, message, later = log[warning.end() :].partition(f"| {CLOSED_EPOLL}\n")
         given_up = rf"\bstate=running, .*\bexecutor_state=failed, .*\bpid={warning[1]}\b"
-        task = re.search(rf"TaskInstance Finished: dag_id=(\S+), task_id=(\S+), .*{given_up}", later)
+        task = re.search(rf"TaskInstance Finished: dag_id=(\S+), task_id=(\S+), run_id=(\S+), .*{given_up}", later)
         if message and task:
-            tasks.add(f"{task[1]}.{task[2]}")
+            tasks.add(f"{task[1]}.{task[2]} {task[3]}")
     return tasks
 
 
 def find_tasks_of_stale_success(log: str) -> set[str]:
     """
-    Return the tasks that were failed for the end of their own earlier part.
+    Return the tasks that the scheduler failed because it processed the end of their first process too late.
 
-    A task that reschedules or defers ends its process with success. If its next part is started before the scheduler
-    has read of that end, the scheduler takes it for the end of the next part.
+    A process of a task that reschedules or defers ends with success. If the scheduler processes this end when it has
+    queued the task again, it takes it for the end of the next process. No other task is queued twice within one try.
     """
-    task = r"<TaskInstance: (\S+) \S+ \[(scheduled|queued|running)\].*>"
-    return {found[1] for found in re.finditer(rf"reported that the task instance {task} {STALE_SUCCESS} \2\.", log)}
+    lost = rf"reported that the task instance <TaskInstance: (\S+ \S+) \[queued\].*> {STALE_SUCCESS}\."
+    return set(re.findall(lost, log))
 
 
 KNOWN_FAULTS = (
@@ -68,9 +68,9 @@ KNOWN_FAULTS = (
     KnownFault(
         message=STALE_SUCCESS,
         airflows=("2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"),
-        effect="the next part of a task that had rescheduled or deferred was started before the scheduler read of the "
-        "end of the first part's process, and was failed for it",
-        link="https://github.com/apache/airflow/issues/72716",  # for tasks that reschedule, there is no fix
+        effect="the scheduler failed a task that had rescheduled or deferred, because it processed the end of the "
+        "task's first process only when it had queued the task again",
+        link="https://github.com/apache/airflow/issues/71172",  # for deferred tasks: issues 67287 and 72716
         find_lost_tasks=find_tasks_of_stale_success,
     ),
 )
@@ -82,7 +82,7 @@ def find_known_faults(tasks: Iterable[str], log: str, airflow: str) -> list[Know
 
     The list is empty if there are no tasks, or if a single one is not explained.
 
-    :param tasks: each as ``dag_id.task_id``
+    :param tasks: each as ``dag_id.task_id run_id``
     :param log: the output of ``airflow standalone``
     :param airflow: the exact version
     """

@@ -19,6 +19,18 @@ def find_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, places)))
 
 
+def reserve_port() -> socket.socket:
+    """
+    Return a socket that reserves a free port of 127.0.0.1 until it is closed.
+
+    It does not listen, so a server that sets ``SO_REUSEADDR`` may listen on the port meanwhile.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    return reservation
+
+
 def free_port() -> int:
     """
     Return a port of 127.0.0.1 that is free, and stays so for the program that is about to listen on it.

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from dev.airflow_api import AirflowApi
 from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY, airflow_environment
-from dev.programs import free_port
+from dev.programs import free_port, reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +36,8 @@ class Standalone:
     """
     ``airflow standalone`` and the emulator, each in a process group of its own, while the ``with`` block runs.
 
-    Tasks of Airflow 3 talk to an API server of their own. One server for tasks and users can wait for itself on SQLite:
-    its event loop for the database's lock, to log what a user does, and the lock's holder for the event loop.
+    The tasks of Airflow 3 have an API server of their own. On SQLite, a single API server can deadlock: its event loop
+    waits for the database lock to write the audit log, and the request that holds the lock waits for the event loop.
 
     :param home: folder for Airflow's database and logs; what is there already is used
     :param port: of the UI; 0 takes any free one
@@ -62,10 +62,12 @@ class Standalone:
         self.emulator = emulator
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.execution_port = free_port()
+        self._reservation = reserve_port()
+        self.execution_port = self._reservation.getsockname()[1]
         self.log = home / "standalone.log"
         self.environment = {
             **airflow_environment(home, dags),
+            "PYTHONUNBUFFERED": "1",  # so that the log has what has happened
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -73,8 +75,6 @@ class Standalone:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",  # more made the scheduler die of a locked SQLite on a busy machine
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            # Also the seconds for which a task's supervisor may stay, and keep its slot, after the task.
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",  # a file that changes is read again at once
             # The same for Airflow 2.
@@ -95,9 +95,9 @@ class Standalone:
             if self.connect:
                 self.environment.setdefault("AIRFLOW_CONN_MPS_DEFAULT", self.connection_uri)
             self.start_airflow()
-            self._await_answer(f"{self.url}{HEALTH}", self.log)
+            self._wait_for_response(f"{self.url}{HEALTH}", self.log)
             if not IS_AIRFLOW_2:
-                self._start_execution_api()
+                self.start_execution_api()
         except BaseException:
             self.__exit__()
             raise
@@ -107,6 +107,7 @@ class Standalone:
         for process in reversed(self.processes):
             stop_group(process)
         self.processes.clear()
+        self._reservation.close()
 
     def start_airflow(self) -> None:
         """Start every part of Airflow, and the one with the UI last."""
@@ -141,7 +142,8 @@ class Standalone:
             time.sleep(0.1)
         raise RuntimeError(f"the emulator did not start:\n{log.read_text()}")
 
-    def _start_execution_api(self) -> None:
+    def start_execution_api(self) -> None:
+        """Start the API server for tasks, which needs the database that the other parts have made."""
         log = self.home / "execution-api.log"
         port = str(self.execution_port)
         with log.open("w") as output:
@@ -149,10 +151,10 @@ class Standalone:
                 *("airflow", "api-server", "--apps", "execution", "--host", "127.0.0.1", "--port", port),
                 output=output.fileno(),
             )
-        self._await_answer(f"http://127.0.0.1:{port}/execution/health", log)
+        self._wait_for_response(f"http://127.0.0.1:{port}/execution/health", log)
 
-    def _await_answer(self, url: str, log: Path) -> None:
-        """Wait until the program that was started last answers."""
+    def _wait_for_response(self, url: str, log: Path) -> None:
+        """Wait until the program that was started last responds."""
         deadline = time.monotonic() + START_TIMEOUT
         while not _answers(url):
             if time.monotonic() > deadline or self.processes[-1].poll() is not None:

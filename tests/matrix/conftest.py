@@ -87,7 +87,7 @@ def every_way(tmp_path_factory, record_testsuite_property):
             return
     for fault in faults:  # counted in the table of the version matrix, and shown by pytest
         record_testsuite_property("repeated", fault.message)
-        warnings.warn(f"The run was repeated, for Airflow had lost a task: {fault.message}", stacklevel=1)
+        warnings.warn(f"The DAG run was repeated because Airflow lost a task: {fault.message}", stacklevel=1)
     with _run_every_way(tmp_path_factory.mktemp("every-way")) as run:
         yield run
 
@@ -96,7 +96,7 @@ def _find_known_faults(run: EveryWay) -> list[KnownFault]:
     """Return the faults of Airflow itself that explain every task that did not end as it should."""
     ends = {name: (task["state"], task["tries"]) for name, task in run.tasks.items()}
     unexpected = [
-        f"{DAG_ID}.{name}"
+        f"{DAG_ID}.{name} {RUN_ID}"
         for name, end in ends.items()
         if end != ENDS.get(name, ("success", 1)) and end[0] != "upstream_failed"
     ]
@@ -119,6 +119,8 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
             emulator=("--synthesis-time", "2", "--voice", "tone"),
             environment={
                 f"AIRFLOW_CONN_{s3.conn_id.upper()}": s3.connection(),
+                # Also the seconds for which a task's supervisor may stay after its task, and keep one of the few slots.
+                "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
                 # All users may use Airflow 2's REST API, too.
                 "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             },

@@ -144,8 +144,8 @@ def test_nothing_secret_is_in_a_log(every_way):
     link = every_way.xcom("rescheduled")["AudioUrl"]
     signature = link.rpartition("sign=")[2]
     secret_key = re.search(r":([^:@]+)@", every_way.standalone.connection_uri.partition("://")[2])[1]
-    files = (every_way.standalone.home / "logs").rglob("*.log*")
-    logs = "\n".join(file.read_text() for file in files if file.is_file())
+    files = [file for file in every_way.standalone.home.rglob("*.log*") if file.is_file()]
+    logs = "\n".join(file.read_text() for file in files if file.name != "emulator.log")  # which offers its own key
     assert len(signature) > 20
     assert len(secret_key) > 5
     assert signature not in logs

@@ -61,7 +61,7 @@ def raise_once_thread_runs(thread):
         raise
 
 
-# The two moments of Thread.start at which a signal's handler may raise.
+# Two moments at which Thread.start hides what a signal's handler has raised.
 @pytest.mark.parametrize("start", [raise_while_lock_is_taken_back, raise_once_thread_runs])
 def test_an_interrupted_start_raises_what_the_signals_handler_raised(monkeypatch, start):
     monkeypatch.setattr(threading.Thread, "start", start)

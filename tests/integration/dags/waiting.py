@@ -10,8 +10,8 @@ for mode, arguments in {
     "reschedule": {},
     "poke": {"mode": "poke"},
     "deferred": {"deferrable": True},
-    "backoff": {"exponential_backoff": True, "max_wait": 1},
-    "deferred_backoff": {"deferrable": True, "exponential_backoff": True, "max_wait": 1},
+    "backoff": {"exponential_backoff": True, "max_wait": 2},
+    "deferred_backoff": {"deferrable": True, "exponential_backoff": True, "max_wait": 2},
 }.items():
     with DAG(mode, schedule=None) as dag:
         TextToSpeechTaskSensor(
