@@ -1,6 +1,7 @@
 """An S3 server that refuses what it is asked for while audio is uploaded to it, over real sockets."""
 
 import json
+import time
 
 import pytest
 
@@ -218,3 +219,12 @@ def test_where_the_answer_to_the_commit_is_lost_nobody_is_told_that_the_older_ob
     assert "unchanged" not in said
     assert bucket.seen() == recording.read()
     assert bucket.litter() == []
+
+
+def test_completed_upload_dated_long_before_its_completion_is_recognised(record, bucket, proxy):
+    # rclone, like S3, gives the object an earlier date than that of its completion, and here not the ETag of its parts.
+    proxy.once("ListParts", lambda: time.sleep(2.5))
+    proxy.always("CompleteMultipartUpload", LOSE_ANSWER)
+    recording = record("long")
+    store(recording, bucket)
+    assert bucket.seen() == recording.read()

@@ -72,8 +72,10 @@ class S3File:
         self._calls: list[Future[Any]] = []
         """What is under way beside the parts, for a discard by another thread."""
         self._parts: list[dict[str, Any]] = []
-        self._listed_at: datetime | None = None
-        """When the parts were listed, by the store's clock: what is newer is not the older object."""
+        self._begun_at: datetime | None = None
+        """When the upload in parts began, by the store's clock."""
+        self._listed = False
+        """Whether the store has listed the parts before they are completed."""
 
     def block_size(self, sent: int) -> int:
         """Tell how many bytes the block after so many shall have."""
@@ -93,6 +95,8 @@ class S3File:
         if self._upload_id is None:
             answer = self._call("create_multipart_upload", **self._options)
             self._upload_id = answer["UploadId"]
+            if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
+                self._begun_at = parsedate_to_datetime(date)
             client = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._place["Bucket"]), self._fs.loop).result()
             client.meta.events.register("provide-client-params.s3.UploadPart", rewind, unique_id="mps-rewind")
         number = len(self._parts) + len(self._sending) + 1
@@ -180,10 +184,20 @@ class S3File:
         return None if encrypted else there["ETag"].strip('"') == md5
 
     def _was_completed(self, there: dict[str, Any]) -> bool | None:
-        """Tell whether what is there has come since the parts were listed; ``None`` where that cannot be told."""
+        """
+        Return whether the object there is this upload; ``None`` if that is unknown.
+
+        It is if it has this upload's ETag. Some stores change the ETag later; then it is if the parts were listed
+        before and the object is not older than the upload. S3 dates an object from the beginning of its upload, others
+        from its last part.
+        """
         if there["ContentLength"] != self._written:
             return False
-        return None if self._listed_at is None else there["LastModified"] >= self._listed_at - _TICK
+        if there["ETag"].strip('"') == _etag_of_parts(self._parts):
+            return True
+        if not self._listed or self._begun_at is None:
+            return None
+        return bool(there["LastModified"] >= self._begun_at - _TICK)
 
     def _size_of_parts(self) -> int | None:
         """Ask how many bytes the store has; ``None`` where it does not tell, or may not."""
@@ -197,8 +211,7 @@ class S3File:
                 if error.errno != errno.ENOSYS:  # not every store knows how to tell
                     raise
                 return None
-            if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
-                self._listed_at = parsedate_to_datetime(date)
+            self._listed = True
             size += sum(part["Size"] for part in answer.get("Parts", ()))
             more = answer.get("IsTruncated", False) and answer["NextPartNumberMarker"] > marker
             marker = answer.get("NextPartNumberMarker", 0)
@@ -228,6 +241,15 @@ class S3File:
 
     def _begin(self, method: str, **arguments: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._fs._call_s3(method, **self._place, **arguments), self._fs.loop)
+
+
+def _etag_of_parts(parts: list[dict[str, Any]]) -> str | None:
+    """Return the ETag that S3 computes for an upload in parts; ``None`` if the ETag of a part is not an MD5."""
+    try:
+        md5s = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def _crc64_in(answer: dict[str, Any]) -> int | None:
