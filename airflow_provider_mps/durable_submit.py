@@ -1,12 +1,14 @@
-"""Submit a text once: go on with what an earlier try has submitted, and remember what this one does."""
+"""Submit a text once over all attempts of a task, with the help of Airflow's task state store."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_mps.api import submit_call
 from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.errors import (
     ErrorClass,
@@ -19,6 +21,8 @@ from airflow_provider_mps.submission import KEY, Step, Submission, first_step
 from airflow_provider_mps.text_to_speech import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.speech_request import SpeechRequest
     from airflow_provider_mps.submission import StateStore
@@ -27,91 +31,168 @@ if TYPE_CHECKING:
 
 class DurableSubmit:
     """
-    One task instance's submit, over all of its tries.
+    One task instance's submit, over all of its attempts.
 
-    :param hook: submits, and asks for what was submitted
+    :param hook: submits, and queries what was submitted
     :param store: Airflow's task state store; ``None`` remembers nothing
     :param max_tries: of the task instance now
-    :param on_unknown: what to do where nobody knows whether MPS has accepted the text
+    :param on_unknown: what to do if it is unknown whether MPS has accepted the text
     :param log: the task's
+    :param try_number: of the attempt now, from 1; 0 if it is unknown
     """
 
     def __init__(
-        self, hook: MpsHook, store: StateStore | None, max_tries: int, on_unknown: OnUnknown, log: Any
+        self,
+        hook: MpsHook,
+        store: StateStore | None,
+        max_tries: int,
+        on_unknown: OnUnknown,
+        log: Any,
+        *,
+        try_number: int = 0,
     ) -> None:
         self._hook = hook
         self._store = store
         self._max_tries = max_tries
         self._on_unknown = on_unknown
         self._log = log
+        self._try_number = try_number
+        self._sending: Submission | None = None
+        self._accepted: str | None = None
         self.goes_on: str | None = None
         """What MPS works at, or may: the beginning of a sentence."""
 
     def reconnect(self, request: SpeechRequest) -> TextToSpeechTask | None:
         """
-        Return the task that an earlier try has submitted, as it is now; ``None`` where a text is to be submitted.
+        Return the task that an earlier attempt has submitted, as it is now; ``None`` where a text is to be submitted.
 
-        :raises AirflowFailException: when nobody knows whether the earlier try has submitted it
-        :raises MpsApiError: when MPS does not tell of the task
+        :raises TextToSpeechTaskFailed: if MPS has failed the task, and no user has cleared this one since
+        :raises AirflowFailException: if it is unknown whether the earlier attempt has submitted it
+        :raises MpsApiError: if MPS does not describe the task
         """
         earlier = Submission.recalled(self._store) if self._store else None
         if earlier is None:
             return None
         fingerprint = self._fingerprint(request)
-        step = first_step(earlier, fingerprint, self._max_tries, self._on_unknown)
+        step = first_step(earlier, fingerprint, self._max_tries, self._on_unknown, try_number=self._try_number)
         if step is Step.GIVE_UP:
             raise AirflowFailException(
-                f"An earlier try of this task was ended after {earlier.sent_at}, while it submitted this text: it is "
+                f"An earlier attempt of this task ended after {earlier.sent_at} while it submitted a text: it is "
                 "unknown whether MPS accepted it, so it was not submitted again. Look into MPS's console; clear the "
-                "task to submit, and perhaps pay, anew, or set on_unknown='resubmit'."
+                "task to submit again, which may be billed twice, or set on_unknown='resubmit'."
             )
         if step is Step.SUBMIT:
-            self._log.warning("Submitting anew: %s", _why_anew(earlier, fingerprint))
+            self._log.warning("Submitting again: %s", _reason(earlier))
             return None
         self.goes_on = f"Task {earlier.task_id}"
-        return self._as_it_is_now(str(earlier.task_id), was_cleared=self._max_tries != earlier.max_tries)
+        task = self._as_it_is_now(earlier)
+        if task is not None and self._store:
+            # A retry of this attempt must not take the clear before it for one of its own.
+            replace(earlier, max_tries=self._max_tries, has_ended=False).remember(self._store)
+        return task
 
     def submit(self, request: SpeechRequest) -> str:
         """
         Submit, and return the ``TaskId``; remember both that it begins and how it ends.
 
-        :raises AirflowException: when it is unknown whether MPS has accepted it, and a retry may submit it anew
-        :raises AirflowFailException: when it is unknown, and none may
-        :raises MpsApiError: when MPS has not accepted it
+        :raises AirflowException: if the outcome is unknown, and a retry may submit again
+        :raises AirflowFailException: if the outcome is unknown, and no retry may
+        :raises MpsApiError: if MPS has not accepted it
         """
-        submission = Submission.beginning(self._fingerprint(request), self._max_tries)
+        call = submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
         self._hook.get_conn()  # what fails here, in whatever way, fails before anything could be sent
-        if self._store:
-            submission.remember(self._store)
-        self.goes_on = f"What was sent at {submission.sent_at}, if MPS has accepted it,"
+        fingerprint = self._fingerprint(request)
         try:
-            task_id = self._hook.submit_text_to_speech(
-                request.text, request.voice_id, request.text_lang, request.ext_param
-            )
-        except (MpsApiError, InvalidMpsConnectionError) as error:
-            if isinstance(error, MpsApiError) and error.error_class is ErrorClass.OUTCOME_UNKNOWN:
-                raise self._unknown(error, submission.sent_at) from error
-            self._forget()
+            task_id = self._hook.submit(call, lambda: self._recorded(fingerprint))
+        except KeyboardInterrupt:
             raise
-        self.goes_on = f"Task {task_id}"
-        if self._store:
+        except BaseException as error:
+            # If Airflow ends this attempt, the next one finds what was recorded.
+            if self._sending and (isinstance(error, MpsApiError) or self._may_pay_again):
+                raise self._unknown(error, self._sending.sent_at) from error
+            raise
+        self.goes_on, self._accepted = f"Task {task_id}", task_id
+        if self._store and self._sending:
             try:
-                replace(submission, task_id=task_id).remember(self._store)
-            except Exception as error:  # noqa: BLE001 - it is paid, and goes on; only another try would not know it
+                replace(self._sending, task_id=task_id).remember(self._store)
+            except Exception as error:  # noqa: BLE001 - it is billed, and continues; only another attempt is affected
                 self._log.error("Task %s was accepted, but Airflow could not store its id: %s", task_id, error)
         return task_id
 
-    def _as_it_is_now(self, task_id: str, *, was_cleared: bool) -> TextToSpeechTask | None:
+    @property
+    def _may_pay_again(self) -> bool:
+        """Whether a retry would submit again, which the user has not chosen."""
+        return self._store is None and self._on_unknown is OnUnknown.FAIL
+
+    @contextmanager
+    def _recorded(self, fingerprint: str) -> Iterator[None]:
+        """Record that a request is sent; forget it if MPS provably did not accept it."""
+        submission = Submission.beginning(fingerprint, self._max_tries)
+        if self._store:
+            submission.remember(self._store)
+        self.goes_on = f"What was sent at {submission.sent_at}, if MPS has accepted it,"
+        self._sending = submission
+        try:
+            yield
+        except (MpsApiError, InvalidMpsConnectionError) as error:
+            if not isinstance(error, MpsApiError) or error.error_class is not ErrorClass.OUTCOME_UNKNOWN:
+                self._forget()
+            raise
+
+    @contextmanager
+    def concluded(self, accepted: str | None = None) -> Iterator[None]:
+        """
+        Keep a retry, or what looks like one, from submitting again what MPS has accepted.
+
+        If what is inside succeeds or fails permanently, this is stored: only a *clear* can follow, and it cannot always
+        be recognised later, e.g. if ``retries`` was lowered. Without a store, no failure may be retried any more.
+
+        :param accepted: the ``TaskId``, if an earlier process of this attempt has submitted
+        :raises AirflowFailException: in place of an error that Airflow would retry, where there is no store
+        """
+        self._accepted = accepted
+        try:
+            yield
+        except AirflowFailException:
+            self._conclude()
+            raise
+        except (TaskDeferred, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if self._store or not self._accepted:
+                raise
+            self._log.warning("Task %s goes on at MPS, and may be billed", self._accepted, exc_info=error)
+            raise AirflowFailException(
+                f"This attempt failed ({type(error).__name__}) after MPS had accepted task {self._accepted}. It is not "
+                "retried, for nothing has remembered the task: a clear submits again, which is billed. A "
+                "TextToSpeechTaskSensor with this id waits for it."
+            ) from error
+        self._conclude()
+
+    def _conclude(self) -> None:
+        if not self._store:
+            return
+        try:
+            submission = Submission.recalled(self._store)
+            if submission is not None and not submission.has_ended:
+                replace(submission, has_ended=True).remember(self._store)
+        except Exception as error:  # noqa: BLE001 - it must not hide how the task has ended
+            self._log.warning("Airflow could not store that this attempt has ended: %s", error)
+
+    def _as_it_is_now(self, earlier: Submission) -> TextToSpeechTask | None:
+        task_id, was_cleared = str(earlier.task_id), earlier.was_cleared(self._max_tries, self._try_number)
         try:
             task = self._hook.describe_text_to_speech_task(task_id)
         except MpsPermanentError as error:
             if not was_cleared or disproves_connection(error.code):
                 raise
-            self._log.warning("Submitting anew: MPS no longer tells of task %s, submitted earlier: %s", task_id, error)
+            self._log.warning("Submitting again: MPS no longer knows task %s, submitted earlier: %s", task_id, error)
             return None
         if task.status is TaskStatus.FAIL:
+            if not was_cleared:
+                task.is_ready()  # raises: a retry must not pay again for what MPS fails
             self._log.warning(
-                "Submitting anew: MPS has failed task %s, submitted earlier: ErrorCode %s: %s (RequestId %s)",
+                "Submitting again: MPS has failed task %s, submitted earlier: ErrorCode %s: %s (RequestId %s)",
                 task_id,
                 task.error_code,
                 task.message,
@@ -119,8 +200,8 @@ class DurableSubmit:
             )
             return None
         self._log.info(
-            "Reconnected to task %s, which an earlier try of this task has submitted: %s (RequestId %s). Nothing was "
-            "submitted again; durable=False would",
+            "Reconnected to task %s, which an earlier attempt of this task has submitted: %s (RequestId %s). Nothing "
+            "was submitted again; durable=False would",
             task_id,
             task.status.value,
             task.request_id,
@@ -128,32 +209,36 @@ class DurableSubmit:
         return task
 
     def _forget(self) -> None:
-        """Nothing was accepted: let another try submit."""
-        self.goes_on = None
+        """Let another attempt submit, since nothing was accepted."""
+        self.goes_on = self._sending = None
         if self._store:
             try:
                 self._store.delete(KEY)
             except Exception as error:  # noqa: BLE001 - what was raised by MPS is the error to report
                 self._log.error("Airflow could not forget a submit that MPS did not accept, clear the task: %s", error)
 
-    def _unknown(self, error: MpsApiError, sent_at: str) -> AirflowException:
-        """Return what to raise so that nobody pays twice who did not choose to."""
+    def _unknown(self, error: BaseException, sent_at: str) -> AirflowException:
+        """Return what to raise so that no text is billed twice unless the user chose to risk it."""
+        reason = str(error) if isinstance(error, MpsApiError) else f"The attempt was ended ({type(error).__name__})."
+        request_id = getattr(error, "request_id", "") or "none was given"
         message = (
-            f"{error} It is unknown whether MPS accepted this text, sent at {sent_at} "
-            f"(RequestId {error.request_id or 'none was given'}): it may be billed already. It was not submitted again"
+            f"{reason} It is unknown whether MPS accepted this text, sent at {sent_at} "
+            f"(RequestId {request_id}): it may be billed already. It was not submitted again"
         )
         if self._on_unknown is OnUnknown.RESUBMIT:
-            return AirflowException(f"{message} in this try; a retry submits it anew, as on_unknown='resubmit' says.")
+            return AirflowException(f"{message} in this attempt; a retry does, as on_unknown='resubmit' says.")
         return AirflowFailException(
-            f"{message}, and no retry will. Look into MPS's console, then clear the task to submit it anew."
+            f"{message}, and no retry will. Look into MPS's console, then clear the task to submit it again."
         )
 
     def _fingerprint(self, request: SpeechRequest) -> str:
         return request.fingerprint(self._hook.mps_conn_id, self._hook.region or None)
 
 
-def _why_anew(earlier: Submission, fingerprint: str) -> str:
-    if earlier.fingerprint == fingerprint:
-        return f"it is unknown whether MPS accepted what was sent at {earlier.sent_at}, which may be paid twice"
-    task = f"task {earlier.task_id}" if earlier.task_id else f"what was sent at {earlier.sent_at}"
-    return f"the arguments have changed since an earlier try; {task} goes on at MPS, and may be billed"
+def _reason(earlier: Submission) -> str:
+    """Return why a text is submitted again, for the log."""
+    if earlier.task_id is None:
+        return f"it is unknown whether MPS accepted what was sent at {earlier.sent_at}, which may be billed twice"
+    return (
+        f"the arguments have changed since an earlier attempt; task {earlier.task_id} goes on at MPS, and may be billed"
+    )

@@ -17,7 +17,12 @@ KEY = "mps_submission"
 
 
 class StateStore(Protocol):
-    """Airflow's task state store, from 3.3 on: kept over retries, over clears, until its retention ends."""
+    """
+    Airflow's task state store, from 3.3 on.
+
+    It is kept over retries until its retention ends. Airflow 3.3 keeps it over a clear, too; later versions may discard
+    it then (apache/airflow#72100).
+    """
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return what was set."""
@@ -36,11 +41,13 @@ class Submission:
     fingerprint: str
     """Of what was asked for."""
     max_tries: int
-    """Of the task instance then: only a *clear* changes it, so it tells a user's wish from a retry."""
+    """Of the task instance then. Only a *clear* changes it, but may leave it as it is where ``retries`` has changed."""
     sent_at: str
     """UTC, in the form of ISO 8601."""
     task_id: str | None = None
-    """``None`` until MPS has answered: of a try that was killed before that, nobody knows whether it was accepted."""
+    """``None`` until MPS has responded: if the attempt is killed before that, the outcome is unknown."""
+    has_ended: bool = False
+    """Whether its attempt has succeeded, or failed permanently. Airflow retries neither: only a *clear* can follow."""
 
     @classmethod
     def beginning(cls, fingerprint: str, max_tries: int) -> Submission:
@@ -59,6 +66,15 @@ class Submission:
         except TypeError:
             return None
 
+    def was_cleared(self, max_tries: int, try_number: int) -> bool:
+        """
+        Return whether a user has cleared the task since this submit.
+
+        :param max_tries: of the task instance now
+        :param try_number: of the attempt now, from 1; 0 if it is unknown
+        """
+        return self.has_ended or max_tries != self.max_tries or try_number > self.max_tries + 1
+
     def remember(self, store: StateStore) -> None:
         """Store it for the next try."""
         store.set(KEY, asdict(self))
@@ -74,20 +90,25 @@ class Step(Enum):
     """An earlier try may have submitted, and nobody shall risk to pay twice."""
 
 
-def first_step(earlier: Submission | None, fingerprint: str, max_tries: int, on_unknown: OnUnknown) -> Step:
+def first_step(
+    earlier: Submission | None, fingerprint: str, max_tries: int, on_unknown: OnUnknown, *, try_number: int = 0
+) -> Step:
     """
     Decide by what is remembered.
 
-    :param earlier: what the last try has stored, if there was one
-    :param fingerprint: of what is asked for now
+    :param earlier: what an earlier attempt has stored, if there was one
+    :param fingerprint: of the request now
     :param max_tries: of the task instance now
+    :param on_unknown: what to do if the earlier outcome is unknown
+    :param try_number: of the attempt now, from 1; 0 if it is unknown
     """
-    if earlier is None or earlier.fingerprint != fingerprint:
+    if earlier is None:
         return Step.SUBMIT
-    if earlier.task_id is not None:
-        return Step.RECONNECT
-    was_cleared = max_tries != earlier.max_tries
-    return Step.SUBMIT if was_cleared or on_unknown is OnUnknown.RESUBMIT else Step.GIVE_UP
+    if earlier.task_id is None:
+        # Whatever the fingerprint: a template such as {{ now }} differs at each attempt.
+        is_wanted = on_unknown is OnUnknown.RESUBMIT or earlier.was_cleared(max_tries, try_number)
+        return Step.SUBMIT if is_wanted else Step.GIVE_UP
+    return Step.RECONNECT if earlier.fingerprint == fingerprint else Step.SUBMIT
 
 
 def state_store(context: Mapping[str, Any]) -> StateStore | None:
@@ -100,6 +121,12 @@ def max_tries_of(context: Mapping[str, Any]) -> int:
     """Return how many retries the task instance has had and will have, in all."""
     tries = getattr(context.get("ti"), "max_tries", None)
     return tries if isinstance(tries, int) else 0
+
+
+def try_number_of(context: Mapping[str, Any]) -> int:
+    """Return the number of the running attempt, from 1; 0 if it is unknown."""
+    number = getattr(context.get("ti"), "try_number", None)
+    return number if isinstance(number, int) else 0
 
 
 def utc_now() -> str:

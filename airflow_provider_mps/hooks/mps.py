@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
@@ -25,9 +26,10 @@ from airflow_provider_mps.errors import (
 from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from airflow_provider_mps.api import ApiCall
+    from airflow_provider_mps.api import Accepted, ApiCall
     from airflow_provider_mps.client import AsyncClient, Client
     from airflow_provider_mps.credentials import Credential
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
@@ -134,7 +136,18 @@ class MpsHook(BaseHook):
         :raises MpsApiError: when MPS refuses, or when it is unknown whether it accepted; see its ``error_class``
         :raises InvalidRequestError: when an argument cannot be sent
         """
-        accepted = self._call(submit_call(text, voice_id, text_lang, ext_param))
+        return self.submit(submit_call(text, voice_id, text_lang, ext_param))
+
+    def submit(
+        self, call: ApiCall[Accepted], attempt: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> str:
+        """
+        Do :meth:`submit_text_to_speech`, with something around each request.
+
+        :param call: of :func:`~airflow_provider_mps.api.submit_call`
+        :param attempt: makes a context manager; it is entered before each request and sees the error that it met
+        """
+        accepted = self._call(call, attempt)
         self.log.info("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
         return accepted.task_id
 
@@ -195,17 +208,21 @@ class MpsHook(BaseHook):
 
     # What follows is the one way to the API: each pair differs in nothing but `await`.
 
-    def _call(self, call: ApiCall[T]) -> T:
+    def _call(self, call: ApiCall[T], attempt: Callable[[], AbstractContextManager[object]] = nullcontext) -> T:
         from airflow_provider_mps.call_retries import patiently
+
+        def once(call: ApiCall[T]) -> T:
+            with attempt():
+                return self._call_once(call)
 
         credential = self.get_conn().credential
         try:
-            return patiently(self._call_once, call, self.log)
+            return patiently(once, call, self.log)
         except MpsApiError as error:
             if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
                 raise
             self._renew(credential, error)
-            return patiently(self._call_once, call, self.log)
+            return patiently(once, call, self.log)
 
     async def _acall(self, call: ApiCall[T]) -> T:
         from airflow_provider_mps.call_retries import apatiently

@@ -21,6 +21,7 @@ from airflow_provider_mps.ext_param import SpeechOptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
+from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import require_limit
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.own_loop import OwnLoop
 
 
-class TextToSpeechBatchOperator(BaseOperator):
+class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
     """
     Submit the lines of a manifest, wait for them, and store their audio: in one task, however many they are.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -24,10 +25,11 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
+from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import SpeechRequest, require_limit
-from airflow_provider_mps.submission import max_tries_of, state_store
+from airflow_provider_mps.submission import max_tries_of, state_store, try_number_of
 from airflow_provider_mps.text_file import read_text, require_one_text
 from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
@@ -45,14 +47,15 @@ if TYPE_CHECKING:
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
-class TextToSpeechOperator(BaseOperator):
+class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
     """
     Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
 
     MPS bills each accepted submit, so it is repeated only where MPS provably did not accept it. On Airflow 3.3 and
-    later the ``TaskId`` is stored at once, so that another try, after the worker was killed, say, goes on with the same
-    MPS task; where a try was killed between sending and storing, nobody knows, and ``on_unknown`` decides.
-    The ``TaskId`` is also pushed as the XCom ``TaskId`` before any waiting.
+    later the ``TaskId`` is stored at once, so that a retry, after the worker was killed, say, reconnects to the same
+    MPS task. If an attempt is killed between sending and storing, the outcome is unknown, and ``on_unknown`` decides.
+    If MPS fails the task, only a *clear* submits again. The ``TaskId`` is also pushed as the XCom ``TaskId`` before any
+    waiting. Values that ``expand_kwargs`` takes from another task are not rendered.
 
     :param text: what to speak (templated)
     :param text_path: an ``ObjectStoragePath`` or its text, of a file of UTF-8 that is spoken in place of ``text``
@@ -69,16 +72,18 @@ class TextToSpeechOperator(BaseOperator):
     :param wait_for_completion: wait until MPS has finished the task, and fail where it fails
     :param deferrable: wait in the triggerer; the default is Airflow's ``[operators] default_deferrable``
     :param poll_interval: seconds between two questions while waiting, as far as the connection's budget allows
-    :param durable: ``False``: remember nothing; each try, and each *clear*, submits anew
-    :param on_unknown: where nobody knows whether MPS has accepted the text: ``fail``, without a retry, or ``resubmit``
-        in the next try, which may be paid twice
+    :param durable: ``False``: remember nothing; each attempt, and each *clear*, submits again. A failure after MPS has
+        accepted the text is then not retried
+    :param on_unknown: if it is unknown whether MPS has accepted the text: ``fail``, without a retry, or ``resubmit``
+        in the next attempt, which may be billed twice
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
     :raises InvalidRequestError: when an argument cannot be sent; nothing was submitted, and it is not retried
     :raises MpsApiError: when MPS did not accept the text
-    :raises AirflowFailException: when nobody knows whether MPS accepted it; with ``on_unknown="resubmit"`` an
+    :raises AirflowFailException: if it is unknown whether MPS accepted it; with ``on_unknown="resubmit"`` an
         ``AirflowException``, which is retried
-    :raises TextToSpeechTaskFailed: when it is waited for, and MPS has failed the task; not retried
+    :raises TextToSpeechTaskFailed: if MPS has failed the task that it waits for, or that an earlier attempt has
+        submitted; not retried
     """
 
     template_fields: Sequence[str] = (
@@ -143,6 +148,17 @@ class TextToSpeechOperator(BaseOperator):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._submit: DurableSubmit | None = None
+        if (
+            deferrable
+            and not wait_for_completion
+            and not conf.getboolean("operators", "default_deferrable", fallback=False)
+        ):
+            warnings.warn(
+                f"deferrable=True of task '{self.task_id}' has no effect without wait_for_completion=True: the task "
+                "ends when MPS has accepted the text.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -150,42 +166,53 @@ class TextToSpeechOperator(BaseOperator):
         return MpsHook(self.mps_conn_id, self.region)
 
     def execute(self, context: Context) -> str:
-        """Submit, or go on with what an earlier try has submitted; wait if asked to; return the ``TaskId``."""
+        """Submit, or reconnect to what an earlier attempt has submitted; wait if asked to; return the ``TaskId``."""
         interval = PollInterval(self.poll_interval)
-        request = self._request()
-        store = self._store(context)
-        if self.durable and store is None:
-            self.log.info(
-                "This Airflow has no task state store, which it has from 3.3 on: a retry or a clear submits anew"
-            )
-        self._submit = DurableSubmit(self.hook, store, max_tries_of(context), self.on_unknown, self.log)
-        known = self._submit.reconnect(request)
-        task_id = known.task_id if known else self._submit.submit(request)
-        if "ti" in context:
-            context["ti"].xcom_push(key="TaskId", value=task_id)
-        if self.wait_for_completion and not (known and known.status is TaskStatus.SUCCESS):
-            self._wait(task_id, interval)
-        return task_id
+        submit = self._durable_submit(context)
+        with submit.concluded():
+            request = self._request()
+            if self.durable and self._store(context) is None:
+                self.log.info(
+                    "This Airflow has no task state store, which it has from 3.3 on: a retry or a clear submits again"
+                )
+            known = submit.reconnect(request)
+            task_id = known.task_id if known else submit.submit(request)
+            if "ti" in context:
+                context["ti"].xcom_push(key="TaskId", value=task_id)
+            if self.wait_for_completion and not (known and known.status is TaskStatus.SUCCESS):
+                self._wait(context, task_id, interval)
+            return task_id
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
         """Return the ``TaskId``, or raise why there is no audio, once the trigger has fired."""
-        try:
-            task = finished_task(event)
-        except AirflowSensorTimeout as error:
-            if mps_task_id and self._is_done_after_all(mps_task_id):
-                return mps_task_id
-            what = str(error).partition(" when ")[0]
-            if self._store(context) is None:
-                raise AirflowFailException(
-                    f"{what} when execution_timeout ended. It is not tried again, for nothing has remembered it: a "
-                    "clear submits, and pays, anew. A TextToSpeechTaskSensor with this id waits for it."
-                ) from None
-            raise AirflowException(
-                f"{what} when execution_timeout ended. A retry, or a clear, goes on with it."
-            ) from None
-        task.is_ready()
-        self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
-        return task.task_id
+        with self._durable_submit(context).concluded(mps_task_id):
+            try:
+                task = finished_task(event)
+            except AirflowSensorTimeout as error:
+                if mps_task_id and self._is_done_after_all(mps_task_id):
+                    return mps_task_id
+                raise self._timed_out(context, str(error).partition(" when ")[0]) from None
+            task.is_ready()
+            self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
+            return task.task_id
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after the triggerer; where Airflow has ended the waiting by itself, no retry may submit again."""
+        if next_method != "__fail__":
+            return super().resume_execution(next_method, next_kwargs, context)
+        instance = context["ti"]
+        pushed = instance.xcom_pull(task_ids=self.task_id, key="TaskId", map_indexes=instance.map_index)
+        with self._durable_submit(context).concluded(pushed or "of this text"):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    def _timed_out(self, context: Context, what: str) -> AirflowException:
+        """Return what to raise when the time for waiting has ended."""
+        if self._store(context) is None:
+            return AirflowFailException(
+                f"{what} when execution_timeout ended. It is not retried, for nothing has remembered it: a clear "
+                "submits again, which is billed. A TextToSpeechTaskSensor with this id waits for it."
+            )
+        return AirflowException(f"{what} when execution_timeout ended. A retry, or a clear, reconnects to it.")
 
     def _is_done_after_all(self, task_id: str) -> bool:
         """Ask once more: nobody may have asked since long before the deadline, e.g. where no triggerer was there."""
@@ -200,6 +227,17 @@ class TextToSpeechOperator(BaseOperator):
         """Say what goes on: MPS has no call that would cancel it."""
         if self._submit and self._submit.goes_on:
             self.log.warning("%s goes on at MPS, and may be billed: MPS has no call to cancel it", self._submit.goes_on)
+
+    def _durable_submit(self, context: Context) -> DurableSubmit:
+        self._submit = DurableSubmit(
+            self.hook,
+            self._store(context),
+            max_tries_of(context),
+            self.on_unknown,
+            self.log,
+            try_number=try_number_of(context),
+        )
+        return self._submit
 
     def _store(self, context: Context) -> StateStore | None:
         return state_store(context) if self.durable else None
@@ -218,10 +256,10 @@ class TextToSpeechOperator(BaseOperator):
         limit = require_limit(self.max_characters)
         return SpeechRequest.checked(text, self.voice_id, self.text_lang, options.build(), limit)
 
-    def _wait(self, task_id: str, interval: PollInterval) -> None:
+    def _wait(self, context: Context, task_id: str, interval: PollInterval) -> None:
         """Wait in this worker, or leave it to the triggerer."""
         if self.deferrable:
-            self._defer(task_id)
+            self._defer(context, task_id)
         from airflow_provider_mps.own_loop import OwnLoop
         from airflow_provider_mps.triggers.poller import wait_for_task
 
@@ -232,10 +270,12 @@ class TextToSpeechOperator(BaseOperator):
         task.is_ready()
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
 
-    def _defer(self, task_id: str) -> NoReturn:
+    def _defer(self, context: Context, task_id: str) -> NoReturn:
         from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
 
         now, limit = time.time(), self.execution_timeout
+        started_at = getattr(context.get("ti"), "start_date", None)
+        began = min(now, started_at.timestamp()) if started_at else now
         self.defer(
             trigger=TextToSpeechTaskTrigger(
                 task_id,
@@ -243,7 +283,7 @@ class TextToSpeechOperator(BaseOperator):
                 self.region or None,
                 self.poll_interval,
                 asked_at=now,
-                deadline=now + limit.total_seconds() if limit else None,
+                deadline=began + limit.total_seconds() if limit else None,
             ),
             method_name="execute_complete",
             kwargs={"mps_task_id": task_id},
@@ -252,7 +292,7 @@ class TextToSpeechOperator(BaseOperator):
         )
 
 
-class TextToSpeechToObjectStorageOperator(BaseOperator):
+class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
     """
     Store the audio of a finished text-to-speech task in object storage.
 

@@ -21,6 +21,7 @@ from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentErr
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import MAX_DOUBLINGS, spread
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
+from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.redaction import mask_link
 from airflow_provider_mps.triggers.event import event_of, finished_task
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
-class TextToSpeechTaskSensor(BaseSensorOperator):
+class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
     """
     Wait until a text-to-speech task of MPS has finished.
 

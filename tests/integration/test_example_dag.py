@@ -7,6 +7,9 @@ import wave
 
 import pytest
 
+from airflow_provider_mps.emulator.app import Options, make_app
+from tests.batching import accepted
+
 
 def test_the_example_stores_audio_whose_length_is_the_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
     start_emulator(synthesis_time=1, voice="auto")
@@ -114,6 +117,18 @@ def test_the_example_of_mapping_reads_lines_as_json_does(run_dag, start_emulator
         with wave.open(str(clip)) as audio:
             rates.append(audio.getframerate())
     assert sorted(rates) == [8000, 16000]
+
+
+def test_the_example_of_mapping_sends_texts_as_they_are(run_dag, start_emulator, tmp_path):
+    app = make_app(Options(synthesis_time=0, voice="tone"))
+    start_emulator(app)
+    texts = ["My key is {{ conn.mps_default.password }}.", "{% raw %}", "50 {# not a comment #}"]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps({"id": text[:2], "text": text}) + "\n" for text in texts))
+    paths = {"manifest": f"file://{manifest}", "destination": f"file://{tmp_path}/clips"}
+    run = run_dag("text_to_speech_many", "text_to_speech_mapped", **paths)
+    assert run.state == "success"
+    assert set(accepted(app)) == set(texts)
 
 
 @pytest.mark.parametrize(

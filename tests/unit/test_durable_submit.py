@@ -2,11 +2,17 @@ import logging
 from contextlib import suppress
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from tenacity import wait_fixed
 
 from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.durable_submit import DurableSubmit
-from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
+from airflow_provider_mps.errors import (
+    InvalidMpsConnectionError,
+    MpsApiError,
+    MpsPermanentError,
+    TextToSpeechTaskFailed,
+)
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech_request import SpeechRequest
 from airflow_provider_mps.submission import KEY, Submission
@@ -41,6 +47,15 @@ def server(connect):
     with ScriptedServer(ACCEPTED) as server:
         connect(server.connection_uri())
         yield server
+
+
+def run(submit, error=None):
+    """Do what the operator does in one attempt, and end it with an error."""
+    with submit.concluded():
+        if submit.reconnect(HELLO) is None:
+            submit.submit(HELLO)
+        if error is not None:
+            raise error
 
 
 def status(name, **more):
@@ -78,12 +93,82 @@ def test_another_try_goes_on_with_the_task_and_says_so(server, attempt, name, ca
     assert "req-2" in caplog.text
 
 
-def test_a_failed_task_is_not_gone_on_with(server, attempt, caplog):
+def test_retry_does_not_resubmit_what_mps_failed(server, attempt):
     attempt().submit(HELLO)
     server.script = [status("fail", ErrorCode=110, Msg="no such word")]
-    assert attempt().reconnect(HELLO) is None
-    assert "Submitting anew: MPS has failed task task-1" in caplog.text
+    for _ in range(3):
+        with pytest.raises(TextToSpeechTaskFailed, match="no such word"):
+            attempt(max_tries=0).reconnect(HELLO)
+    assert actions(server).count("TextToSpeechAsync") == 1
+
+
+def test_clear_resubmits_what_mps_failed(server, attempt, caplog):
+    attempt().submit(HELLO)
+    server.script = [status("fail", ErrorCode=110, Msg="no such word")]
+    assert attempt(max_tries=LATER).reconnect(HELLO) is None
+    assert "Submitting again: MPS has failed task task-1" in caplog.text
     assert "no such word" in caplog.text
+
+
+def test_retry_after_a_clear_does_not_resubmit(server, attempt):
+    attempt().submit(HELLO)
+    server.script = [status("processing")]
+    assert attempt(max_tries=LATER).reconnect(HELLO).task_id == "task-1"
+    server.script = [status("fail")]
+    with pytest.raises(TextToSpeechTaskFailed):
+        attempt(max_tries=LATER).reconnect(HELLO)
+
+
+def test_clear_after_lowered_retries_resubmits(server, attempt):
+    """Airflow's max_tries may then be what it was: that only a clear can follow is stored."""
+    attempt().submit(HELLO)
+    server.script = [status("fail")]
+    with pytest.raises(TextToSpeechTaskFailed):
+        run(attempt())
+    assert attempt().reconnect(HELLO) is None
+
+
+@pytest.mark.parametrize("ends", ["success", "unknown", "given up"])
+def test_clear_is_recognised_after_each_final_end(server, attempt, store, ends):
+    if ends == "success":
+        run(attempt())
+    else:
+        if ends == "given up":
+            killed_while_sending(attempt, store)
+        server.script = [RESET]
+        with pytest.raises(AirflowFailException):
+            run(attempt())
+    assert Submission.recalled(store).has_ended
+
+
+@pytest.mark.parametrize("error", [AirflowException("later"), TaskDeferred(trigger=None, method_name="m")])
+def test_an_attempt_that_may_be_retried_has_not_ended(server, attempt, store, error):
+    with pytest.raises(type(error)):
+        run(attempt(), error)
+    assert not Submission.recalled(store).has_ended
+
+
+def test_store_that_fails_at_the_end_hides_no_error(server):
+    store = Failing()
+    store.fails_from = 3
+    submit = DurableSubmit(MpsHook(), store, 0, OnUnknown.FAIL, logging.getLogger("attempt"))
+    with pytest.raises(AirflowFailException, match="the reason"):
+        run(submit, AirflowFailException("the reason"))
+
+
+class Killed(BaseException):
+    """Airflow ends an attempt: AirflowTaskTimeout and AirflowTaskTerminated are such exceptions."""
+
+
+@pytest.mark.parametrize("error", [Killed(), RuntimeError("the API server is away")])
+def test_no_retry_follows_an_accepted_text_without_store(server, attempt, error):
+    with pytest.raises(AirflowFailException, match=r"after MPS had accepted task task-1.*a clear submits again"):
+        run(attempt(keeps=False), error)
+
+
+def test_retry_follows_an_error_before_anything_was_accepted(server, attempt):
+    with pytest.raises(RuntimeError), attempt(keeps=False).concluded():
+        raise RuntimeError("not yet")
 
 
 def test_there_is_nothing_to_go_on_with_at_first(server, attempt):
@@ -143,13 +228,13 @@ def test_a_try_that_was_killed_while_sending_is_not_repeated(server, attempt, st
 def test_a_clear_submits_what_a_killed_try_may_have_sent(server, attempt, store, caplog):
     killed_while_sending(attempt, store)
     assert attempt(max_tries=LATER).reconnect(HELLO) is None
-    assert "may be paid twice" in caplog.text
+    assert "may be billed twice" in caplog.text
 
 
 def test_who_chooses_to_resubmit_does(server, attempt, store, caplog):
     killed_while_sending(attempt, store)
     assert attempt(OnUnknown.RESUBMIT).reconnect(HELLO) is None
-    assert "may be paid twice" in caplog.text
+    assert "may be billed twice" in caplog.text
 
 
 def test_a_reset_after_sending_is_not_repeated_by_any_retry_and_told_with_its_time(server, attempt):
@@ -170,14 +255,82 @@ def test_an_unknown_outcome_is_told_with_the_request_id_that_there_is(server, at
 
 def test_who_chooses_to_resubmit_leaves_it_to_a_retry_and_not_to_this_try(server, attempt):
     server.script = [RESET]
-    with pytest.raises(AirflowException, match="a retry submits it anew") as caught:
+    with pytest.raises(AirflowException, match="a retry does, as on_unknown='resubmit' says") as caught:
         attempt(OnUnknown.RESUBMIT).submit(HELLO)
     assert not isinstance(caught.value, AirflowFailException)
     assert len(server.requests) == 1
     assert attempt(OnUnknown.RESUBMIT).reconnect(HELLO) is None
 
 
+def test_unknown_outcome_counts_whatever_the_arguments_are(server, attempt, store):
+    """A template such as {{ now }} renders differently in each attempt."""
+    killed_while_sending(attempt, store)
+    with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
+        attempt().reconnect(SpeechRequest("hello at noon", "voice-1"))
+
+
+def end_while_sending(submit, server):
+    """Let Airflow end an attempt while MPS has the request."""
+
+    server.script = [ACCEPTED]
+    call = MpsHook._call_once
+    with pytest.MonkeyPatch.context() as patch:
+
+        def call_and_end(hook, request):
+            call(hook, request)
+            raise Killed
+
+        patch.setattr(MpsHook, "_call_once", call_and_end)
+        submit.submit(HELLO)
+
+
+def test_attempt_ended_while_sending_is_not_retried_without_store(server, attempt):
+    with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
+        end_while_sending(attempt(keeps=False), server)
+
+
+def test_attempt_ended_while_sending_may_be_resubmitted_by_choice(server, attempt):
+    with pytest.raises(Killed):
+        end_while_sending(attempt(OnUnknown.RESUBMIT, keeps=False), server)
+
+
+def test_attempt_ended_while_sending_is_recorded_with_store(server, attempt):
+    with pytest.raises(Killed):
+        end_while_sending(attempt(), server)
+    with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
+        attempt().reconnect(HELLO)
+
+
 # What was not accepted is forgotten.
+
+
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", "AuthFailure.TokenFailure"])
+def test_attempt_killed_after_a_rejection_has_sent_nothing(server, attempt, store, monkeypatch, code):
+    """A rejected submit was provably not accepted, also if the attempt ends during the hook's backoff."""
+
+    def kill(*_):
+        raise Killed
+
+    monkeypatch.setattr(MpsHook, "_renew", kill)
+    monkeypatch.setattr("tenacity.nap.time.sleep", kill)
+    monkeypatch.setattr("airflow_provider_mps.call_retries.wait_random_exponential", lambda **_: wait_fixed(1))
+    server.script = [api_error(code)]
+    with pytest.raises(Killed):
+        attempt().submit(HELLO)
+    assert len(server.requests) == 1
+    assert store.kept == {}
+    assert attempt().reconnect(HELLO) is None
+
+
+def test_every_request_is_recorded_with_its_own_time(server, attempt, store):
+    def answer(_):
+        sent_at.append(Submission.recalled(store).sent_at)
+        return api_error("RequestLimitExceeded") if len(sent_at) < 3 else ACCEPTED
+
+    sent_at = []
+    server.script = [answer, answer, answer]
+    assert attempt().submit(HELLO) == "task-1"
+    assert Submission.recalled(store).sent_at == sent_at[2]
 
 
 @pytest.mark.parametrize("code", ["RequestLimitExceeded", "InvalidParameterValue", "FailedOperation.UserArrears"])

@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +12,7 @@ from airflow_provider_mps.submission import (
     first_step,
     max_tries_of,
     state_store,
+    try_number_of,
 )
 from tests.state_store import MemoryStore
 
@@ -30,7 +31,10 @@ SENT = Submission("same", max_tries=1, sent_at="2026-11-25T10:00:00+00:00")
         (SENT, "same", 1, OnUnknown.FAIL, Step.GIVE_UP),
         (SENT, "same", 1, OnUnknown.RESUBMIT, Step.SUBMIT),
         (SENT, "same", 2, OnUnknown.FAIL, Step.SUBMIT),  # a user's clear, who has been told
-        (SENT, "other", 1, OnUnknown.FAIL, Step.SUBMIT),
+        (SENT, "other", 1, OnUnknown.FAIL, Step.GIVE_UP),  # e.g. a template with {{ now }}
+        (SENT, "other", 2, OnUnknown.FAIL, Step.SUBMIT),
+        (SENT, "other", 1, OnUnknown.RESUBMIT, Step.SUBMIT),
+        (replace(SENT, has_ended=True), "same", 1, OnUnknown.FAIL, Step.SUBMIT),  # only a clear can follow
     ],
 )
 def test_what_a_try_does_first_follows_from_what_is_remembered(earlier, fingerprint, max_tries, on_unknown, step):
@@ -75,3 +79,23 @@ def test_what_a_later_version_has_stored_beside_it_hides_nothing():
     store = MemoryStore()
     store.set(KEY, {**asdict(ACCEPTED), "of_a_later_version": 1})
     assert Submission.recalled(store) == ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("earlier", "max_tries", "try_number", "was_cleared"),
+    [
+        (SENT, 1, 2, False),
+        (SENT, 2, 2, True),
+        (SENT, 1, 3, True),  # more attempts than there were: retries was lowered, then the task cleared
+        (SENT, 0, 2, True),
+        (replace(SENT, has_ended=True), 1, 2, True),
+        (SENT, 1, 0, False),
+    ],
+)
+def test_clear_is_recognised_with_changed_retries(earlier, max_tries, try_number, was_cleared):
+    assert earlier.was_cleared(max_tries, try_number) is was_cleared
+
+
+def test_try_number_is_the_one_of_the_task_instance():
+    assert try_number_of({"ti": SimpleNamespace(try_number=3)}) == 3
+    assert try_number_of({}) == 0

@@ -2,18 +2,20 @@ import json
 import signal
 import time
 import wave
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     AssetAlias,
     ObjectStoragePath,
     TaskDeferred,
 )
 from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.sdk.execution_time.timeout import timeout
 from fastcrc import crc64
 
 from airflow_provider_mps.emulator.faults import AudioFault
@@ -31,7 +33,7 @@ from airflow_provider_mps.operators.text_to_speech import (
     TextToSpeechOperator,
     TextToSpeechToObjectStorageOperator,
 )
-from airflow_provider_mps.submission import Submission
+from airflow_provider_mps.submission import KEY, Submission
 from airflow_provider_mps.triggers.event import event_of
 from tests.answers import ACCEPTED
 from tests.scripted_server import RESET, Reply, ScriptedServer, api_error, audio_reply, json_reply
@@ -226,6 +228,63 @@ def test_a_deferrable_one_is_remembered_before_it_waits_in_the_triggerer(connect
     assert deferred.value.timeout > timedelta(minutes=10)
 
 
+def test_deferred_execution_timeout_counts_from_the_start_of_the_attempt(emulator):
+    late = operator(wait_for_completion=True, deferrable=True, execution_timeout=timedelta(minutes=10))
+    running = context(MemoryStore())
+    running["ti"].start_date = datetime.now(UTC) - timedelta(minutes=9)
+    with pytest.raises(TaskDeferred) as deferred:
+        late.execute(running)
+    deadline = deferred.value.trigger.serialize()[1]["deadline"]
+    assert deadline == pytest.approx(running["ti"].start_date.timestamp() + 600)
+
+
+@pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger failure"])
+@pytest.mark.parametrize("store", [None, MemoryStore()])
+def test_waiting_that_airflow_ends_is_retried_only_with_store(emulator, reason, store):
+    running = context(store)
+    running["ti"].xcom_pull = lambda **_: "task-1"
+    running["ti"].map_index = -1
+    with pytest.raises(AirflowException) as caught:
+        operator().resume_execution("__fail__", {"error": reason}, running)
+    assert isinstance(caught.value, AirflowFailException) == (store is None)
+    assert "task-1" in str(caught.value) or store is not None
+
+
+@pytest.mark.parametrize("store", [None, MemoryStore()])
+def test_execution_timeout_in_the_worker_is_retried_only_with_store(start_emulator, store):
+    start_emulator(synthesis_time=60)
+    waiting = operator(wait_for_completion=True, poll_interval=0.01)
+    with pytest.raises(AirflowTaskTimeout if store else AirflowFailException), timeout(1):
+        waiting.execute(context(store))
+
+
+def test_a_failed_task_is_submitted_once_over_all_retries(emulator):
+    store = MemoryStore()
+    doomed = operator(text="[fail]").execute(context(store))
+    store.set(KEY, {**store.get(KEY), "has_ended": False})  # an attempt that timed out while it waited
+    for _ in range(3):
+        with pytest.raises(TextToSpeechTaskFailed, match=doomed):
+            operator(text="[fail]", wait_for_completion=True).execute(context(store))
+        store.set(KEY, {**store.get(KEY), "has_ended": False})
+
+
+def test_deferrable_without_waiting_is_warned_about():
+    with pytest.warns(UserWarning, match="deferrable=True of task 'submit' has no effect without wait_for_completion"):
+        operator(deferrable=True)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"deferrable": True, "wait_for_completion": True}, {"deferrable": False}])
+def test_deferrable_that_has_an_effect_is_not_warned_about(recwarn, arguments):
+    operator(**arguments)
+    assert not [warning for warning in recwarn if "deferrable" in str(warning.message)]
+
+
+def test_deferrable_by_default_is_not_warned_about(recwarn, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "true")
+    operator(deferrable=True)
+    assert not [warning for warning in recwarn if "deferrable" in str(warning.message)]
+
+
 def test_a_reconnected_one_that_is_done_is_not_deferred(emulator):
     store = MemoryStore()
     first = operator().execute(context(store))
@@ -269,7 +328,7 @@ def test_after_a_timeout_in_the_triggerer_what_cannot_be_asked_is_told_as_late(c
 @pytest.mark.parametrize(("store", "durable"), [(None, True), (MemoryStore(), False)])
 def test_after_a_timeout_in_the_triggerer_nothing_is_paid_anew_where_nothing_remembers_the_submit(store, durable):
     late = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
-    with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits, and pays, anew"):
+    with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits again, which is billed"):
         operator(durable=durable).execute_complete(context(store), event_of(late))
 
 
