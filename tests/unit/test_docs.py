@@ -56,6 +56,18 @@ def test_every_row_about_reliability_names_a_test_that_there_is():
         if not row.startswith(("|---", "| fault "))
     ]
     assert len(rows) > 50
+    require_tests(rows)
+
+
+def test_every_way_to_submit_twice_names_a_test():
+    page = (REPOSITORY / "docs" / "billing.md").read_text()
+    ways = page.partition("## Every way")[2].partition("### What nothing prevents")[0]
+    rows = [row for row in re.findall(r"^\|.*\|$", ways, re.MULTILINE) if not row.startswith(("|---", "| what "))]
+    assert len(rows) > 15
+    require_tests(rows)
+
+
+def require_tests(rows):
     for row in rows:
         named = re.search(r"`([\w/]+\.py)::(test_\w+)`", row)
         assert named, row
