@@ -9,7 +9,7 @@ Left as it is, the form leads to a sample that the DAG writes by itself.
   dozens of lines on.
 - **text_to_speech_mapped** makes task instances of each line, by dynamic task mapping: each with its own log, retries
   and *Listen* view, and three task starts. Take it for a few lines that people look after one by one. Its manifest is
-  JSON Lines, and its audio keeps the names that MPS gives it.
+  JSON Lines, and its audio keeps the names that MPS gives it. Texts are sent as they are: they are not templates.
 
 Both need the connection **`mps_default`** of type *Tencent Cloud MPS*, yours or the emulator's.
 """

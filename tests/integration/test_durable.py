@@ -61,7 +61,7 @@ def test_a_worker_that_is_killed_between_accepting_and_storing_is_not_paid_twice
 
     clear(api, "killed_once_accepted", run_id)
     await_(lambda: api.tasks("killed_once_accepted", run_id)["submit"] == ("success", 3), 240)
-    assert "may be paid twice" in api.log("killed_once_accepted", run_id, "submit", 3)
+    assert "may be billed twice" in api.log("killed_once_accepted", run_id, "submit", 3)
     assert accepted(triggerer, "the one window") == 2
 
 
