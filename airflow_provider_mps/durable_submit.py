@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_mps.api import submit_call
 from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.errors import (
     ErrorClass,
@@ -99,11 +98,13 @@ class DurableSubmit:
         :raises AirflowFailException: if the outcome is unknown, and no retry may
         :raises MpsApiError: if MPS has not accepted it
         """
-        call = submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
         self._hook.get_conn()  # what fails here, in whatever way, fails before anything could be sent
         fingerprint = self._fingerprint(request)
+        self._hook.submit_attempt = lambda: self._recorded(fingerprint)
         try:
-            task_id = self._hook.submit(call, lambda: self._recorded(fingerprint))
+            task_id = self._hook.submit_text_to_speech(
+                request.text, request.voice_id, request.text_lang, request.ext_param
+            )
         except KeyboardInterrupt:
             raise
         except BaseException as error:

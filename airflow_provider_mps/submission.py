@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -127,6 +128,12 @@ def try_number_of(context: Mapping[str, Any]) -> int:
     """Return the number of the running attempt, from 1; 0 if it is unknown."""
     number = getattr(context.get("ti"), "try_number", None)
     return number if isinstance(number, int) else 0
+
+
+def started_at(context: Mapping[str, Any]) -> float:
+    """Return when the running attempt started, in seconds since 1970: deferrals belong to it."""
+    now, start = time.time(), getattr(context.get("ti"), "start_date", None)
+    return min(now, start.timestamp()) if isinstance(start, datetime) else now
 
 
 def utc_now() -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from airflow_provider_mps.api import Accepted, ApiCall
+    from airflow_provider_mps.api import ApiCall
     from airflow_provider_mps.client import AsyncClient, Client
     from airflow_provider_mps.credentials import Credential
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
@@ -57,6 +57,8 @@ class MpsHook(BaseHook):
         super().__init__(**kwargs)
         self.mps_conn_id = mps_conn_id
         self.region = region
+        self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Makes what :meth:`submit_text_to_speech` enters before each request; it sees the error that the request met."""
         self._client: Client | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
         self._renewing = threading.Lock()
@@ -136,18 +138,7 @@ class MpsHook(BaseHook):
         :raises MpsApiError: when MPS refuses, or when it is unknown whether it accepted; see its ``error_class``
         :raises InvalidRequestError: when an argument cannot be sent
         """
-        return self.submit(submit_call(text, voice_id, text_lang, ext_param))
-
-    def submit(
-        self, call: ApiCall[Accepted], attempt: Callable[[], AbstractContextManager[object]] = nullcontext
-    ) -> str:
-        """
-        Do :meth:`submit_text_to_speech`, with something around each request.
-
-        :param call: of :func:`~airflow_provider_mps.api.submit_call`
-        :param attempt: makes a context manager; it is entered before each request and sees the error that it met
-        """
-        accepted = self._call(call, attempt)
+        accepted = self._call(submit_call(text, voice_id, text_lang, ext_param), self.submit_attempt)
         self.log.info("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
         return accepted.task_id
 

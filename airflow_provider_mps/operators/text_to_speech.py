@@ -29,7 +29,7 @@ from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import SpeechRequest, require_limit
-from airflow_provider_mps.submission import max_tries_of, state_store, try_number_of
+from airflow_provider_mps.submission import max_tries_of, started_at, state_store, try_number_of
 from airflow_provider_mps.text_file import read_text, require_one_text
 from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
@@ -148,6 +148,7 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._submit: DurableSubmit | None = None
+        self._started_at = 0.0
         if (
             deferrable
             and not wait_for_completion
@@ -168,6 +169,7 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
     def execute(self, context: Context) -> str:
         """Submit, or reconnect to what an earlier attempt has submitted; wait if asked to; return the ``TaskId``."""
         interval = PollInterval(self.poll_interval)
+        self._started_at = started_at(context)
         submit = self._durable_submit(context)
         with submit.concluded():
             request = self._request()
@@ -180,7 +182,7 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
             if "ti" in context:
                 context["ti"].xcom_push(key="TaskId", value=task_id)
             if self.wait_for_completion and not (known and known.status is TaskStatus.SUCCESS):
-                self._wait(context, task_id, interval)
+                self._wait(task_id, interval)
             return task_id
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
@@ -256,10 +258,10 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
         limit = require_limit(self.max_characters)
         return SpeechRequest.checked(text, self.voice_id, self.text_lang, options.build(), limit)
 
-    def _wait(self, context: Context, task_id: str, interval: PollInterval) -> None:
+    def _wait(self, task_id: str, interval: PollInterval) -> None:
         """Wait in this worker, or leave it to the triggerer."""
         if self.deferrable:
-            self._defer(context, task_id)
+            self._defer(task_id)
         from airflow_provider_mps.own_loop import OwnLoop
         from airflow_provider_mps.triggers.poller import wait_for_task
 
@@ -270,12 +272,10 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
         task.is_ready()
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
 
-    def _defer(self, context: Context, task_id: str) -> NoReturn:
+    def _defer(self, task_id: str) -> NoReturn:
         from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
 
         now, limit = time.time(), self.execution_timeout
-        started_at = getattr(context.get("ti"), "start_date", None)
-        began = min(now, started_at.timestamp()) if started_at else now
         self.defer(
             trigger=TextToSpeechTaskTrigger(
                 task_id,
@@ -283,7 +283,7 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
                 self.region or None,
                 self.poll_interval,
                 asked_at=now,
-                deadline=began + limit.total_seconds() if limit else None,
+                deadline=self._started_at + limit.total_seconds() if limit else None,
             ),
             method_name="execute_complete",
             kwargs={"mps_task_id": task_id},
