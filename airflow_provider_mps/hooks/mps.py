@@ -58,7 +58,7 @@ class MpsHook(BaseHook):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
-        """Makes what :meth:`submit_text_to_speech` enters before each request; it sees the error that the request met."""
+        """Makes what :meth:`submit_text_to_speech` enters before each request, and leaves with the request's error."""
         self._client: Client | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
         self._renewing = threading.Lock()
