@@ -93,6 +93,11 @@ def test_a_retry_does_not_submit_again_where_airflow_remembers(every_way):
     assert told is before["3.3"]
 
 
+def test_text_of_a_mapped_task_is_not_rendered(every_way):
+    assert every_way.state("mapped") == "success"
+    assert (every_way.folder / "mapped.txt").read_text() == "{{ conn.mps_default.password }}"
+
+
 def test_the_audio_is_stored_in_a_folder(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
     assert every_way.xcom("stored") == f"file://{clip}"

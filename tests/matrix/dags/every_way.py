@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias, task
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
@@ -33,6 +33,20 @@ class BrokenOnce(TextToSpeechOperator):
         return task_id
 
 
+class Noted(TextToSpeechOperator):
+    """Notes the text that it submits."""
+
+    template_fields = (*TextToSpeechOperator.template_fields, "notes")
+
+    def __init__(self, *, notes: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.notes = notes
+
+    def execute(self, context) -> str:
+        Path(self.notes).write_text(self.text)
+        return super().execute(context)
+
+
 with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_args={"voice_id": "voice-1"}) as dag:
     submit = TextToSpeechOperator(task_id="submit", text="Hello from every version.")
     waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 600}
@@ -41,6 +55,12 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
     deferred = TextToSpeechTaskSensor(task_id="deferred", deferrable=True, **waits)
     TextToSpeechTaskSensor(task_id="ended_from_trigger", end_from_trigger=True, **waits)
+
+    @task
+    def read() -> list[dict[str, str]]:
+        return [{"text": "{{ conn.mps_default.password }}"}]
+
+    Noted.partial(task_id="mapped", notes=f"{FOLDER}/mapped.txt").expand_kwargs(read())
 
     TextToSpeechOperator(task_id="waited", text="In a worker.", wait_for_completion=True, poll_interval=1)
     TextToSpeechOperator(
