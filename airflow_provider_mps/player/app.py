@@ -46,7 +46,7 @@ async def recorded(
     """Return what the task instance has recorded, and no other path."""
 
     def find() -> RecordedAudio | None:
-        with create_session() as session:  # not FastAPI's, which would hold it as long as somebody listens
+        with create_session() as session:  # not FastAPI's, which would hold it as long as the audio plays
             return find_recorded(dag_id, run_id, task_id, map_index, session)
 
     try:

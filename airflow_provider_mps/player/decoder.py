@@ -27,7 +27,7 @@ _INFO_BITRATE = 9
 
 
 class NoWaveformError(Exception):
-    """An audio cannot be drawn; the message tells why."""
+    """An audio cannot be drawn; the message says why."""
 
 
 def bar_bounds(frames: int) -> list[tuple[int, int]]:
