@@ -11,30 +11,51 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response, status  # noqa: TC002 - read
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from airflow_provider_mps.player.audio_object import AudioObject, NoAudioError
 from airflow_provider_mps.player.byte_range import UnsatisfiableRangeError, parse_range
 from airflow_provider_mps.player.own_turn import in_turn, one_by_one
-from airflow_provider_mps.player.recorded import RecordedAudio, find_recorded
+from airflow_provider_mps.player.recorded import (
+    RecordedAudio,
+    UnreadableXComError,
+    find_recorded,
+    has_custom_backend,
+    is_in_xcom_storage,
+)
 from airflow_provider_mps.player.waveform import TIMEOUT as DRAWING
 from airflow_provider_mps.player.waveform import NoWaveformError, draw
 
 _SLOW = "does not answer, or others wait for it. Try again later; the log of Airflow's API server may say why."
+_UNREAD_XCOM = (
+    "The XCom return_value of this task instance is kept in object storage, and was not read from there: either the "
+    "object is gone, or Airflow's API server lacks the [core] xcom_backend that the workers have."
+)
 
 app = FastAPI(title="MPS player", openapi_url=None)
 
 
-def recorded(
+async def recorded(
     dag_id: str,
     run_id: str,
     task_id: str,
     map_index: Annotated[int, Query(ge=-1, lt=2**31)] = -1,
 ) -> RecordedAudio:
     """Return what the task instance has recorded, and no other path."""
-    with create_session() as session:  # not FastAPI's, which would hold it as long as somebody listens
-        found = find_recorded(dag_id, run_id, task_id, map_index, session)
+
+    def find() -> RecordedAudio | None:
+        with create_session() as session:  # not FastAPI's, which would hold it as long as the audio plays
+            return find_recorded(dag_id, run_id, task_id, map_index, session)
+
+    try:
+        # A backend reads from its storage, which may be slow; the database is read as by the server's other routes.
+        found = await (in_turn(find) if await run_in_threadpool(has_custom_backend) else run_in_threadpool(find))
+    except UnreadableXComError as error:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from error
+    except TimeoutError as error:
+        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The storage of XComs {_SLOW}") from error
     if found is None:
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,
@@ -49,7 +70,8 @@ async def audio_of(audio: Annotated[RecordedAudio, Depends(recorded)]) -> AudioO
     try:
         return await in_turn(lambda: AudioObject.find(audio.path))
     except NoAudioError as error:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, _shown(str(error))) from error
+        detail = _UNREAD_XCOM if is_in_xcom_storage(audio.path) else str(error)
+        raise HTTPException(status.HTTP_404_NOT_FOUND, _shown(detail)) from error
     except TimeoutError as error:
         raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, _shown(f"The store of {audio.path} {_SLOW}")) from error
 

@@ -20,20 +20,18 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024
 """Bytes that are read at once."""
+_S3_SCHEMES = {"s3", "s3a", "s3n"}
 _MOST_FILESYSTEMS = 32
 _filesystems: dict[tuple[str, str | None], tuple[bytes, Any]] = {}
-_SIGNATURES = (
-    (0, b"RIFF", 8, b"WAVE", "audio/wav"),
-    (0, b"ID3", 0, b"", "audio/mpeg"),
-    (0, b"\xff\xfb", 0, b"", "audio/mpeg"),
-    (0, b"\xff\xf3", 0, b"", "audio/mpeg"),
-    (0, b"\xff\xf2", 0, b"", "audio/mpeg"),
-    (0, b"\xff\xf1", 0, b"", "audio/aac"),
-    (0, b"\xff\xf9", 0, b"", "audio/aac"),
-    (0, b"fLaC", 0, b"", "audio/flac"),
-    (0, b"OggS", 0, b"", "audio/ogg"),
-    (4, b"ftyp", 0, b"", "audio/mp4"),
-)
+_CONTENT_TYPES = {
+    b"ID3": "audio/mpeg",
+    # Frames of MPEG-2.5, -2 and -1, each layer III, with a CRC and without one.
+    **dict.fromkeys((b"\xff\xe2", b"\xff\xe3", b"\xff\xf2", b"\xff\xf3", b"\xff\xfa", b"\xff\xfb"), "audio/mpeg"),
+    # ADTS frames of MPEG-4 and -2, likewise.
+    **dict.fromkeys((b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9"), "audio/aac"),
+    b"fLaC": "audio/flac",
+    b"OggS": "audio/ogg",
+}
 
 
 class NoAudioError(Exception):
@@ -64,7 +62,10 @@ class AudioObject:
         # Anybody who may write XComs can write a path: what is read is where audio can be stored, and is audio.
         scheme = path.partition("://")[0] if "://" in path else ""
         if not has_fs(scheme):
-            raise NoAudioError(f"{path} is no place in object storage that this Airflow knows.")
+            # It is not quoted: it may be a signed URL.
+            raise NoAudioError(
+                "What this task instance has returned is no place in object storage that this Airflow knows."
+            )
         keep_links_out_of_logs()
         try:
             fs, key = _filesystem(path, scheme), ObjectStoragePath(path).path
@@ -76,14 +77,16 @@ class AudioObject:
                 f"{path} is not there any more, or not on the machine of Airflow's API server."
             ) from error
         except Exception as error:
-            # Only the log is told more: an error may quote what its connection is made of.
-            log.warning("%s cannot be read", path.encode(errors="backslashreplace").decode(), exc_info=True)
+            # Not the error's own text, not in the log either: it may quote a URL with a password or a signature.
+            kinds = _kinds(error)
+            log.warning("%s cannot be read: %s", path.encode(errors="backslashreplace").decode(), kinds)
             if isinstance(error, AirflowNotFoundException):
                 raise NoAudioError(f"{path} cannot be read: its connection does not exist.") from error
             if lacks_permission(error):
                 raise NoAudioError(f"Airflow's API server has no permission to read {path}.") from error
             raise NoAudioError(
-                f"{path} cannot be read ({type(error).__name__}); the log of Airflow's API server says more."
+                f"{path} cannot be read ({kinds}). Check the connection in this path, and that Airflow's API server "
+                "reaches the storage."
             ) from error
         if content_type is None:
             raise NoAudioError(f"What is at {path} is no audio.")
@@ -104,10 +107,14 @@ class AudioObject:
         :param start: the first
         :param stop: the one behind the last
         :raises EOFError: when there are fewer than there were
+        :raises OSError: when the storage cannot be read; the server logs it, so it does not quote the storage's error
         """
         for first in range(start, stop, BLOCK):
             last = min(first + BLOCK, stop)
-            block = self._fs.cat_file(self._key, start=first, end=last)
+            try:
+                block = self._fs.cat_file(self._key, start=first, end=last)
+            except Exception as error:  # noqa: BLE001 - each filesystem raises its own
+                raise OSError(f"{self.path} cannot be read any further ({_kinds(error)})") from None
             if len(block) != last - first:
                 raise EOFError(f"{self.path} has changed while it was read")
             yield block
@@ -115,6 +122,14 @@ class AudioObject:
     def open(self) -> Any:
         """Open it as a file that can seek, and reads little at a time."""
         return self._fs.open(self._key, "rb", block_size=64 * 1024, cache_type="bytes")
+
+
+def _kinds(error: BaseException) -> str:
+    """Return the class of an error, and of those that caused it."""
+    causes = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    return ", caused by ".join(type(cause).__name__ for cause in causes)
 
 
 def _filesystem(path: str, scheme: str) -> Any:
@@ -128,16 +143,33 @@ def _filesystem(path: str, scheme: str) -> Any:
     content = BaseHook.get_connection(conn_id).get_uri() if conn_id else ""
     version = hashlib.sha256(content.encode("utf-8", "replace")).digest()
     kept = _filesystems.pop((scheme, conn_id), None)
-    fs = kept[1] if kept and kept[0] == version else get_fs(scheme, conn_id)
+    fs = kept[1] if kept and kept[0] == version else get_fs(scheme, conn_id, _storage_options(scheme))
     _filesystems[scheme, conn_id] = (version, fs)
     while len(_filesystems) > _MOST_FILESYSTEMS:
         _filesystems.pop(next(iter(_filesystems)), None)  # the one that was not used for longest
     return fs
 
 
+def _storage_options(scheme: str) -> dict[str, str]:
+    """
+    Return options with which a filesystem reads ranges of an object.
+
+    Some S3 servers, such as rclone, send the checksum of the whole object with a range of it. botocore then raises
+    ``FlexibleChecksumError``, unless it does not request checksums.
+    """
+    if scheme not in _S3_SCHEMES:
+        return {}
+    from botocore.config import Config  # noqa: PLC0415 - only s3:// needs it
+
+    # Before 1.36, botocore neither has this option nor requests checksums.
+    option = "response_checksum_validation"
+    return {option: "when_required"} if option in Config.OPTION_DEFAULTS else {}
+
+
 def _content_type(head: bytes) -> str | None:
-    """Tell by its first bytes what kind of audio it is: a name can be anybody's."""
-    for offset, mark, second_offset, second, content_type in _SIGNATURES:
-        if head.startswith(mark, offset) and head.startswith(second, second_offset):
-            return content_type
-    return None
+    """Return what kind of audio begins with these bytes: the name of a file may be wrong."""
+    if head[:4] in {b"RIFF", b"RIFX", b"RF64"} and head[8:12] == b"WAVE":
+        return "audio/wav"
+    if head[4:8] == b"ftyp":
+        return "audio/mp4"
+    return next((content_type for mark, content_type in _CONTENT_TYPES.items() if head.startswith(mark)), None)

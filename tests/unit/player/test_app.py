@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import traceback
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from fastapi.testclient import TestClient
 from airflow_provider_mps.emulator.speech import Style, speak
 from airflow_provider_mps.player import app as player
 from airflow_provider_mps.player import audio_object, own_turn
-from airflow_provider_mps.player.recorded import RecordedAudio
+from airflow_provider_mps.player.recorded import RecordedAudio, UnreadableXComError
 
 AUDIO = speak("A few words to be heard.", voice="tone", style=Style())
 
@@ -29,9 +30,9 @@ def listen(monkeypatch, tmp_path):
     (tmp_path / "clip é.wav").write_bytes(AUDIO)
     client = TestClient(app)
 
-    def ask(what, path=f"file://{tmp_path}/clip é.wav", headers=None, method="GET", **query):
+    def ask(what, path=f"file://{tmp_path}/clip é.wav", headers=None, method="GET", find=None, **query):
         recorded = None if path is None else RecordedAudio(path, "voice-1", 1.5)
-        monkeypatch.setattr(player, "find_recorded", lambda *_: recorded)
+        monkeypatch.setattr(player, "find_recorded", find or (lambda *_: recorded))
         ids = {"dag_id": "d", "run_id": "r", "task_id": "t", **query}
         return client.request(method, f"/{what}", params=ids, headers=headers or {})
 
@@ -176,7 +177,7 @@ def test_an_index_that_no_database_can_hold_is_refused(listen):
     assert listen("details", map_index=10**30).status_code == 422
 
 
-def test_what_a_store_says_is_for_the_log_only_for_it_may_quote_a_password(listen, monkeypatch, caplog):
+def test_what_a_storage_says_is_not_quoted_as_it_may_hold_a_password(listen, monkeypatch, caplog):
     extra = {"endpoint_url": "http://minio:Passw0rdXYZ@127.0.0.1:9", "region_name": "us-east-1"}
     monkeypatch.setenv("AIRFLOW_CONN_LEAKY", json.dumps({"conn_type": "aws", "extra": extra}))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -184,7 +185,7 @@ def test_what_a_store_says_is_for_the_log_only_for_it_may_quote_a_password(liste
     answer = listen("details", "s3://leaky@bucket/clip.wav")
     assert answer.status_code == 404
     assert "s3://leaky@bucket/clip.wav cannot be read (" in answer.json()["detail"]
-    assert "Passw0rd" not in answer.text
+    assert "Passw0rd" not in answer.text + caplog.text
     assert "s3://leaky@bucket/clip.wav cannot be read" in caplog.text
 
 
@@ -218,3 +219,94 @@ def test_a_store_that_does_not_answer_takes_no_thread_from_the_server(listen, mo
             assert "does not answer, or others wait for it" in answer.json()["detail"]
     finally:
         released.set()
+
+
+def test_signed_url_that_was_returned_is_not_quoted(listen, caplog):
+    answer = listen("details", "https://bucket.example.com/clip.wav?q-signature=5ecret")
+    assert answer.status_code == 404
+    assert "5ecret" not in answer.text + caplog.text
+
+
+def test_storage_that_fails_while_it_is_read_is_not_quoted(tmp_path, monkeypatch):
+    (tmp_path / "clip.wav").write_bytes(AUDIO)
+    audio = player.AudioObject.find(f"file://{tmp_path}/clip.wav")
+
+    def fail(*_, **__):
+        raise RuntimeError("https://user:Passw0rd@example.com/clip.wav?q-signature=5ecret")
+
+    monkeypatch.setattr(audio._fs, "cat_file", fail)
+    with pytest.raises(OSError, match="cannot be read any further") as caught:
+        list(audio.read(0, audio.size))
+    assert "example.com" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("what", ["details", "audio", "waveform"])
+def test_xcom_that_its_backend_cannot_read_is_explained(listen, what):
+    def find(*_):
+        raise UnreadableXComError("The XCom return_value of this task instance cannot be read: why.")
+
+    answer = listen(what, find=find)
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "The XCom return_value of this task instance cannot be read: why."
+
+
+@pytest.mark.parametrize("name", ["json", "gone.json"])
+def test_xcom_that_was_not_read_from_its_storage_is_explained(listen, monkeypatch, tmp_path, name):
+    monkeypatch.setenv("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH", f"file://{tmp_path}")
+    (tmp_path / "json").write_text('"file:///clips/clip.wav"')
+    answer = listen("details", f"file://{tmp_path}/{name}")
+    assert answer.status_code == 404
+    assert "lacks the [core] xcom_backend that the workers have" in answer.json()["detail"]
+    assert listen("details").status_code == 200  # an audio in the same folder
+
+
+def test_xcom_backend_that_does_not_answer_takes_no_thread_from_the_server(listen, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "tests.xcom_backends.FileXComBackend")
+    monkeypatch.setattr(own_turn, "_THREADS", CapacityLimiter(1))
+    monkeypatch.setattr(player, "in_turn", partial(own_turn.in_turn, seconds=0.2))
+    try:
+        for _ in range(2):
+            answer = listen("details", find=lambda *_: released.wait(20))
+            assert answer.status_code == 504
+            assert "The storage of XComs does not answer" in answer.json()["detail"]
+    finally:
+        released.set()
+
+
+@pytest.mark.parametrize(
+    ("head", "content_type"),
+    [
+        *((bytes([0xFF, second]) + b"\x90\xc4", "audio/mpeg") for second in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)),
+        *((bytes([0xFF, second]) + b"\x50\x80", "audio/aac") for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+        *((b"ID3" + bytes([version, 0, 0, 0, 0, 0, 10]), "audio/mpeg") for version in (2, 3, 4)),
+        (b"RIFF\0\0\0\0WAVE", "audio/wav"),
+        (b"RIFX\0\0\0\0WAVE", "audio/wav"),
+        (b"RF64\xff\xff\xff\xffWAVE", "audio/wav"),
+        (b"fLaC", "audio/flac"),
+        (b"OggS", "audio/ogg"),
+        (b"\0\0\0\x20ftypM4A ", "audio/mp4"),
+    ],
+)
+def test_audio_is_recognised_by_its_first_bytes(listen, tmp_path, head, content_type):
+    (tmp_path / "x").write_bytes(head + bytes(100))
+    answer = listen("audio", f"file://{tmp_path}/x")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == content_type
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\xff",
+        b"\xff\xfea\0",  # UTF-16
+        b"\xff\xd8\xff\xe0",  # JPEG
+        b"\xff\xea\x90",  # no version of MPEG
+        b"RIFF\0\0\0\0AVI ",
+        b"RF64",
+    ],
+)
+def test_what_does_not_begin_as_audio_is_not_read(listen, tmp_path, head):
+    (tmp_path / "x").write_bytes(head)
+    assert listen("audio", f"file://{tmp_path}/x").status_code == 404
