@@ -233,7 +233,7 @@ def new_token() -> str:
 
 
 def is_condition_failed(error: BaseException) -> bool:
-    """Tell whether a storage has rejected a write since its condition is not met."""
+    """Return whether a storage has rejected a write since its condition is not met."""
     return (
         isinstance(error, FileExistsError)  # gcsfs, and s3fs where S3 names the condition
         or s3_code(error) in _FAILED
@@ -242,15 +242,15 @@ def is_condition_failed(error: BaseException) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Tell whether S3 has rejected a write because of another one at the same moment."""
+    """Return whether S3 has rejected a write because of another one at the same moment."""
     return s3_code(error) in _CONFLICT
 
 
 def is_unsupported(error: BaseException) -> bool:
-    """Tell whether a server does not implement what it was asked for."""
+    """Return whether a server does not implement what it was asked for."""
     return getattr(error, "errno", None) == errno.ENOSYS
 
 
 def is_missing(error: BaseException) -> bool:
-    """Tell whether there is no such object."""
+    """Return whether there is no such object."""
     return isinstance(error, FileNotFoundError) or getattr(error, "status_code", None) == 404  # noqa: PLR2004 - Azure's

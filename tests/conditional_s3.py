@@ -192,8 +192,8 @@ def _get(request: _Request) -> _Answer:
     there = request.s3.objects.get(request.key)
     if there is None:
         raise _RefusedError(404, "NoSuchKey")
-    told = {"Content-Length": str(len(there.content)), "Last-Modified": formatdate(usegmt=True)}
-    return 200, {"ETag": there.etag, **there.headers, **told}, there.content
+    described = {"Content-Length": str(len(there.content)), "Last-Modified": formatdate(usegmt=True)}
+    return 200, {"ETag": there.etag, **there.headers, **described}, there.content
 
 
 def _put(request: _Request) -> _Answer:

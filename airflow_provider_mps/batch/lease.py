@@ -239,7 +239,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """
-        Tell whether no other may have taken over by now. It does no I/O: call it last before what only one may do.
+        Return whether no other may have taken over by now. It does no I/O: call it last before what only one may do.
 
         ``False`` does not mean that it is lost: :meth:`held` waits until that is certain.
         """

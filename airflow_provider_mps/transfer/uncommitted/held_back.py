@@ -28,7 +28,7 @@ class HeldBackFile:
         self._options = options
         self._token: str | None = None
         """Recognises the object if an earlier attempt of the same request has created it."""
-        if create_only and "mode" in inspect.signature(fs._pipe_file).parameters:  # gcsfs has it since 2025.2
+        if create_only and "mode" in inspect.signature(fs._pipe_file).parameters:  # gcsfs has it since 2024.12
             self._token = new_token()
             self._options = {**options, "metadata": {TOKEN_KEY: self._token}}
         self._last: bytearray | None = None

@@ -211,7 +211,7 @@ class S3File:
 
     def _has_token(self, there: dict[str, Any]) -> bool:
         """
-        Tell whether this upload has created the object that is there.
+        Return whether this upload has created the object that is there.
 
         :raises ConditionFailedError: when it has not
         """
@@ -238,7 +238,7 @@ class S3File:
         except Exception as other:  # noqa: BLE001 - whatever it is, it does not tell
             raise UnknownOutcomeError(f"{error}; nor does it tell whether it is there: {other}") from error
         if there is None:
-            raise error  # not from within the handler: its cause tells the code of the server
+            raise error  # not from within the handler: its cause has the code of the server
         verdict = is_ours(there)
         if verdict is None:
             raise UnknownOutcomeError(str(error)) from error

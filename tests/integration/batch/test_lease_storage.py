@@ -100,14 +100,11 @@ def test_lock_in_s3_is_written_as_safely_as_the_server_allows(open_s3, settled, 
     assert run_in_simulated_time(live_and_die(ObjectStoragePath(f"{root}{LOCK}"))) == enforced
     assert settled == waiting
     assert s3.objects == {}
-
-
-def test_every_write_of_the_lock_has_a_condition_where_they_are_enforced(open_s3):
-    s3, root = open_s3(Conditions.S3)
-    run_in_simulated_time(live_and_die(ObjectStoragePath(f"{root}{LOCK}")))
-    written = s3.conditions_of("PUT")
-    assert written[0] == "if-none-match: *"
-    assert None not in written
+    conditions_sent = s3.conditions_of("PUT")
+    assert conditions_sent[0] == (
+        "x-cos-forbid-overwrite: true" if conditions is Conditions.COS else "if-none-match: *"
+    )
+    assert (None in conditions_sent) is not enforced.replace
 
 
 def test_of_two_that_come_at_once_one_gets_the_lock(open_s3):
