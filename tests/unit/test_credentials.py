@@ -3,8 +3,8 @@ import time
 import traceback
 
 import pytest
-from tencentcloud.common.profile.http_profile import HttpProfile
 
+from airflow_provider_mps import client
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.credentials import RENEW_BEFORE, AssumedRole, FreshKeys, make_credential
 from airflow_provider_mps.errors import ErrorClass, InvalidMpsConnectionError, MpsApiError
@@ -91,11 +91,10 @@ def test_a_pods_identity_tells_what_lasts_from_what_passes(monkeypatch, tmp_path
         monkeypatch.setenv(f"TKE_{name}", "some")
     monkeypatch.setenv("TKE_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     with ScriptedServer(answer) as sts:
-        credential = make_credential(connection(), never)
+        credential = make_credential(connection(timeout=2), never)
         credential._found.endpoint = f"127.0.0.1:{sts.port}"
-        monkeypatch.setattr(
-            "tencentcloud.common.credential.HttpProfile", lambda: HttpProfile(protocol="http", reqTimeout=2)
-        )
+        make = client.make_sts_client
+        monkeypatch.setattr(client, "make_sts_client", lambda *arguments: make(*arguments[:3], "http"))
         with pytest.raises(MpsApiError) as caught:
             credential.get_credential_info()
         assert sts.requests

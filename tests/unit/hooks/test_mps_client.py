@@ -116,8 +116,7 @@ def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice
     connect, calls, step, tmp_path, monkeypatch
 ):
     certificate = self_signed(tmp_path)
-    monkeypatch.setattr("certifi.where", lambda: str(certificate))
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with ScriptedServer(step, tls=certificate) as server, Tunnel(server.port) as tunnel:
         connect(
             f"tencent-mps://id:key@localhost:{server.port}/?timeout=20&proxy=http%3A%2F%2F127.0.0.1%3A{tunnel.port}"
