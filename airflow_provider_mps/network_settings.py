@@ -14,7 +14,7 @@ import ssl
 import tempfile
 import urllib.request
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -133,13 +133,20 @@ def find_ca_file(*preferred: str) -> str | None:
             folders = _folders(variable, value)
             try:
                 file = f"/dev/fd/{_join(folders).fileno()}" if folders else value
-                ssl.create_default_context(cafile=file)
+                status = Path(file).stat()
+                _require_certificates(file, status.st_mtime_ns, status.st_size)
             except OSError as error:  # ssl's own are among them
                 if error.errno in TRANSIENT_OS_ERRORS and not isinstance(error, ssl.SSLError):
                     raise
                 raise _unusable_ca(variable, value, error, in_folder=bool(folders)) from None
             return file
     return None
+
+
+@lru_cache(maxsize=8)
+def _require_certificates(file: str, changed_at: int, size: int) -> None:
+    """Raise if a file holds no certificates. Loading those of a whole system takes tens of milliseconds."""
+    ssl.create_default_context(cafile=file)
 
 
 def _folders(variable: str, value: str) -> tuple[tuple[Path, int], ...]:
