@@ -209,7 +209,7 @@ def _make_profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
         endpoint=endpoint,
         reqTimeout=connection.timeout,
         keepAlive=True,
-        proxy=find_proxy(f"{connection.scheme}://{endpoint}", connection.proxy),
+        proxy=find_proxy(f"{connection.scheme}://{endpoint}", connection.proxy, connection.conn_id),
         certification=find_ca_file(),
     )
     # No retryer: the SDK's own repeats a call that has succeeded after a throttled one.

@@ -38,21 +38,22 @@ _CERTIFICATE_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def find_proxy(url: str, own: str | None = None) -> str | None:
+def find_proxy(url: str, own: str | None = None, conn_id: str = "") -> str | None:
     """
     Choose the proxy for a URL.
 
     :param url: what is requested; only scheme, host and port matter
     :param own: the connection's ``proxy``, which overrides the environment, ``NO_PROXY`` included
+    :param conn_id: that connection, for an error
     :return: the proxy's URL, spelled so that every library reads it alike; ``None`` for a direct connection
-    :raises InvalidMpsConnectionError: if the chosen variable holds no usable proxy; its value is not quoted
+    :raises InvalidMpsConnectionError: if the chosen setting holds no usable proxy; its value is not quoted
     """
     if own:
-        return _parse_proxy(own, "The connection's Extra 'proxy'")
+        return _parse_proxy(own, f"Connection '{conn_id}': Extra 'proxy'")
     # Lower case overrides upper case; HTTP_PROXY is ignored under CGI (CVE-2016-1000110).
     proxies = urllib.request.getproxies_environment()
     parts = urlsplit(url)
-    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind, "").strip()), None)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     if kind is None or is_bypassed(parts.hostname or "", port, proxies.get("no", "")):
         return None
@@ -129,9 +130,10 @@ def find_ca_file(*preferred: str) -> str | None:
     :raises OSError: if the machine lacks resources at the moment
     """
     for variable in (*preferred, *CA_VARIABLES):
-        if value := os.environ.get(variable):
-            folders = _folders(variable, value)
+        if value := os.environ.get(variable, "").strip():
+            folders = None
             try:
+                folders = _folders(variable, value)
                 file = f"/dev/fd/{_join(folders).fileno()}" if folders else value
                 status = Path(file).stat()
                 _require_certificates(file, status.st_mtime_ns, status.st_size)

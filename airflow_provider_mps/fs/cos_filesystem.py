@@ -125,7 +125,7 @@ def _look_up(conn_id: str) -> tuple[CosPlace, FreshKeys, str | bool]:
 
     connection = MpsHook(conn_id).look_up()
     place = CosPlace.of(connection)
-    proxy = find_proxy(place.endpoint, place.proxy)
+    proxy = find_proxy(place.endpoint, place.proxy, conn_id)
     if is_socks(proxy):
         raise InvalidMpsConnectionError(
             f"Connection '{conn_id}': the environment names a SOCKS proxy, and COS cannot be reached through one. Name "

@@ -98,6 +98,11 @@ def test_the_connections_proxy_overrides_the_environment(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://other")
     monkeypatch.setenv("NO_PROXY", "*")
     assert find_proxy(API, "http://user:password@proxy:3128") == "http://user:password@proxy:3128"
+    with pytest.raises(
+        InvalidMpsConnectionError, match="^Connection 'my_conn': Extra 'proxy' holds no usable"
+    ) as caught:
+        find_proxy(API, "http://user:SECRET\\word@proxy:3128", "my_conn")
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
