@@ -69,6 +69,7 @@ def test_no_proxy_exempts_hosts_by_the_usual_rules(host, port, no_proxy, bypasse
         ({}, API, None),
         ({"HTTPS_PROXY": "http://proxy:3128"}, API, "http://proxy:3128"),
         ({"https_proxy": "http://proxy:3128", "HTTPS_PROXY": "http://other"}, API, "http://proxy:3128"),
+        ({"HTTPS_PROXY": " ", "ALL_PROXY": "http://proxy"}, API, "http://proxy"),
         ({"https_proxy": "", "HTTPS_PROXY": "http://other"}, API, None),
         ({"HTTPS_PROXY": "proxy:3128"}, API, "http://proxy:3128"),
         ({"HTTPS_PROXY": " http://user:p%40ss@PROXY:3128/ "}, API, "http://user:p%40ss@proxy:3128"),
@@ -98,9 +99,7 @@ def test_the_connections_proxy_overrides_the_environment(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://other")
     monkeypatch.setenv("NO_PROXY", "*")
     assert find_proxy(API, "http://user:password@proxy:3128") == "http://user:password@proxy:3128"
-    with pytest.raises(
-        InvalidMpsConnectionError, match="^Connection 'my_conn': Extra 'proxy' holds no usable"
-    ) as caught:
+    with pytest.raises(InvalidMpsConnectionError, match="'my_conn': Extra 'proxy' holds no usable") as caught:
         find_proxy(API, "http://user:SECRET\\word@proxy:3128", "my_conn")
     assert "SECRET" not in str(caught.value)
 
@@ -156,7 +155,8 @@ def test_the_first_variable_that_is_set_names_the_certificates(monkeypatch, tmp_
 
 
 def test_without_a_variable_the_bundled_certificates_count(monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
+    for name in CA_VARIABLES:
+        monkeypatch.setenv(name, " " if name == "SSL_CERT_FILE" else "")
     assert find_ca_file() is None
 
 
@@ -201,9 +201,11 @@ def test_unusable_certificates_are_an_error_that_names_variable_and_path(monkeyp
         find_ca_file()
 
 
-def test_a_variable_that_holds_a_key_in_place_of_a_path_is_not_quoted(monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----")
-    with pytest.raises(InvalidMpsConnectionError, match="SSL_CERT_FILE") as caught:
+@pytest.mark.parametrize("key", ["\nSECRET\n", "\nSECRET" * 1000, "SECRET" * 1000], ids=["short", "long", "one line"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_holds_a_key_in_place_of_a_path_is_not_quoted(monkeypatch, variable, key):
+    monkeypatch.setenv(variable, f"-----BEGIN PRIVATE KEY-----{key}-----END PRIVATE KEY-----")
+    with pytest.raises(InvalidMpsConnectionError, match=variable) as caught:
         find_ca_file()
     assert "SECRET" not in str(caught.value)
 
