@@ -7,21 +7,41 @@ Importing this imports the SDK; hooks do so when the first call is made.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import httpx
-from tencentcloud.common import common_client, common_client_async
-from tencentcloud.common.profile.client_profile import ClientProfile
-from tencentcloud.common.profile.http_profile import HttpProfile
-
 from airflow_provider_mps.answer import MAX_BYTES, read_answer
-from airflow_provider_mps.credentials import FreshKeys, make_credential
-from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsPermanentError, api_error
-from airflow_provider_mps.network_errors import to_api_error
+from airflow_provider_mps.errors import (
+    NOT_SENT,
+    ErrorClass,
+    InvalidMpsConnectionError,
+    MpsApiError,
+    MpsPermanentError,
+    api_error,
+)
+from airflow_provider_mps.network_settings import TRANSIENT_OS_ERRORS, find_ca_file, find_proxy
 from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
+from airflow_provider_mps.sdk_installation import require_usable_version, unusable_sdk
+
+try:
+    import httpx
+    import tencentcloud
+    from tencentcloud.common import common_client, common_client_async
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    from airflow_provider_mps.credentials import FreshKeys, make_credential
+    from airflow_provider_mps.network_errors import to_api_error
+except (ImportError, AttributeError) as error:
+    raise unusable_sdk(f"{type(error).__name__}: {error}") from error
+require_usable_version(tencentcloud.__version__)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_mps.connection import MpsConnection
     from airflow_provider_mps.credentials import Credential
 
@@ -35,12 +55,17 @@ STS_REGION = "ap-guangzhou"  # STS answers alike in every region, but wants one 
 class Client(common_client.CommonClient):  # type: ignore[misc]
     """The SDK's client, with :meth:`ask` beside its own calls."""
 
-    def __init__(self, service: str, version: str, credential: Credential, region: str, profile: ClientProfile) -> None:
+    def __init__(
+        self, service: str, version: str, credential: Credential | None, region: str, profile: ClientProfile
+    ) -> None:
         super().__init__(service, version, credential, region, profile)
+        # The SDK finds a proxy of its own where it was given none, by other rules than find_proxy().
+        proxy = profile.httpProfile.proxy
+        self.request.conn.proxy = {"http": proxy, "https": proxy} if proxy else None
         session = self.request.conn._session
         # A redirect would send the text and the token elsewhere, and a submit twice.
         session.get_redirect_target = lambda _: None
-        # A machine's .netrc would take the place of the signature. The SDK reads proxy variables itself.
+        # A machine's .netrc would take the place of the signature, and proxy variables that of the proxy.
         session.trust_env = False
 
     def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +84,20 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     """The SDK's asynchronous client, with :meth:`ask` beside its own calls."""
 
     credential: FreshKeys
-    connection: MpsConnection
-    """What it was made from."""
+
+    def __init__(self, connection: MpsConnection, credential: FreshKeys) -> None:
+        # Not the SDK's constructor. It makes an HTTP client that reads the environment's proxies by httpx's rules and
+        # fails where these do, that passes a proxy under a name unknown to httpx 0.28, and that keeps connections idle
+        # until servers close them: it would then be unknown whether a submit was accepted.
+        self._service, self._apiVersion = "mps", API_VERSION
+        self.credential = credential
+        self.region = connection.region
+        self.profile = _make_profile(connection, connection.endpoint)
+        self.circuit_breaker = None
+        self.request_client = self._sdkVersion
+        self.http_client = _make_http_client(connection.timeout, self.profile.httpProfile)
+        self.connection = connection
+        """What it was made from."""
 
     async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
         """Do :meth:`Client.ask` in an event loop."""
@@ -86,10 +123,12 @@ def make_client(connection: MpsConnection) -> Client:
     """
     Make a client for MPS, meant to be kept.
 
-    :raises InvalidMpsConnectionError: when there is nothing to sign with
+    :raises InvalidMpsConnectionError: if it cannot be made until the connection or the environment is corrected
+    :raises MpsApiError: if it cannot be made at the moment
     """
-    profile = _profile(connection, connection.endpoint)
-    return Client("mps", API_VERSION, credential_of(connection), connection.region, profile)
+    with _classified_errors(connection):
+        profile = _make_profile(connection, connection.endpoint)
+        return Client("mps", API_VERSION, credential_of(connection), connection.region, profile)
 
 
 def make_async_client(connection: MpsConnection) -> AsyncClient:
@@ -98,28 +137,50 @@ def make_async_client(connection: MpsConnection) -> AsyncClient:
 
     It blocks, for it reads certificates and may look for credentials: call it in a thread.
 
-    :raises InvalidMpsConnectionError: when there is nothing to sign with
+    :raises InvalidMpsConnectionError: if it cannot be made until the connection or the environment is corrected
+    :raises MpsApiError: if it cannot be made at the moment
     """
     keep_requests_out_of_logs()
-    profile = _profile(connection, connection.endpoint)
-    profile.httpProfile.proxy = None
-    client = AsyncClient("mps", API_VERSION, FreshKeys(credential_of(connection)), connection.region, profile)
-    # Its own would pass the proxy under a name that httpx 0.28 no longer knows, and use connections that have been idle
-    # for so long that servers close them: whether a submit that meets this was accepted, nobody would know.
-    client.http_client = httpx.AsyncClient(
-        timeout=connection.timeout,
-        proxy=connection.proxy,
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=IDLE),
-    )
-    client.connection = connection
-    return client
+    with _classified_errors(connection):
+        return AsyncClient(connection, FreshKeys(credential_of(connection)))
+
+
+def make_sts_client(connection: MpsConnection, endpoint: str, credential: Credential | None, scheme: str) -> Client:
+    """
+    Make a client for STS, with the proxy and the certificates that apply there.
+
+    :param connection: gives the proxy and the timeout
+    :param endpoint: the host
+    :param credential: what to sign with; ``None`` for calls that are not signed
+    :param scheme: ``https`` or ``http``
+    """
+    profile = _make_profile(replace(connection, scheme=scheme), endpoint)
+    return Client("sts", STS_VERSION, credential, STS_REGION, profile)
+
+
+@contextmanager
+def _classified_errors(connection: MpsConnection) -> Iterator[None]:
+    """Raise what goes wrong while a client is made as an error that says whether a retry can help."""
+    try:
+        yield
+    except (InvalidMpsConnectionError, MpsApiError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, waiting would repeat it for ever
+        context = f"Making a client for connection '{connection.conn_id}'"
+        if isinstance(error, OSError) and error.errno in TRANSIENT_OS_ERRORS:
+            raise api_error(NOT_SENT, f"{type(error).__name__}: {error.strerror}", context=context) from None
+        # Neither quoted nor kept as the cause: a library's error may hold the proxy's URL with its password.
+        raise InvalidMpsConnectionError(
+            f"{context} failed with {type(error).__name__}, and nothing was sent. Check the connection's fields, the "
+            "proxy and certificate variables of the environment, and the installed packages."
+        ) from None
 
 
 def credential_of(connection: MpsConnection) -> Credential:
     """Choose the credential that a connection signs with; see :func:`~.credentials.make_credential`."""
 
     def assume_role(base: Credential, parameters: dict[str, Any]) -> dict[str, Any]:
-        sts = Client("sts", STS_VERSION, base, STS_REGION, _profile(connection, connection.sts_endpoint))
+        sts = make_sts_client(connection, connection.sts_endpoint, base, connection.scheme)
         context = f"Assuming the role {connection.role_arn} of connection '{connection.conn_id}'"
         try:
             return sts.ask("AssumeRole", parameters)
@@ -140,7 +201,7 @@ def credential_of(connection: MpsConnection) -> Credential:
     return make_credential(connection, assume_role)
 
 
-def _profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
+def _make_profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
     keep_secrets_out_of_sdk_log()
     http = HttpProfile(
         protocol=connection.scheme,
@@ -148,10 +209,21 @@ def _profile(connection: MpsConnection, endpoint: str) -> ClientProfile:
         endpoint=endpoint,
         reqTimeout=connection.timeout,
         keepAlive=True,
-        proxy=connection.proxy,
+        proxy=find_proxy(f"{connection.scheme}://{endpoint}", connection.proxy, connection.conn_id),
+        certification=find_ca_file(),
     )
     # No retryer: the SDK's own repeats a call that has succeeded after a throttled one.
     return ClientProfile(httpProfile=http, language="en-US")
+
+
+def _make_http_client(timeout: float, profile: HttpProfile) -> httpx.AsyncClient:
+    trusted = ssl.create_default_context(cafile=profile.certification) if profile.certification else None
+    proxy = None
+    if profile.proxy:
+        # httpcore accepts certificates only for a proxy that itself speaks TLS.
+        proxy = httpx.Proxy(profile.proxy, ssl_context=trusted if profile.proxy.startswith("https:") else None)
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=IDLE)
+    return httpx.AsyncClient(timeout=timeout, proxy=proxy, verify=trusted or True, trust_env=False, limits=limits)
 
 
 def _read_body(answer: Any, deadline: float) -> bytes:

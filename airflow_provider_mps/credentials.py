@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import json
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.parse import quote
+from urllib.request import ProxyHandler, build_opener
 
 from tencentcloud.common import credential as sdk
 from tencentcloud.common.exception import TencentCloudSDKException
@@ -114,7 +117,7 @@ def _static_keys(connection: MpsConnection) -> Credential:
 
 def _default_chain(connection: MpsConnection) -> Credential:
     try:
-        return _ChainCredential(sdk.DefaultCredentialProvider().get_credential())
+        return _ChainCredential(_find_in_chain(connection))
     except (configparser.Error, AttributeError, UnicodeDecodeError) as error:
         # Neither quoted nor kept as the cause: the parser's words hold the line, which may be the key.
         raise InvalidMpsConnectionError(
@@ -134,11 +137,75 @@ def _default_chain(connection: MpsConnection) -> Credential:
         ) from error
 
 
+def _find_in_chain(connection: MpsConnection) -> Credential:
+    """Find what the SDK's ``DefaultCredentialProvider`` finds, where requests follow the rules of all others here."""
+    pod = _PodIdentity(connection)
+    for provider in (sdk.EnvironmentVariableCredential(), sdk.ProfileCredential(), _MachineRole()):
+        found: Credential | None = provider.get_credential()
+        if found is not None:
+            return found
+    pod.read_environment()
+    return pod
+
+
+class _MachineRole(sdk.CVMRoleCredential):  # type: ignore[misc]
+    """The role of a CVM. The SDK's own asks the metadata service through the environment's proxy and waits for ever."""
+
+    role: str | None
+
+    def get_role_name(self) -> str:
+        self.role = self.role or _ask_metadata(self._role_endpoint).decode()
+        return str(self.role)
+
+    def update_credential(self) -> None:
+        if not self._need_refresh():
+            return
+        # As in the SDK's own: what is there stays, and an absent credential is the sign of a failure.
+        with suppress(OSError, HTTPException, ValueError, KeyError, AttributeError):
+            keys = json.loads(_ask_metadata(self._role_endpoint + quote(self.get_role_name())))
+            if keys.get("Code") == "Success":
+                found = keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"], keys["ExpiredTime"]
+                self._secret_id, self._secret_key, self._token, self._expired_ts = found
+
+
+class _PodIdentity(sdk.OIDCRoleArnCredential):  # type: ignore[misc]
+    """The identity of a TKE pod. The SDK's own call to STS has another rule for proxies, and bundled certificates."""
+
+    def __init__(self, connection: MpsConnection) -> None:
+        super().__init__("", "", "", "", "", ROLE_DURATION)
+        self._connection = connection
+
+    def read_environment(self) -> None:
+        self._init_from_tke()
+
+    def refresh(self) -> None:
+        from airflow_provider_mps.client import make_sts_client  # noqa: PLC0415 - it imports this module
+
+        self.read_environment()
+        parameters = {
+            "ProviderId": self._provider_id,
+            "WebIdentityToken": self._web_identity_token,
+            "RoleArn": self._role_arn,
+            "RoleSessionName": self._role_session_name,
+            "DurationSeconds": self._duration_seconds,
+        }
+        sts = make_sts_client(self._connection, self._endpoint, None, "https")
+        answer = sts.call_json(self._action, parameters, options={"SkipSign": True})["Response"]
+        (self._tmp_secret_id, self._tmp_secret_key, self._token), expires_at = _read_role(answer)
+        self._expired_time = expires_at - self._duration_seconds * 0.1
+
+
+def _ask_metadata(url: str) -> bytes:
+    """Query the metadata service. A proxy would answer with the role of the machine that it runs on."""
+    with build_opener(ProxyHandler({})).open(url, timeout=METADATA_TIMEOUT) as answer:
+        body: bytes = answer.read()
+        return body
+
+
 def _runs_on_cvm() -> bool:
     """Tell whether there is a metadata service: the SDK takes one that stumbles for none."""
     try:
-        with urlopen(sdk.CVMRoleCredential._role_endpoint, timeout=METADATA_TIMEOUT) as answer:  # noqa: S310 - the SDK's own
-            return bool(answer.read().strip())
+        return bool(_ask_metadata(sdk.CVMRoleCredential._role_endpoint).strip())
     except HTTPError as error:
         return error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
     except (OSError, HTTPException):

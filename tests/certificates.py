@@ -1,8 +1,11 @@
-"""Certificates that nobody signed."""
+"""Certificates: self-signed ones, and those of a private certificate authority."""
 
 from __future__ import annotations
 
 import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,3 +35,48 @@ def self_signed(folder):
     file = folder / "server.pem"
     file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
     return file
+
+
+@dataclass(frozen=True)
+class PrivateCa:
+    """A certificate authority that no machine trusts by itself, and a server's certificate that it has signed."""
+
+    file: Path
+    """The authority's certificate."""
+    server: Path
+    """Key and certificate of a server."""
+
+    @classmethod
+    def create(cls, folder: Path, *names: str) -> PrivateCa:
+        """Create both; the server's certificate is for 127.0.0.1, and for names, which may begin with ``*.``."""
+        key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        issuer = _name("Private CA")
+        authority = _builder(issuer, issuer, key).add_extension(x509.BasicConstraints(True, None), True)
+        hosts = [*map(x509.DNSName, names), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        server = _builder(_name("server"), issuer, server_key).add_extension(
+            x509.SubjectAlternativeName(hosts), critical=False
+        )
+        private = server_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        made = cls(folder / "ca.pem", folder / "server-of-ca.pem")
+        made.file.write_bytes(authority.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        made.server.write_bytes(private + server.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return made
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+    )

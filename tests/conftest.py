@@ -88,6 +88,14 @@ def no_patience(monkeypatch):
 
 
 @pytest.fixture
+def no_network_variables(monkeypatch):
+    """Remove the proxy and certificate variables of the machine that runs the tests."""
+    for name in list(os.environ):
+        if name.lower().endswith(("_proxy", "_ca_bundle")) or name in {"SSL_CERT_FILE", "SSL_CERT_DIR"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
 def no_waiting(monkeypatch):
     """Let retries follow each other at once: what is tested is whether there are any."""
     from tenacity import wait_none

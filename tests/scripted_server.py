@@ -141,10 +141,15 @@ def _to_bytes(reply: Reply) -> tuple[bytes, bytes]:
 
 
 class Tunnel:
-    """A proxy that opens a tunnel to one port of this machine, whatever host is asked for."""
+    """
+    A proxy that leads to one port of this machine, whatever host is asked for, with CONNECT or without.
+
+    ``asked`` keeps what it was asked for: ``host:port`` of a tunnel, or the URL of a request.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
+        self.asked: list[str] = []
 
     def __enter__(self) -> Tunnel:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -170,8 +175,13 @@ class Tunnel:
         asked = b""
         while not asked.endswith(b"\r\n\r\n"):
             asked += client.recv(1)
+        method, target, _ = asked.decode().split(" ", 2)
+        self.asked.append(target)
         server = socket.create_connection(("127.0.0.1", self._target_port))
-        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if method == "CONNECT":
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            server.sendall(asked)
         threading.Thread(target=_pump, args=(client, server), daemon=True).start()
         _pump(server, client)
 

@@ -6,15 +6,19 @@ Airflow imports this with every ``ObjectStoragePath``, also where the extra ``co
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fsspec import AbstractFileSystem
+from fsspec.registry import known_implementations, registry
 
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+log = logging.getLogger(__name__)
 schemes = ["cos"]
 
 
@@ -26,6 +30,7 @@ def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None
     :param storage_options: goes to ``s3fs.S3FileSystem``
     :raises ImportError: when the extra ``cos`` is not installed
     """
+    _warn_of_another_package()
     # Not fsspec's cache of instances: Airflow has one of its own, and a connection may have changed.
     options = {"skip_instance_cache": True, **(storage_options or {})}
     return _filesystem_class()(conn_id=conn_id or DEFAULT_CONN_ID, **options)
@@ -36,6 +41,21 @@ def __getattr__(name: str) -> type[AbstractFileSystem]:
     if name != "CosFileSystem":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _filesystem_class()
+
+
+@cache
+def _warn_of_another_package() -> None:
+    """Warn, once in a process, if fsspec alone would use another package: of several, it keeps any one."""
+    made = registry.get("cos")
+    name = f"{made.__module__}.{made.__qualname__}" if made else known_implementations.get("cos", {}).get("class", "")
+    if name and not name.startswith(f"{__package__}."):
+        log.warning(
+            "fsspec opens cos:// URLs with %s, which does not use Airflow's connections. ObjectStoragePath is not "
+            "affected, but fsspec.open() and pandas are. Uninstall that package, or call "
+            'fsspec.register_implementation("cos", "%s.CosFileSystem", clobber=True) first.',
+            name,
+            __name__,
+        )
 
 
 def _filesystem_class() -> type[AbstractFileSystem]:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,8 +22,10 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
+from airflow_provider_mps.errors import InvalidMpsConnectionError
 from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.network_settings import find_ca_file, find_proxy, is_socks
 from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -85,9 +88,9 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
         async with self._looking_up:
             if self._keys.fresh is None:
                 # It asks Airflow, maybe over a network: fsspec has but one event loop for all filesystems.
-                place, fresh = await in_own_thread(lambda: _look_up(self.conn_id))
+                place, fresh, verify = await in_own_thread(lambda: _look_up(self.conn_id))
                 self.endpoint_url = place.endpoint
-                self.client_kwargs = {"region_name": place.region, **self.client_kwargs}
+                self.client_kwargs = {"region_name": place.region, "verify": verify, **self.client_kwargs}
                 self.config_kwargs = {**place.botocore_config, **self.config_kwargs}
                 self._keys.fresh = fresh
         return await super().set_session(refresh)
@@ -134,12 +137,20 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
         return bucket, key, version
 
 
-def _look_up(conn_id: str) -> tuple[CosPlace, FreshKeys]:
+def _look_up(conn_id: str) -> tuple[CosPlace, FreshKeys, str | bool]:
     from airflow_provider_mps.client import credential_of
     from airflow_provider_mps.credentials import FreshKeys
 
     connection = MpsHook(conn_id).look_up()
-    return CosPlace.of(connection), FreshKeys(_Masked(credential_of(connection)))
+    place = CosPlace.of(connection)
+    proxy = find_proxy(place.endpoint, place.proxy, conn_id)
+    if is_socks(proxy):
+        raise InvalidMpsConnectionError(
+            f"Connection '{conn_id}': the environment names a SOCKS proxy, and COS cannot be reached through one. Name "
+            "an HTTP proxy, or exempt the COS endpoint with NO_PROXY."
+        )
+    verify = find_ca_file("AWS_CA_BUNDLE") or True
+    return replace(place, proxy=proxy), FreshKeys(_Masked(credential_of(connection))), verify
 
 
 class _Masked:

@@ -59,7 +59,6 @@ class CosPlace:
     @property
     def botocore_config(self) -> dict[str, Any]:
         """What botocore must be told, since COS is no AWS."""
-        proxies = {"proxies": {"http": self.proxy, "https": self.proxy}} if self.proxy else {}
         return {
             "s3": {"addressing_style": "virtual"},  # COS refuses buckets in paths since 2024
             "signature_version": "s3v4",
@@ -68,7 +67,8 @@ class CosPlace:
             "response_checksum_validation": "when_required",
             "connect_timeout": self.connect_timeout,
             "read_timeout": max(_READ_TIMEOUT, self.connect_timeout),
-            **proxies,
+            # Never absent: botocore would look for a proxy in the environment by other rules.
+            "proxies": {"http": self.proxy, "https": self.proxy} if self.proxy else {},
         }
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3.exceptions
 
+from airflow_provider_mps.network_settings import find_ca_file, find_proxy
 from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
@@ -91,10 +92,15 @@ def open_link(
     :param still_wanted: called while waiting for the head of an answer; raises when the time is up
     :raises PassingLinkError: where the network fails
     :raises LinkError: where a redirect leads to anything but the web, or from https to http
+    :raises InvalidMpsConnectionError: if the environment's proxy for it is unusable
     """
     scheme = urlsplit(url).scheme
     for _ in range(MAX_REDIRECTS + 1):
-        get = partial(session.get, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
+        proxy = find_proxy(url)
+        proxies = {"http": proxy, "https": proxy} if proxy else None
+        get = partial(
+            session.get, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False, proxies=proxies
+        )
         with _telling_errors():
             # A time-out bounds each wait for more bytes, and not how long a head that trickles takes.
             response = waited_for(get, still_wanted)
@@ -114,8 +120,14 @@ def open_link(
 
 
 def make_session() -> requests.Session:
-    """Make what opens links; it keeps connections, and uses the proxy and certificates that the environment names."""
+    """
+    Make a session that opens links; it keeps connections, and trusts the certificates that the environment names.
+
+    :raises InvalidMpsConnectionError: if those are unusable
+    """
     session = requests.Session()
+    session.trust_env = False  # find_proxy() and find_ca_file() read the environment, with the same rules everywhere
+    session.verify = find_ca_file() or True
     session.headers["Accept-Encoding"] = "identity"  # what is checked is what is stored
     session.auth = _no_authorization
     session.resolve_redirects = _no_next_request  # type: ignore[method-assign]

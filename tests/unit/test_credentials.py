@@ -3,12 +3,13 @@ import time
 import traceback
 
 import pytest
-from tencentcloud.common.profile.http_profile import HttpProfile
 
+from airflow_provider_mps import client
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.credentials import RENEW_BEFORE, AssumedRole, FreshKeys, make_credential
 from airflow_provider_mps.errors import ErrorClass, InvalidMpsConnectionError, MpsApiError
-from tests.scripted_server import Reply, ScriptedServer, api_error, json_reply
+from tests.certificates import PrivateCa
+from tests.scripted_server import Reply, ScriptedServer, Tunnel, api_error, json_reply
 
 
 def connection(**fields):
@@ -91,15 +92,56 @@ def test_a_pods_identity_tells_what_lasts_from_what_passes(monkeypatch, tmp_path
         monkeypatch.setenv(f"TKE_{name}", "some")
     monkeypatch.setenv("TKE_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     with ScriptedServer(answer) as sts:
-        credential = make_credential(connection(), never)
+        credential = make_credential(connection(timeout=2), never)
         credential._found.endpoint = f"127.0.0.1:{sts.port}"
-        monkeypatch.setattr(
-            "tencentcloud.common.credential.HttpProfile", lambda: HttpProfile(protocol="http", reqTimeout=2)
-        )
+        make = client.make_sts_client
+        monkeypatch.setattr(client, "make_sts_client", lambda *arguments: make(*arguments[:3], "http"))
         with pytest.raises(MpsApiError) as caught:
             credential.get_credential_info()
         assert sts.requests
     assert caught.value.error_class is kind
+
+
+@pytest.mark.parametrize("role", [b"my-role", b""], ids=["a role", "no role"])
+@pytest.mark.usefixtures("no_network_variables")
+def test_the_metadata_service_is_queried_without_the_environments_proxy(monkeypatch, tmp_path, role):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t", "Code": "Success", "ExpiredTime": 4e9}
+
+    def serve(request):
+        return json_reply(keys) if request.target.endswith("my-role") else Reply(role)
+
+    with ScriptedServer(serve) as metadata, Tunnel(metadata.port) as proxy:
+        monkeypatch.setattr("tencentcloud.common.credential.CVMRoleCredential._role_endpoint", f"{metadata.url}/")
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        if role:
+            assert make_credential(connection(), never).get_credential_info() == ("i", "k", "t")
+        else:
+            with pytest.raises(InvalidMpsConnectionError):
+                make_credential(connection(), never)
+        assert metadata.requests
+    assert proxy.asked == []
+
+
+@pytest.mark.usefixtures("no_network_variables")
+def test_a_pods_identity_reaches_sts_with_the_environments_proxy_and_certificates(monkeypatch, tmp_path):
+    ca = PrivateCa.create(tmp_path, "sts.test")
+    (tmp_path / "token").write_text("jwt")
+    for name in ("REGION", "PROVIDER_ID", "ROLE_ARN"):
+        monkeypatch.setenv(f"TKE_{name}", "some")
+    monkeypatch.setenv("TKE_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    role = {"Credentials": {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}, "ExpiredTime": 4e9}
+    with ScriptedServer(json_reply({"Response": role}), tls=ca.server) as sts, Tunnel(sts.port) as proxy:
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        credential = make_credential(connection(), never)
+        credential._found.endpoint = "sts.test"
+        assert credential.get_credential_info() == ("i", "k", "t")
+        assert proxy.asked == ["sts.test:443"]
+        assert sts.requests[0].headers["x-tc-action"] == "AssumeRoleWithWebIdentity"
+        assert "jwt" in sts.requests[0].body.decode()
 
 
 def test_a_role_is_assumed_with_the_keys_and_its_name():

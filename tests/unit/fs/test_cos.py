@@ -1,10 +1,13 @@
 import subprocess
 import sys
 
+import fsspec
 import pytest
+from fsspec.registry import known_implementations
 
 from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError
+from airflow_provider_mps.fs import cos
 from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
 
 
@@ -42,7 +45,7 @@ def test_botocore_is_told_what_cos_needs():
     assert config["s3"] == {"addressing_style": "virtual"}
     assert config["request_checksum_calculation"] == config["response_checksum_validation"] == "when_required"
     assert config["proxies"] == {"http": "http://proxy:3128", "https": "http://proxy:3128"}
-    assert "proxies" not in place(region="ap-singapore").botocore_config
+    assert place(region="ap-singapore").botocore_config["proxies"] == {}  # botocore looks for none by itself
 
 
 def test_an_endpoint_that_names_a_bucket_is_an_error_with_the_one_that_was_meant():
@@ -68,6 +71,38 @@ def test_a_bucket_with_its_appid_is_taken(bucket):
 def test_any_other_is_an_error_that_shows_how_it_should_look(bucket):
     with pytest.raises(InvalidRequestError, match=r"APPID.*cos://clips-1250000000"):
         require_bucket(bucket)
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Register a class of a name for cos://, as fsspec does for an entry point."""
+    monkeypatch.setitem(known_implementations, "cos", {})
+    monkeypatch.setattr(cos, "registry", {})
+    cos._warn_of_another_package.cache_clear()
+    yield lambda name: fsspec.register_implementation("cos", name, clobber=True)
+    cos._warn_of_another_package.cache_clear()
+
+
+def test_another_package_that_fsspec_prefers_is_warned_of_once(register, caplog):
+    register("cosfs.CosFileSystem")
+    for _ in range(2):
+        cos.get_fs("my_conn")
+    (record,) = caplog.records
+    assert "cosfs.CosFileSystem" in record.getMessage()
+    assert 'register_implementation("cos", "airflow_provider_mps.fs.cos.CosFileSystem", clobber=True)' in caplog.text
+
+
+def test_there_is_no_warning_where_fsspec_uses_this_package(register, caplog):
+    register("airflow_provider_mps.fs.cos.CosFileSystem")
+    cos.get_fs("my_conn")
+    assert caplog.records == []
+
+
+def test_there_is_no_warning_after_fsspec_has_made_this_filesystem(caplog):
+    cos._warn_of_another_package.cache_clear()
+    fsspec.get_filesystem_class("cos")
+    cos.get_fs("my_conn")
+    assert caplog.records == []
 
 
 WITHOUT_S3FS = """

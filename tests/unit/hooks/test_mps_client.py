@@ -1,10 +1,13 @@
 import asyncio
+import errno
 import time
+import traceback
 
 import pytest
 
 from airflow_provider_mps.errors import (
     ErrorClass,
+    InvalidMpsConnectionError,
     MpsApiError,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -116,8 +119,7 @@ def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice
     connect, calls, step, tmp_path, monkeypatch
 ):
     certificate = self_signed(tmp_path)
-    monkeypatch.setattr("certifi.where", lambda: str(certificate))
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with ScriptedServer(step, tls=certificate) as server, Tunnel(server.port) as tunnel:
         connect(
             f"tencent-mps://id:key@localhost:{server.port}/?timeout=20&proxy=http%3A%2F%2F127.0.0.1%3A{tunnel.port}"
@@ -187,3 +189,33 @@ def test_many_first_calls_share_one_client(emulator):
         return len(set(map(id, clients)))
 
     assert asyncio.run(many()) == 1
+
+
+ODD_FAULTS = [RuntimeError("http://user:SECRET@proxy"), ValueError("SECRET"), PermissionError(13, "no", "/some/SECRET")]
+
+
+@pytest.mark.parametrize("fault", ODD_FAULTS)
+def test_whatever_prevents_a_client_is_a_permanent_error_that_quotes_nothing(connect, calls, monkeypatch, fault):
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
+    with ScriptedServer(ACCEPTED) as server:
+        connect(server.connection_uri())
+        with pytest.raises(
+            InvalidMpsConnectionError, match=rf"'mps_default' failed with {type(fault).__name__}"
+        ) as caught:
+            calls.submit()
+    assert server.requests == []
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_lack_of_file_handles_while_a_client_is_made_may_pass(connect, calls, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
+    connect("tencent-mps://id:key@mps.invalid/http")
+    with pytest.raises(MpsApiError, match="Too many open files") as caught:
+        calls.submit()
+    assert caught.value.error_class is ErrorClass.NOT_SENT

@@ -1,0 +1,191 @@
+"""
+Proxy and certificate settings of the environment, the same for API calls, audio downloads and COS.
+
+The libraries below read these variables differently, or not at all, so each is given what is found here.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import re
+import ssl
+import tempfile
+import urllib.request
+from contextlib import suppress
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
+from airflow_provider_mps.errors import InvalidMpsConnectionError
+
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that name trusted certificates; the first that is set counts."""
+TRANSIENT_OS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""``errno`` of errors that say nothing about a file: the machine lacks resources at the moment."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SOCKS = ("socks5", "socks5h")
+_MAX_PATH_LENGTH = 1000
+_CERTIFICATE_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""What ``openssl rehash`` calls the certificates of a folder."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def find_proxy(url: str, own: str | None = None, conn_id: str = "") -> str | None:
+    """
+    Choose the proxy for a URL.
+
+    :param url: what is requested; only scheme, host and port matter
+    :param own: the connection's ``proxy``, which overrides the environment, ``NO_PROXY`` included
+    :param conn_id: that connection, for an error
+    :return: the proxy's URL, spelled so that every library reads it alike; ``None`` for a direct connection
+    :raises InvalidMpsConnectionError: if the chosen setting holds no usable proxy; its value is not quoted
+    """
+    if own:
+        return _parse_proxy(own, f"Connection '{conn_id}': Extra 'proxy'")
+    # Lower case overrides upper case; HTTP_PROXY is ignored under CGI (CVE-2016-1000110).
+    proxies = urllib.request.getproxies_environment()
+    parts = urlsplit(url)
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind, "").strip()), None)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    if kind is None or is_bypassed(parts.hostname or "", port, proxies.get("no", "")):
+        return None
+    return _parse_proxy(proxies[kind], f"The environment variable {_spelling_of(f'{kind}_proxy')}")
+
+
+def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
+    """
+    Return whether a value of ``NO_PROXY`` exempts a host from the proxy. Names are not resolved.
+
+    :param host: a name, or an IP address without brackets
+    :param port: the port that is connected to
+    :param no_proxy: names (which cover their subdomains, with or without a leading dot), addresses and networks, each
+        with or without a port, separated by commas or white space; ``*`` for every host
+    """
+    host = host.lower().rstrip(".")
+    entries = [entry.rstrip(".") for entry in re.split(r"[,\s]+", no_proxy.lower()) if entry.rstrip(".")]
+    if "*" in entries:
+        return True
+    address = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+    if address is not None:
+        return any(_covers(entry, address, port) for entry in entries)
+    names = ",".join(entry.removeprefix("*") for entry in entries)
+    # Not documented; requests and botocore use it, too.
+    return bool(urllib.request.proxy_bypass_environment(f"{host}:{port}", {"no": names}))  # type: ignore[attr-defined]
+
+
+def _covers(entry: str, address: Address, port: int) -> bool:
+    with suppress(ValueError):
+        return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    entry, _, entry_port = entry.rpartition(":")
+    with suppress(ValueError):
+        return entry_port == str(port) and address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    return False
+
+
+def _parse_proxy(value: str, source: str) -> str:
+    value = value.strip()
+    try:
+        url = parse_url(value if "://" in value else f"http://{value}")
+        (url.host or "").strip("[]").encode("idna")  # connecting would fail with an error of its own
+        unquote(url.auth or "").encode("ascii")  # the libraries encode anything else differently
+    except (LocationParseError, UnicodeError):
+        url = None
+    socks = url is not None and url.scheme in _SOCKS
+    whole = url is not None and url.path in {None, "", "/"} and url.query is None and url.fragment is None
+    if url is None or not (whole and url.host and url.port != 0 and (socks or url.scheme in _DEFAULT_PORTS)):
+        raise InvalidMpsConnectionError(
+            f"{source} holds no usable proxy. It must look like http://user:password@host:port, with special "
+            "characters of the password percent-encoded."
+        )
+    if socks and not (find_spec("socks") and find_spec("socksio")):
+        raise InvalidMpsConnectionError(
+            f"{source} names a SOCKS proxy, which needs packages that are not installed. Install them with "
+            "pip install 'requests[socks]' 'httpx[socks]', or name an HTTP proxy."
+        )
+    return url._replace(path=None).url
+
+
+def is_socks(proxy: str | None) -> bool:
+    """Return whether a proxy that :func:`find_proxy` chose speaks SOCKS."""
+    return proxy is not None and proxy.startswith(_SOCKS)
+
+
+def find_ca_file(*preferred: str) -> str | None:
+    """
+    Find the certificates that the environment trusts in place of the bundled ones (certifi).
+
+    :param preferred: further variables, which override :data:`CA_VARIABLES`
+    :return: a file in PEM format; the certificates of a folder are joined in one, which not every library can read
+    :raises InvalidMpsConnectionError: if what the variable names cannot be used; it names both
+    :raises OSError: if the machine lacks resources at the moment
+    """
+    for variable in (*preferred, *CA_VARIABLES):
+        if value := os.environ.get(variable, "").strip():
+            folders = None
+            try:
+                folders = _folders(variable, value)
+                file = f"/dev/fd/{_join(folders).fileno()}" if folders else value
+                status = Path(file).stat()
+                _require_certificates(file, status.st_mtime_ns, status.st_size)
+            except OSError as error:  # ssl's own are among them
+                if error.errno in TRANSIENT_OS_ERRORS and not isinstance(error, ssl.SSLError):
+                    raise
+                raise _unusable_ca(variable, value, error, in_folder=bool(folders)) from None
+            return file
+    return None
+
+
+@lru_cache(maxsize=8)
+def _require_certificates(file: str, changed_at: int, size: int) -> None:
+    """Raise if a file holds no certificates. Loading those of a whole system takes tens of milliseconds."""
+    ssl.create_default_context(cafile=file)
+
+
+def _folders(variable: str, value: str) -> tuple[tuple[Path, int], ...]:
+    """Return the folders that a variable names, each with the time of its last change."""
+    names = value.split(os.pathsep) if variable == "SSL_CERT_DIR" else [value]
+    folders = [Path(name) for name in names if name and Path(name).is_dir()]
+    return tuple((folder, folder.stat().st_mtime_ns) for folder in folders)
+
+
+@cache
+def _join(folders: tuple[tuple[Path, int], ...]) -> IO[bytes]:
+    """Join the certificates of folders in a file without a name, which leaves nothing behind."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the cache keeps it open, for libraries read it at any time
+    for folder, _ in folders:
+        for path in sorted(folder.iterdir()):
+            if _CERTIFICATE_NAME.fullmatch(path.name) and path.is_file() and os.access(path, os.R_OK):
+                file.write(path.read_bytes() + b"\n")
+    file.flush()
+    return file
+
+
+def _unusable_ca(variable: str, value: str, error: OSError, *, in_folder: bool) -> InvalidMpsConnectionError:
+    if not isinstance(error, ssl.SSLError):
+        problem = error.strerror
+    elif in_folder:
+        problem = "it holds no certificate that is named by its hash, as by openssl rehash"
+    else:
+        problem = "it holds no certificate in PEM format"
+    # A variable that holds certificates, or a key, instead of their path is not quoted.
+    place = value if value.isprintable() and len(value) <= _MAX_PATH_LENGTH else "something that is no path"
+    return InvalidMpsConnectionError(
+        f"The environment variable {variable} names {place} for trusted certificates, which cannot be used: {problem}. "
+        "Nothing was sent. Correct or unset the variable where Airflow's processes start."
+    )
+
+
+def _spelling_of(variable: str) -> str:
+    """Return the variable as the environment spells it: the lower-case one where both are set."""
+    found = [name for name in os.environ if name.lower() == variable]
+    return variable if variable in found else next(iter(found), variable)
