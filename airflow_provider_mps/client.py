@@ -17,7 +17,13 @@ from tencentcloud.common.profile.http_profile import HttpProfile
 
 from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.credentials import FreshKeys, make_credential
-from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsPermanentError, api_error
+from airflow_provider_mps.errors import (
+    NOT_SENT,
+    InvalidMpsConnectionError,
+    MpsPermanentError,
+    api_error,
+    refuses_credentials,
+)
 from airflow_provider_mps.network_errors import to_api_error
 from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 
@@ -127,12 +133,10 @@ def credential_of(connection: MpsConnection) -> Credential:
             failure = to_api_error(error, context)
             if isinstance(failure, InvalidMpsConnectionError):
                 raise failure from None
-            if failure.error_class is ErrorClass.CREDENTIALS_EXPIRED:
-                raise failure from error  # the hook reads the connection again: its token may have been replaced
+            if refuses_credentials(failure.code):
+                raise failure from error  # the hook reads the connection again: its keys may have been replaced
             if isinstance(failure, MpsPermanentError):
-                keys_are_wrong = failure.code.startswith("AuthFailure")
-                advice = "" if keys_are_wrong else " Check Role ARN, and who may assume it."
-                raise InvalidMpsConnectionError(f"{failure}{advice}") from error
+                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from error
             # Whatever became of this request, the one that needed the role was never sent.
             message = f"{failure.code}: {failure.message}"
             raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from error
