@@ -8,8 +8,10 @@ from tenacity import (
     AsyncRetrying,
     Retrying,
     retry_if_exception,
+    retry_if_result,
     stop_after_attempt,
     stop_after_delay,
+    wait_fixed,
     wait_random_exponential,
 )
 
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from airflow_provider_mps.api import ApiCall
+    from airflow_provider_mps.connection import MpsConnection
 
 T = TypeVar("T")
+
+CHANGE_LOOK_UPS = 6
+"""Look-ups of a connection whose credentials are refused, two seconds apart."""
 
 
 def patiently(once: Callable[[ApiCall[T]], T], call: ApiCall[T], log: Any) -> T:
@@ -42,6 +48,48 @@ async def apatiently(once: Callable[[ApiCall[T]], Awaitable[T]], call: ApiCall[T
     """Do :func:`patiently` in an event loop."""
     result: T = await AsyncRetrying(**_patience(call, log))(once, call)
     return result
+
+
+def wait_for_change(look_up: Callable[[], MpsConnection], known: MpsConnection | None) -> bool:
+    """
+    Wait some seconds for a connection to change, and return whether it did: its key may be being replaced.
+
+    :param look_up: reads the connection; while it is edited, this may fail
+    :param known: what it said before
+    """
+    if known is None or known.secret_id is None:
+        return False  # its keys come from elsewhere
+
+    def has_changed() -> bool:
+        try:
+            return look_up() != known
+        except Exception:  # noqa: BLE001 - the caller raises the refusal, which says more
+            return False
+
+    return bool(Retrying(**_change())(has_changed))
+
+
+async def await_change(look_up: Callable[[], Awaitable[MpsConnection]], known: MpsConnection) -> bool:
+    """Do :func:`wait_for_change` in an event loop."""
+    if known.secret_id is None:
+        return False
+
+    async def has_changed() -> bool:
+        try:
+            return await look_up() != known
+        except Exception:  # noqa: BLE001 - as above
+            return False
+
+    return bool(await AsyncRetrying(**_change())(has_changed))
+
+
+def _change() -> dict[str, Any]:
+    return {
+        "retry": retry_if_result(lambda has_changed: not has_changed),
+        "stop": stop_after_attempt(CHANGE_LOOK_UPS),
+        "wait": wait_fixed(2),
+        "retry_error_callback": lambda _: False,
+    }
 
 
 def _patience(call: ApiCall[Any], log: Any) -> dict[str, Any]:

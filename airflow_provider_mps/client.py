@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.errors import (
     NOT_SENT,
-    ErrorClass,
     InvalidMpsConnectionError,
     MpsApiError,
     MpsPermanentError,
     api_error,
+    refuses_credentials,
 )
 from airflow_provider_mps.network_settings import TRANSIENT_OS_ERRORS, find_ca_file, find_proxy
 from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
@@ -188,12 +188,10 @@ def credential_of(connection: MpsConnection) -> Credential:
             failure = to_api_error(error, context)
             if isinstance(failure, InvalidMpsConnectionError):
                 raise failure from None
-            if failure.error_class is ErrorClass.CREDENTIALS_EXPIRED:
-                raise failure from error  # the hook reads the connection again: its token may have been replaced
+            if refuses_credentials(failure.code):
+                raise failure from error  # the hook reads the connection again: its keys may have been replaced
             if isinstance(failure, MpsPermanentError):
-                keys_are_wrong = failure.code.startswith("AuthFailure")
-                advice = "" if keys_are_wrong else " Check Role ARN, and who may assume it."
-                raise InvalidMpsConnectionError(f"{failure}{advice}") from error
+                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from error
             # Whatever became of this request, the one that needed the role was never sent.
             message = f"{failure.code}: {failure.message}"
             raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from error

@@ -150,6 +150,11 @@ def disproves_connection(code: str) -> bool:
     return not _DISPROVES_CONNECTION.isdisjoint(_families(code))
 
 
+def refuses_credentials(code: str) -> bool:
+    """Return whether MPS refused the key or token itself: it may have expired, or been replaced in the connection."""
+    return code.startswith("AuthFailure") and "UnauthorizedOperation" not in code.split(".")
+
+
 class MpsApiError(AirflowException):
     """
     A call to MPS failed, after the hook's own retries. Airflow may retry the task.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_provider_mps.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 LONGEST_BACKOFF = 30.0
 """Seconds that errors alone may hold a task back: what comes up again shall be noticed soon."""
@@ -70,3 +74,27 @@ def spread(interval: float, chance: float, *, throttled: bool) -> float:
     if throttled:
         return interval * (1 + chance)
     return max(interval * (1 + SPREAD * (2 * chance - 1)), min(interval, SHORT))
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The argument that ends a wait first."""
+
+    name: str
+    seconds: float
+    """From the start of the attempt."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.seconds:g} s)"
+
+
+def earlier_limit(timeout: float, execution_timeout: timedelta | None) -> Limit:
+    """
+    Return the one of a task's two limits that ends first.
+
+    :param timeout: seconds; infinity where there is none
+    :param execution_timeout: as Airflow takes it; zero means none, as it does to Airflow
+    """
+    if execution_timeout and execution_timeout.total_seconds() <= timeout:
+        return Limit("execution_timeout", execution_timeout.total_seconds())
+    return Limit("timeout", timeout)

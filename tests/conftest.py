@@ -81,10 +81,12 @@ def connect(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
-    """A connection that is not there is told at once: Airflow here never says so of one that is."""
+    """Missing connections and wrong keys fail at once: here, no connection is being edited."""
     from tenacity import wait_none
 
     monkeypatch.setattr("airflow_provider_mps.connection_look_up.wait_exponential", wait_none)
+    monkeypatch.setattr("airflow_provider_mps.call_retries.wait_fixed", lambda _: wait_none())
+    monkeypatch.setattr("airflow_provider_mps.credential_gate.FIRST_USE_GRACE_SECONDS", 0.0)
 
 
 @pytest.fixture

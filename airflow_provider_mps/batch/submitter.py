@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -12,18 +12,18 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.choice import OnUnknown
-from airflow_provider_mps.errors import ErrorClass, MpsApiError, disproves_connection
+from airflow_provider_mps.credential_gate import CredentialGate
+from airflow_provider_mps.errors import ErrorClass, MpsApiError, disproves_connection, refuses_credentials
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.submission import utc_now
 from airflow_provider_mps.triggers.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from airflow_provider_mps.batch.books import Books
     from airflow_provider_mps.batch.row import Row
-    from airflow_provider_mps.client import AsyncClient
-    from airflow_provider_mps.credentials import Credential
+    from airflow_provider_mps.credential_gate import Permit
     from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.speech_request import SpeechRequest
 
@@ -31,23 +31,11 @@ IN_FLIGHT = 16
 """Submits that may be without an answer at once: a server that hangs shall not be piled upon."""
 PATIENCE = 900.0
 """Seconds for which MPS may be out of reach before the batch is stopped, and left to a retry."""
-MAX_REFUSALS = 3
-"""Credentials in a row that are refused before those of the connection are taken for wrong."""
 MAX_RESUBMITS = 3
 """Times that a line of which the outcome is unknown is submitted in all, where the user accepts to pay again."""
 _NO_SUCH_TASK = "0-airflow-is-mps-back"
 _OUT_OF_REACH = f"MPS was out of reach for {PATIENCE:g} seconds. A retry goes on. {{error}}"
 _BETWEEN_TRIES = PollInterval(1.0)
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """What was sent, when in the event loop's time, and how it was signed."""
-
-    row: Row
-    at: float
-    client: AsyncClient
-    credential: Credential
 
 
 class NotSubmittedError(Exception):
@@ -85,8 +73,7 @@ class Submitter:
         self._answers.set()
         self._asking: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[Row]] = set()
-        self._renewing = asyncio.Lock()
-        self._refusals = 0
+        self._gate = CredentialGate(hook, log)
         self.throttled = 0
         """Answers that said there were too many requests."""
         self.stopped: BaseException | None = None
@@ -113,6 +100,7 @@ class Submitter:
         """Submit nothing any more."""
         if self.stopped is None:
             self.stopped = reason
+        self._gate.close(reason)
         self._answers.set()
 
     async def settle(self, patience: float) -> None:
@@ -137,31 +125,31 @@ class Submitter:
             await self._answers.wait()
             if self.stopped is not None:
                 raise NotSubmittedError from self.stopped
-            async with self._free:
-                client, slot = await self._turn()
+            async with self._free, self._permit() as permit:
+                slot = await self._turn(permit)
                 if not self._answers.is_set():
                     continue
                 sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
                 await self._prepared(sent, slot)
-                if self.stopped is not None or not self._answers.is_set():  # meanwhile: it was not sent
-                    await self._books.record(sent.now(LineStatus.PENDING))
+                if self.stopped is not None or not (self._answers.is_set() and self._gate.is_valid(permit)):
+                    await self._books.record(sent.now(LineStatus.PENDING))  # it was not sent
                     continue
-                sending = _Sent(sent, asyncio.get_running_loop().time(), client, client.credential)
+                sent_at = asyncio.get_running_loop().time()
                 try:
                     accepted = await self._hook.acall_once(call)
                 except AirflowException as error:
+                    self._gate.judge(permit, error)
                     unknown += is_unknown(error)
-                    ended = await self._react(error, sending, unknown)
+                    ended = await self._react(error, sent, sent_at, unknown)
                     if ended is not None:
                         return ended
                 else:
-                    self._refusals = 0
+                    self._gate.judge(permit)
                     self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
                     return await self._ended(sent.now(LineStatus.PROCESSING, task_id=accepted.task_id))
 
-    async def _react(self, error: AirflowException, sending: _Sent, unknown: int) -> Row | None:
+    async def _react(self, error: AirflowException, sent: Row, sent_at: float, unknown: int) -> Row | None:
         """Return how the line has ended; ``None`` where it is to be submitted again, after what is to be waited for."""
-        sent = sending.row
         error_class = error.error_class if isinstance(error, MpsApiError) else None
         if error_class is ErrorClass.OUTCOME_UNKNOWN:
             self._doubt()
@@ -173,52 +161,42 @@ class Submitter:
             return await self._ended(sent.now(LineStatus.REFUSED, error=str(error)))
         # First of all: it was not accepted, whatever fails from here on.
         await self._books.record(sent.now(LineStatus.PENDING))
-        match error_class:
-            case ErrorClass.THROTTLED:
-                self.throttled += 1
-                self._pace.refused(sending.at, asyncio.get_running_loop().time())
-            case ErrorClass.NOT_SENT:
-                self._doubt()
-            case ErrorClass.CREDENTIALS_EXPIRED:
-                await self._renew(sending, error)
-            case _:  # the account or the connection must be mended first
-                self.stop(error)
+        if error_class is ErrorClass.THROTTLED:
+            self.throttled += 1
+            self._pace.refused(sent_at, asyncio.get_running_loop().time())
+        elif error_class is ErrorClass.NOT_SENT:
+            self._doubt()
+        elif not (isinstance(error, MpsApiError) and refuses_credentials(error.code)):
+            self.stop(error)  # the account or the connection must be fixed first
         return None
-
-    async def _renew(self, refused: _Sent, error: AirflowException) -> None:
-        """Sign with what the connection says now: once for all who were refused with the same credentials."""
-        async with self._renewing:
-            if refused.client.credential is not refused.credential or self.stopped is not None:
-                return
-            self._refusals += 1
-            if self._refusals > MAX_REFUSALS:
-                self.stop(error)
-                return
-            try:
-                await self._hook.arenew_credentials(refused.credential, error)
-            except Exception as failure:  # noqa: BLE001 - whatever it is, it is told as why the batch was stopped
-                self.stop(failure)
 
     async def _ended(self, row: Row) -> Row:
         await self._books.record(row)
         return row
 
-    async def _turn(self) -> tuple[AsyncClient, float]:
-        """Return the client and the moment to send at, a little ahead of it: time to write down what is sent."""
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _permit(self) -> AsyncIterator[Permit]:
+        """Hold permission to send one request; where there is none to be had, the batch is stopped."""
         try:
-            client = await self._hook.aget_conn()
-            await client.credential.renew()
+            permit = await self._gate.permit()
         except Exception as error:
             self.stop(error)
             raise NotSubmittedError from error
-        self._pace.budget = client.connection.requests_per_second
+        try:
+            yield permit
+        finally:
+            self._gate.release(permit)
+
+    async def _turn(self, permit: Permit) -> float:
+        """Return the moment to send at, a little ahead of it: time to write down what is sent."""
+        loop = asyncio.get_running_loop()
+        self._pace.budget = permit.client.connection.requests_per_second
         slot = max(loop.time() + self._lead, self._pace.next_slot(loop.time()))
         self._pace.sent(slot)
         await asyncio.sleep(slot - self._lead - loop.time())
         if self.stopped is not None:
             raise NotSubmittedError from self.stopped
-        return client, slot
+        return slot
 
     async def _prepared(self, sent: Row, slot: float) -> None:
         try:

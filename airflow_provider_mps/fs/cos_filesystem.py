@@ -22,7 +22,7 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
-from airflow_provider_mps.errors import InvalidMpsConnectionError
+from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsPermanentError
 from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.network_settings import find_ca_file, find_proxy, is_socks
@@ -161,7 +161,10 @@ class _Masked:
         self._token: str | None = None
 
     def get_credential_info(self) -> Keys:
-        keys = self._source.get_credential_info()
+        try:
+            keys = self._source.get_credential_info()
+        except MpsPermanentError as error:  # of MPS or STS, which the user of a file does not expect
+            raise InvalidMpsConnectionError(str(error)) from error
         if keys[2] and keys[2] != self._token:
             mask_secret(keys[2])
             self._token = keys[2]

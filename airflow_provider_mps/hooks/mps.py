@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_extra_dejson
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from airflow_provider_mps.api import describe_call, submit_call
 from airflow_provider_mps.connection import MpsConnection
@@ -22,6 +23,7 @@ from airflow_provider_mps.errors import (
     InvalidMpsConnectionError,
     MpsApiError,
     api_error,
+    refuses_credentials,
 )
 from airflow_provider_mps.own_thread import in_own_thread
 
@@ -36,13 +38,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_KEYS = 3
+"""Credentials that one call is made with: those there were, those of the connection, and those it changed to."""
+
 
 class MpsHook(BaseHook):
     """
     Speaks MPS with the credentials of an Airflow connection.
 
     The connection is looked up, and the SDK imported, at the first call. Errors that another try may mend are
-    retried here for some seconds, with full jitter; what still fails is raised.
+    retried here for some seconds, with full jitter; what still fails is raised. Refused credentials are refreshed from
+    the connection; where they are still refused, this waits some seconds for the connection to change.
 
     :param mps_conn_id: the connection, of type ``tencent_mps``
     :param region: goes before the connection's own region; neither call needs one
@@ -60,6 +66,7 @@ class MpsHook(BaseHook):
         self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
         """Makes what :meth:`submit_text_to_speech` enters before each request, and leaves with the request's error."""
         self._client: Client | None = None
+        self._connection: MpsConnection | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
         self._renewing = threading.Lock()
 
@@ -84,9 +91,8 @@ class MpsHook(BaseHook):
         :raises InvalidMpsConnectionError: when the connection is missing or must be mended
         """
         if self._client is None:
-            from airflow_provider_mps.client import make_client
-
-            self._client = make_client(self.look_up())
+            connection = self.look_up()
+            self._client, self._connection = _made_for(connection, _make_client), connection
         return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -95,7 +101,7 @@ class MpsHook(BaseHook):
         async with kept.lock:
             if kept.client is None:
                 connection = await self._alook_up()
-                kept.client = await in_own_thread(lambda: _make_async_client(connection))
+                kept.client = await in_own_thread(lambda: _made_for(connection, _make_async_client))
             return kept.client
 
     async def aclose(self) -> None:
@@ -163,9 +169,7 @@ class MpsHook(BaseHook):
         return try_connection(self.mps_conn_id, self.look_up, self._ask_with)
 
     def _ask_with(self, connection: MpsConnection, call: ApiCall[T]) -> T:
-        from airflow_provider_mps.client import make_client
-
-        self._client = make_client(connection)
+        self._client, self._connection = _made_for(connection, _make_client), connection
         return self._call_once(call)
 
     async def acall_once(self, call: ApiCall[T]) -> T:
@@ -195,37 +199,46 @@ class MpsHook(BaseHook):
         renewed = await in_own_thread(lambda: FreshKeys(credential_of(connection)))
         if client.credential is expired:
             self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
-            client.credential = renewed
+            client.credential, client.connection = renewed, connection
 
     # What follows is the one way to the API: each pair differs in nothing but `await`.
 
     def _call(self, call: ApiCall[T], attempt: Callable[[], AbstractContextManager[object]] = nullcontext) -> T:
-        from airflow_provider_mps.call_retries import patiently
+        from airflow_provider_mps.call_retries import patiently, wait_for_change
 
         def once(call: ApiCall[T]) -> T:
             with attempt():
                 return self._call_once(call)
 
-        credential = self.get_conn().credential
-        try:
-            return patiently(once, call, self.log)
-        except MpsApiError as error:
-            if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
-                raise
-            self._renew(credential, error)
-            return patiently(once, call, self.log)
+        client = self.get_conn()
+        for keys in itertools.count(1):
+            credential, connection = client.credential, self._connection
+            try:
+                return patiently(once, call, self.log)
+            except MpsApiError as error:
+                if not refuses_credentials(error.code) or keys >= MAX_KEYS:
+                    raise
+                # The first refresh comes at once: temporary keys may have expired.
+                if keys > 1 and not wait_for_change(self.look_up, connection):
+                    raise
+                self._renew(credential, error)
+        raise AssertionError("unreachable")
 
     async def _acall(self, call: ApiCall[T]) -> T:
-        from airflow_provider_mps.call_retries import apatiently
+        from airflow_provider_mps.call_retries import apatiently, await_change
 
-        credential = (await self.aget_conn()).credential
-        try:
-            return await apatiently(self.acall_once, call, self.log)
-        except MpsApiError as error:
-            if error.error_class is not ErrorClass.CREDENTIALS_EXPIRED:
-                raise
-            await self.arenew_credentials(credential, error)
-            return await apatiently(self.acall_once, call, self.log)
+        client = await self.aget_conn()
+        for attempt in itertools.count(1):
+            credential, connection = client.credential, client.connection
+            try:
+                return await apatiently(self.acall_once, call, self.log)
+            except MpsApiError as error:
+                if not refuses_credentials(error.code) or attempt >= MAX_KEYS:
+                    raise
+                if attempt > 1 and not await await_change(self._alook_up, connection):
+                    raise
+                await self.arenew_credentials(credential, error)
+        raise AssertionError("unreachable")
 
     def _call_once(self, call: ApiCall[T]) -> T:
         client = self.get_conn()
@@ -256,7 +269,8 @@ class MpsHook(BaseHook):
         with self._renewing:
             if client.credential is expired:
                 self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
-                client.credential = credential_of(self.look_up())
+                connection = self.look_up()
+                client.credential, self._connection = credential_of(connection), connection
 
     def look_up(self) -> MpsConnection:
         """
@@ -283,6 +297,31 @@ class _LoopsClient:
     client: AsyncClient | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Lets the first of many calls make the client for all."""
+
+
+def _made_for(connection: MpsConnection, make: Callable[[MpsConnection], T]) -> T:
+    """
+    Make a client; any other error than its own is one that no caller may wait out.
+
+    :raises InvalidMpsConnectionError: when this process cannot make one
+    """
+    try:
+        return make(connection)
+    except AirflowException:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt would meet it again
+        # Of other errors only the type is quoted, without a cause: their text may hold a proxy's URL with its password.
+        reason = f"ImportError: {error}" if isinstance(error, ImportError) else type(error).__name__
+        raise InvalidMpsConnectionError(
+            f"The client for connection '{connection.conn_id}' cannot be made in this process ({reason}). Check the "
+            "installed packages, and the proxy and certificate variables of the environment."
+        ) from None
+
+
+def _make_client(connection: MpsConnection) -> Client:
+    from airflow_provider_mps.client import make_client
+
+    return make_client(connection)
 
 
 def _make_async_client(connection: MpsConnection) -> AsyncClient:

@@ -48,7 +48,10 @@ class AudioSourceLink(BaseOperatorLink):
     name = "Audio at MPS (expires)"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the ``AudioUrl`` of what the sensor has returned."""
+        """Return the ``AudioUrl`` that the sensor returned: in its own process, without a call to Airflow."""
+        if hasattr(operator, "audio_url"):
+            return operator.audio_url or NO_LINK
+        # The web server of Airflow 2 has the operator's fields alone.
         told = XCom.get_value(ti_key=ti_key, key="return_value")
         return (told.get("AudioUrl") if isinstance(told, dict) else None) or NO_LINK
 

@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
 
-from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError
+from airflow_provider_mps.credential_gate import Grace
+from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError, refuses_credentials
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import MAX_DOUBLINGS, spread
+from airflow_provider_mps.intervals import MAX_DOUBLINGS, earlier_limit, spread
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
 from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.redaction import mask_link
 from airflow_provider_mps.triggers.event import event_of, finished_task
+from airflow_provider_mps.triggers.report import LastSeen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
@@ -42,8 +45,8 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
     a worker slot. When it is done, it returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``
     with ``duration`` in seconds. https://www.tencentcloud.com/document/product/1041/79696
 
-    An error that another try may mend, such as a dropped connection or a used-up quota, is logged and waited out
-    until ``timeout``.
+    A transient error, such as a dropped connection or a used-up quota, is logged and waited out until ``timeout`` or
+    ``execution_timeout``, whichever ends first.
 
     :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
@@ -59,7 +62,7 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "mps_conn_id", "region")
-    operator_extra_links = (AudioSourceLink(), QueryPageLink())
+    operator_extra_links: Collection[BaseOperatorLink] = (AudioSourceLink(), QueryPageLink())
     ui_color = "#e7f0fd"
 
     def __init__(
@@ -82,8 +85,12 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
         self.end_from_trigger = end_from_trigger and self._can_end_from_trigger()
         if start_from_trigger:
             self._start_from_trigger()
+        self.audio_url: str | None = None
         self._throttled = False
         self._told_waiting = False
+        self._started_at = time.time()
+        self._grace = Grace()
+        self._last_seen = LastSeen()
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -92,26 +99,33 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait until the task has finished, and return what it tells."""
-        try:
-            return super().execute(context)
-        except AirflowSensorTimeout as error:
-            # Airflow itself heeds never_fail here only where the sensor was deferred.
-            if self.never_fail:
-                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-            raise
+        self._started_at = time.time()
+        wait = super().execute
+
+        def wait_here() -> Any:
+            try:
+                return wait(context)
+            except (AirflowSensorTimeout, AirflowTaskTimeout) as error:
+                seen = self._last_seen.describe(self.mps_task_id)
+                raise type(error)(f"{str(error).rstrip('.')}. {seen}.") from None
+
+        return self._with_outcome(wait_here)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask MPS once."""
         self._throttled = False
         try:
             task = self.hook.describe_text_to_speech_task(self.mps_task_id)
-        except MpsPermanentError:
-            raise
         except MpsApiError as error:
+            if isinstance(error, MpsPermanentError) and not self._waits_for_credentials(error):
+                raise
             self._throttled = error.error_class is ErrorClass.THROTTLED
+            self._last_seen.note_error(time.time(), str(error))
             self.log.warning("MPS could not be asked this time, still waiting: %s", error)
             return PokeReturnValue(is_done=False)
+        self._grace.note_accepted()
         if not task.is_ready():
+            self._last_seen.note_processing()
             # Once: a long wait would bury everything else.
             tell = self.log.debug if self._told_waiting or context.get("task_reschedule_count") else self.log.info
             tell("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
@@ -122,32 +136,60 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on where the trigger, or Airflow's own timeout, has ended the waiting."""
         if next_method == "__fail__" and (next_kwargs or {}).get("error") == "Trigger timeout":
-            timeout = AirflowSensorTimeout(f"Task {self.mps_task_id} was not done when the sensor's timeout ended.")
+            timeout = AirflowSensorTimeout(f"Task {self.mps_task_id} was not done in the triggerer")
             next_method, next_kwargs = "execute_complete", {"event": event_of(timeout)}
-        return super().resume_execution(next_method, next_kwargs, context)
+        resume = super().resume_execution
+        return self._with_outcome(lambda: resume(next_method, next_kwargs, context))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Return what the task tells, or raise why there is nothing to tell, once the trigger has fired."""
         try:
             task = finished_task(event)
-        except AirflowSensorTimeout:
+        except AirflowSensorTimeout as error:
             # It was asked for last up to one interval ago: what has been spoken, and billed, since is not given up.
             last = self.poke(context)
-            if not last.is_done:
-                raise
-            return last.xcom_value
+            if last.is_done:
+                return last.xcom_value
+            limit = earlier_limit(self.timeout, self.execution_timeout)
+            seen = str(error) if self._last_seen.processing_at is None else self._last_seen.describe(self.mps_task_id)
+            kind = AirflowTaskTimeout if limit.name == "execution_timeout" else AirflowSensorTimeout
+            raise kind(f"{seen} when {limit} ended.") from None
         task.is_ready()
         return self._succeed(task)
+
+    def _with_outcome(self, wait: Callable[[], Any]) -> Any:
+        """Make the end by ``timeout`` and by ``execution_timeout`` the same in every mode."""
+        vars(self).pop("operator_extra_links", None)
+        try:
+            return wait()
+        except (AirflowSensorTimeout, AirflowTaskTimeout) as error:
+            if self.soft_fail or self.never_fail:
+                which = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"Skipping due to {which} is set to True.") from error
+            raise
+
+    def _waits_for_credentials(self, error: MpsPermanentError) -> bool:
+        """Return whether refused credentials are waited out: here, or in the triggerer."""
+        if not refuses_credentials(error.code):
+            return False
+        if self.deferrable:
+            return True
+        # A rescheduled poke is a new process, which does not know for how long they have been refused.
+        return not self.reschedule and self._grace.note_refused(time.monotonic()) > 0
 
     def _succeed(self, task: TextToSpeechTask) -> dict[str, Any]:
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
         mask_link(task.audio_url)
+        self.audio_url = task.audio_url
         return task.to_xcom()
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Return the seconds until the next poke; a deferrable sensor leaves it to the triggerer instead."""
+        if self.deferrable or self.reschedule:
+            # This attempt ends without a result: Airflow would push each link, and delete it before the next poke.
+            self.operator_extra_links = ()
         if self.deferrable:
             self._defer(self.timeout - run_duration())
         if self.exponential_backoff:
@@ -160,7 +202,9 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
     def _defer(self, seconds_left: float) -> NoReturn:
         from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
 
-        now = time.time()
+        now, limit = time.time(), earlier_limit(self.timeout, self.execution_timeout)
+        if limit.name == "execution_timeout":
+            seconds_left = min(seconds_left, self._started_at + limit.seconds - now)
         self.defer(
             trigger=TextToSpeechTaskTrigger(
                 **self._trigger_arguments(),
@@ -170,7 +214,7 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
             ),
             method_name="execute_complete",
             # It, too, must not queue the task again before the worker has gone.
-            timeout=timedelta(seconds=max(self.timeout, HANDOVER)),
+            timeout=timedelta(seconds=max(limit.seconds, HANDOVER)),
         )
 
     def _trigger_arguments(self) -> dict[str, Any]:
@@ -203,7 +247,7 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
             trigger_cls="airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger",
             trigger_kwargs=arguments,
             next_method="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+            timeout=timedelta(seconds=earlier_limit(self.timeout, self.execution_timeout).seconds),
         )
 
     def _obstacle_to_starting(self, arguments: Mapping[str, Any]) -> str | None:

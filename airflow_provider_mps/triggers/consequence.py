@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from airflow_provider_mps.errors import ErrorClass, classify, disproves_connection
+from airflow_provider_mps.errors import ErrorClass, classify, disproves_connection, refuses_credentials
 
 
 class Consequence(Enum):
@@ -24,16 +24,14 @@ class Consequence(Enum):
 
 def consequence(code: str) -> Consequence:
     """Tell what an API error code means."""
+    if refuses_credentials(code):
+        return Consequence.RENEW_CREDENTIALS
     match classify(code):
         case ErrorClass.THROTTLED:
             return Consequence.SLOW_DOWN
-        case ErrorClass.CREDENTIALS_EXPIRED:
-            return Consequence.RENEW_CREDENTIALS
         case ErrorClass.PERMANENT:
             if "UnauthorizedOperation" in code.split("."):
                 return Consequence.END  # a permission may be given for some resources, and not for others
-            if code.startswith("AuthFailure"):
-                return Consequence.RENEW_CREDENTIALS
             return Consequence.END_ALL if disproves_connection(code) else Consequence.END
         case _:
             return Consequence.BACK_OFF

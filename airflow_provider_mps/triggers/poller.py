@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import random
+import time
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -15,33 +16,28 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_mps.api import describe_call
-from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
+from airflow_provider_mps.credential_gate import CredentialGate
+from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.triggers.consequence import Consequence, consequence
 from airflow_provider_mps.triggers.pace import Pace
-from airflow_provider_mps.triggers.report import Report
+from airflow_provider_mps.triggers.report import LastSeen, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_mps.api import ApiCall
-    from airflow_provider_mps.client import AsyncClient
-    from airflow_provider_mps.credentials import Credential
+    from airflow_provider_mps.credential_gate import Permit
+    from airflow_provider_mps.intervals import PollInterval
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 100
 """As many as the HTTP client keeps connections."""
-MAX_REFUSALS = 3
-"""Credentials that must be refused in a row before nobody waits any more: those there were, and those read anew."""
-MAX_FAILURES = 15
-"""Tries, some five minutes, before an error that nobody foresaw is taken for one that lasts."""
 LEFT_OVER = 100
 """Entries of who has left that the line may hold."""
-_BETWEEN_FAILURES = PollInterval(1.0)
 
 
 async def wait_for_task(
@@ -50,6 +46,8 @@ async def wait_for_task(
     mps_conn_id: str = MpsHook.default_conn_name,
     region: str | None = None,
     first_poll_in: float = 0.0,
+    *,
+    last_seen: LastSeen | None = None,
 ) -> TextToSpeechTask:
     """
     Return the task once it has finished, whether it succeeded or failed.
@@ -62,18 +60,21 @@ async def wait_for_task(
     :param mps_conn_id: the connection
     :param region: goes before the connection's own region
     :param first_poll_in: seconds until the first question
+    :param last_seen: updated with each poll, for the error of a caller that gives up
     :raises InvalidRequestError: when there is no task id
     :raises InvalidMpsConnectionError: when the connection is missing or must be mended
     :raises MpsPermanentError: when MPS refuses to answer for a reason that waiting cannot mend
     """
     call = describe_call(mps_task_id)
     loop = asyncio.get_running_loop()
-    waiting = _Waiting(call, interval, loop.time() + max(0.0, first_poll_in), loop.create_future())
+    due = loop.time() + max(0.0, first_poll_in)
+    waiting = _Waiting(call, interval, due, loop.create_future(), last_seen or LastSeen())
     poller = _pollers_of(loop).poller(mps_conn_id, region)
     poller.add(waiting)
     try:
         outcome = await waiting.outcome
     finally:
+        poller.report_trouble(waiting)
         await poller.leave(waiting)
     if isinstance(outcome, BaseException):
         raise outcome.with_traceback(None)  # many may raise the same one
@@ -89,6 +90,7 @@ class _Waiting:
     due: float
     """When to ask next, on the event loop's clock."""
     outcome: asyncio.Future[TextToSpeechTask | Exception]
+    last_seen: LastSeen
     answers: int = 0
     """How many said that it is processing."""
     errors: int = 0
@@ -143,8 +145,7 @@ class Poller:
         self._line: list[tuple[float, int, _Waiting]] = []
         self._arrivals = itertools.count()
         self._changed = asyncio.Event()
-        self._refused: tuple[Credential, MpsApiError] | None = None
-        self._refused_in_a_row = 0
+        self._gate = CredentialGate(hook, log)
         self._report = Report(hook.mps_conn_id, self._loop.time())
         # In a context of its own: it outlives the trigger that happens to be the first, and must not fill its log.
         self._runner = asyncio.create_task(self._run(), name=f"MPS poller {hook.mps_conn_id}", context=Context())
@@ -153,6 +154,11 @@ class Poller:
         """Put somebody in line."""
         self._everyone.add(waiting)
         self._line_up(waiting, waiting.due)
+
+    def report_trouble(self, waiting: _Waiting) -> None:
+        """Add why no request could be sent to what was last seen of a task."""
+        if self._gate.trouble is not None:
+            waiting.last_seen.note_error(*self._gate.trouble)
 
     async def leave(self, waiting: _Waiting) -> None:
         """Let somebody go, at once; the last one ends the loop and closes the client."""
@@ -179,41 +185,23 @@ class Poller:
 
     async def _ask_in_turn(self, requests: asyncio.TaskGroup) -> None:
         try:
-            client = await self._client()
-            self._pace = self._pace_of(client.connection.region)
-            self._pace.budget = client.connection.requests_per_second
+            permit = await self._gate.permit()
+            self._gate.release(permit)
+            connection = permit.client.connection
+            self._pace = self._pace_of(connection.region)
+            self._pace.budget = connection.requests_per_second
             # Two seconds' worth: an answer takes a tenth of one, and a server that hangs shall not be piled upon.
             free = asyncio.Semaphore(min(MAX_IN_FLIGHT, max(2, math.ceil(2 * self._pace.budget))))
             while True:
                 await free.acquire()
                 waiting = await self._next_due()
-                client = await self._client()
+                permit = await self._gate.permit()
                 self._pace.sent(self._loop.time())
                 self._report.requests += 1
-                request = requests.create_task(self._ask(waiting, client))
+                request = requests.create_task(self._ask(waiting, permit))
                 request.add_done_callback(lambda _: free.release())
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
             self._end_all(error)
-
-    async def _client(self) -> AsyncClient:
-        """Return the client, with keys that it can sign with; what may pass is waited out, once for everybody."""
-        for errors in itertools.count(1):
-            try:
-                client = await self._hook.aget_conn()
-                if self._refused is not None and self._refused[0] is client.credential:
-                    await self._hook.arenew_credentials(*self._refused)
-                await client.credential.renew()
-            except (InvalidMpsConnectionError, MpsPermanentError):
-                raise
-            except Exception as error:
-                # Connections may come from anywhere and fail in any way, but not for ever.
-                if not isinstance(error, MpsApiError) and errors >= MAX_FAILURES:
-                    raise
-                log.warning("Connection '%s' cannot be used now, still trying: %s", self._hook.mps_conn_id, error)
-                await asyncio.sleep(_BETWEEN_FAILURES.after_errors(errors, random.random()))  # noqa: S311 - no secret
-            else:
-                return client
-        raise AssertionError("unreachable")
 
     async def _next_due(self) -> _Waiting:
         """Return who is due first, at the moment when a request may be sent for him."""
@@ -230,38 +218,38 @@ class Poller:
                 async with asyncio.timeout_at(when):
                     await self._changed.wait()
 
-    async def _ask(self, waiting: _Waiting, client: AsyncClient) -> None:
-        sent_at, credential = self._loop.time(), client.credential
+    async def _ask(self, waiting: _Waiting, permit: Permit) -> None:
+        sent_at = self._loop.time()
         try:
             task = await self._hook.acall_once(waiting.call)
         except InvalidMpsConnectionError as error:
             self._end_all(error)
         except MpsApiError as error:
-            self._react(waiting, error, sent_at, client, credential)
+            self._gate.judge(permit, error)
+            self._react(waiting, error, sent_at)
         except Exception as error:  # noqa: BLE001 - it ends the waiting for this task, not the loop
             _end(waiting, error)
         else:
-            if credential is client.credential:
-                self._refused_in_a_row = 0
+            self._gate.judge(permit)
             waiting.errors = 0
             if task.status is TaskStatus.PROCESSING:
+                waiting.last_seen.note_processing()
                 waiting.answers += 1
                 chance = random.random()  # noqa: S311 - no secret
                 self._line_up(waiting, sent_at + waiting.interval.after_answers(waiting.answers, chance))
             else:
                 _end(waiting, task)
+        finally:
+            self._gate.release(permit)
 
-    def _react(
-        self, waiting: _Waiting, error: MpsApiError, sent_at: float, client: AsyncClient, credential: Credential
-    ) -> None:
+    def _react(self, waiting: _Waiting, error: MpsApiError, sent_at: float) -> None:
+        waiting.last_seen.note_error(time.time(), str(error))
         match consequence(error.code):
             case Consequence.SLOW_DOWN:
                 self._report.throttled += 1
                 self._pace.refused(sent_at, self._loop.time())
                 self._line_up(waiting, waiting.due)
             case Consequence.RENEW_CREDENTIALS:
-                if credential is client.credential:  # one that was on its way is of keys already replaced
-                    self._note_refusal(credential, error)
                 self._line_up(waiting, self._loop.time())
             case Consequence.BACK_OFF:
                 waiting.errors += 1
@@ -272,15 +260,6 @@ class Poller:
                 self._end_all(error)
             case Consequence.END:
                 _end(waiting, error)
-
-    def _note_refusal(self, credential: Credential, error: MpsApiError) -> None:
-        """Have the credentials renewed; where several in a row have been refused, they are wrong."""
-        if self._refused is not None and self._refused[0] is credential:
-            return  # it is noted, and will be renewed before the next request
-        self._refused = (credential, error)
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= MAX_REFUSALS:
-            self._end_all(error)
 
     def _line_up(self, waiting: _Waiting, due: float) -> None:
         if waiting in self._everyone:

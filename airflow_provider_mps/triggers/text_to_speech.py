@@ -16,6 +16,7 @@ from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.triggers.event import event_of
 from airflow_provider_mps.triggers.poller import wait_for_task
+from airflow_provider_mps.triggers.report import LastSeen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,15 +122,22 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         if self.asked_at is not None:
             chance = random.random()  # noqa: S311 - no secret
             first_poll_in = min(self.asked_at - now, 0.0) + interval.after_answers(1, chance)
+        last_seen = LastSeen(self.asked_at)
         try:
             async with asyncio.timeout(None if self.deadline is None else self.deadline - now) as limit:
                 return await wait_for_task(
-                    self.mps_task_id, interval, self.mps_conn_id, self.region or None, first_poll_in
+                    self.mps_task_id,
+                    interval,
+                    self.mps_conn_id,
+                    self.region or None,
+                    first_poll_in,
+                    last_seen=last_seen,
                 )
         except TimeoutError:
             if not limit.expired():
                 raise
-        raise AirflowSensorTimeout(f"Task {self.mps_task_id} was still processing when the sensor's timeout ended.")
+        # The worker knows which limit the deadline was, and adds it.
+        raise AirflowSensorTimeout(last_seen.describe(self.mps_task_id))
 
     async def _pushed(self, task: TextToSpeechTask) -> bool:
         """Push what a worker would return; ``False`` where only a worker can."""

@@ -1,3 +1,4 @@
+import math
 from datetime import timedelta
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.intervals import LONGEST_BACKOFF, SHORT, PollInterval, spread
+from airflow_provider_mps.intervals import LONGEST_BACKOFF, SHORT, PollInterval, earlier_limit, spread
 
 CHANCE = st.floats(0, 1)
 
@@ -66,3 +67,17 @@ def test_what_is_short_is_only_lengthened(chance, interval):
 def test_a_throttled_poke_spreads_the_next_over_twice_the_interval():
     assert spread(60, 1, throttled=True) == 120
     assert spread(60, 0, throttled=True) == 60
+
+
+@pytest.mark.parametrize(
+    ("timeout", "execution_timeout", "limit"),
+    [
+        (60.0, None, "timeout (60 s)"),
+        (60.0, timedelta(seconds=90), "timeout (60 s)"),
+        (60.0, timedelta(seconds=60), "execution_timeout (60 s)"),
+        (60.0, timedelta(0), "timeout (60 s)"),
+        (math.inf, timedelta(seconds=1.5), "execution_timeout (1.5 s)"),
+    ],
+)
+def test_earlier_limit_is_the_one_that_ends_a_wait(timeout, execution_timeout, limit):
+    assert str(earlier_limit(timeout, execution_timeout)) == limit

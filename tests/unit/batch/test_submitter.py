@@ -8,6 +8,7 @@ from itertools import accumulate
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps import credential_gate
 from airflow_provider_mps.batch import submitter as module
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
@@ -29,6 +30,7 @@ NO_SUCH_TASK = api_error("ResourceNotFound")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(0.05))
+    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(0.05))
     monkeypatch.setattr(module.random, "random", lambda: 0.0)
 
 
@@ -228,7 +230,7 @@ def test_a_line_that_mps_refuses_does_not_stop_the_others(serve):
 @pytest.mark.parametrize(
     "code",
     [
-        "AuthFailure.SecretIdNotFound",
+        "AuthFailure.UnauthorizedOperation",
         "UnauthorizedOperation",
         "FailedOperation.UserArrears",
         "LimitExceeded.Total",
@@ -268,15 +270,68 @@ def test_an_expired_token_is_renewed_from_the_connection_and_not_for_ever(serve)
         assert (await batch.submit()).status is LineStatus.PROCESSING
 
     run(main)
-    server = serve(api_error("AuthFailure.TokenFailure"))
 
-    async def never(batch):
-        with pytest.raises(NotSubmittedError):
-            await batch.submit()
-        assert batch.statuses()[-1] == "pending"
 
-    run(never)
-    assert submits(server) == 2 + module.MAX_REFUSALS + 1
+@pytest.mark.parametrize("code", ["AuthFailure.TokenFailure", "AuthFailure.SecretIdNotFound"])
+def test_wrong_credentials_stop_the_batch_and_leave_lines_pending(serve, code):
+    server = serve(api_error(code))
+
+    async def main(batch):
+        rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(5)), return_exceptions=True)
+        assert {type(row) for row in rows} == {NotSubmittedError}
+        assert {status for number in range(5) for status in batch.statuses(f"{number}")[-1:]} <= {"pending"}
+        assert isinstance(batch.submitter.stopped, MpsPermanentError)
+        assert batch.submitter.stopped.code == code
+
+    run(main)
+    # Before the first response several may be under way; the refreshed credentials are probed with one.
+    assert submits(server) <= 5 + 1
+
+
+def test_key_that_dies_before_its_connection_is_edited_stops_no_batch(connect, monkeypatch):
+    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(0.02))
+    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 30.0)
+    under_way, most_probes, lock = 0, 0, threading.Lock()
+
+    def answer(request):
+        nonlocal under_way, most_probes
+        if "new-id" in request.headers["authorization"]:
+            return ACCEPTED
+        with lock:
+            under_way += 1
+            if submits(server) > 12:  # by now all first submits were refused
+                most_probes = max(most_probes, under_way)
+        if submits(server) == 20:
+            connect(server.connection_uri("requests_per_second=200").replace("some-id", "new-id"))
+        with lock:
+            under_way -= 1
+        return api_error("AuthFailure.SecretIdNotFound")
+
+    with ScriptedServer(answer) as server:
+        connect(server.connection_uri("requests_per_second=200"))
+
+        async def main(batch):
+            rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(12)))
+            assert {row.status for row in rows} == {LineStatus.PROCESSING}
+
+        run(main)
+    assert most_probes == 1
+
+
+def test_lines_that_wait_for_credentials_leave_when_the_batch_is_stopped(serve, monkeypatch):
+    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(3600))
+    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 3600.0)
+    server = serve(api_error("AuthFailure.SecretIdNotFound"))
+
+    async def main(batch):
+        lines = [asyncio.create_task(batch.submit(f"{number}")) for number in range(5)]
+        while submits(server) < 2:
+            await asyncio.sleep(0.01)
+        batch.submitter.stop(AirflowException("enough"))
+        ended = await asyncio.wait_for(asyncio.gather(*lines, return_exceptions=True), 30)
+        assert {type(error) for error in ended} == {NotSubmittedError}
+
+    run(main)
 
 
 def test_a_token_that_is_replaced_while_lines_are_under_way_stops_nobody(connect):

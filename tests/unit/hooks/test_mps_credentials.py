@@ -1,9 +1,13 @@
 import asyncio
 import threading
 import time
+import traceback
+from dataclasses import replace
 
 import pytest
 
+from airflow_provider_mps.call_retries import CHANGE_LOOK_UPS, wait_for_change
+from airflow_provider_mps.connection import MpsConnection
 from airflow_provider_mps.errors import (
     ErrorClass,
     InvalidMpsConnectionError,
@@ -148,3 +152,60 @@ def test_a_submit_whose_role_may_not_be_assumed_was_never_sent(connect, calls):
             calls.submit()
         assert {request.headers["x-tc-action"] for request in server.requests} == {"AssumeRole"}
     assert "unknown" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["describe", "submit"])
+@pytest.mark.parametrize("replaced_after", [1, 2])
+def test_key_that_is_replaced_while_it_is_refused_is_used(connect, calls, call, replaced_after):
+    def serve(request):
+        if "new-id" in request.headers["authorization"]:
+            return ACCEPTED if request.headers["x-tc-action"] == "TextToSpeechAsync" else PROCESSING
+        if len(server.requests) == replaced_after:
+            connect(server.connection_uri().replace("some-id", "new-id"))
+        return api_error("AuthFailure.SecretIdNotFound")
+
+    with ScriptedServer(serve) as server:
+        connect(server.connection_uri())
+        getattr(calls, call)()
+        assert len(server.requests) == replaced_after + 1
+
+
+def test_connection_that_is_incomplete_while_a_key_is_replaced_is_looked_up_again():
+    connection = MpsConnection("mps_default", "mps.invalid", secret_id="some-id", secret_key="key")
+    outcomes = [InvalidMpsConnectionError("Password is empty"), connection, replace(connection, secret_id="new-id")]
+
+    def look_up():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    assert wait_for_change(look_up, connection)
+    assert outcomes == []
+
+
+def test_connection_that_does_not_change_is_given_up():
+    connection = MpsConnection("mps_default", "mps.invalid", secret_id="some-id", secret_key="key")
+    looks = []
+
+    def look_up():
+        looks.append(connection)
+        return connection
+
+    assert not wait_for_change(look_up, connection)
+    assert len(looks) == CHANGE_LOOK_UPS
+    assert not wait_for_change(look_up, MpsConnection("mps_default", "mps.invalid"))
+    assert len(looks) == CHANGE_LOOK_UPS
+
+
+@pytest.mark.parametrize("fault", [ImportError("cannot import name 'x'"), ValueError("http://user:pass@host")])
+def test_client_that_cannot_be_made_is_named_without_secrets(connect, calls, monkeypatch, fault):
+    def fail(_):
+        raise fault
+
+    for name in ("make_client", "make_async_client"):
+        monkeypatch.setattr(f"airflow_provider_mps.client.{name}", fail)
+    connect("tencent-mps://id:key@mps.invalid/http")
+    with pytest.raises(InvalidMpsConnectionError, match=type(fault).__name__) as caught:
+        calls.describe()
+    assert "pass@" not in "".join(traceback.format_exception(caught.value))

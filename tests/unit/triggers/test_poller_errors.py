@@ -16,6 +16,7 @@ from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
 from airflow_provider_mps.triggers import report
 from airflow_provider_mps.triggers.poller import wait_for_task
+from airflow_provider_mps.triggers.report import LastSeen
 from tests import faulty_emulator
 from tests.answers import PROCESSING
 from tests.faulty_emulator import FaultyEmulator
@@ -176,3 +177,44 @@ def test_a_bug_in_the_loop_itself_leaves_nobody_waiting(connect, monkeypatch):
         monkeypatch.setattr("airflow_provider_mps.triggers.pace.Pace.sent", stumble)
         outcomes = asyncio.run(wait_all(*names(3)))
     assert all("a bug" in repr(error) for error in outcomes)
+
+
+def last_seen_when(condition):
+    """Wait for a task until a condition holds for what was last seen of it."""
+
+    async def wait():
+        last_seen = LastSeen()
+        waiting = asyncio.create_task(wait_for_task("task-1", FAST, last_seen=last_seen))
+        async with asyncio.timeout(60):
+            while not condition(last_seen):
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return last_seen.describe("task-1")
+
+    return asyncio.run(wait())
+
+
+def test_last_seen_names_the_error_after_which_no_poll_succeeded(connect):
+    with ScriptedServer(PROCESSING, api_error("InternalError")) as server:
+        connect(server.connection_uri())
+        description = last_seen_when(lambda seen: seen.error_at)
+    assert "was processing at 20" in description
+    assert "could not be polled since (last error at 20" in description
+    assert "InternalError" in description
+
+
+def test_last_seen_forgets_an_error_after_which_a_poll_succeeded(connect, monkeypatch):
+    monkeypatch.setattr(PollInterval, "after_errors", lambda *_: 0.01)
+    with ScriptedServer(api_error("InternalError"), PROCESSING) as server:
+        connect(server.connection_uri())
+        description = last_seen_when(lambda seen: seen.processing_at)
+    assert description.startswith("Task task-1 was still processing at 20")
+
+
+def test_last_seen_names_the_refusal_of_the_key(connect, monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.credential_gate.FIRST_USE_GRACE_SECONDS", 300.0)
+    with ScriptedServer(api_error("AuthFailure.SecretIdNotFound")) as server:
+        connect(server.connection_uri())
+        description = last_seen_when(lambda _: len(server.requests) >= 2)
+    assert "AuthFailure.SecretIdNotFound" in description

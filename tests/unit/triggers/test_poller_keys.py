@@ -6,22 +6,25 @@ import logging
 import threading
 import time
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_mps import credential_gate
+from airflow_provider_mps.credential_gate import CredentialGate
 from airflow_provider_mps.errors import (
     InvalidMpsConnectionError,
     MpsApiError,
     MpsPermanentError,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.triggers import poller
 from airflow_provider_mps.triggers.poller import wait_for_task
 from tests.answers import PROCESSING
 from tests.scripted_server import HANG, ScriptedServer, api_error, json_reply
 from tests.waiting import FAST, SUCCESS, names, wait_all
+
+QUICK = SimpleNamespace(after_errors=lambda *_: 0.02)
 
 
 def test_a_wrong_key_ends_it_for_all_at_once_with_one_warning(connect, told):
@@ -161,8 +164,8 @@ def test_a_look_up_that_never_works_is_given_up(monkeypatch):
         raise RuntimeError("the secrets backend is gone")
 
     monkeypatch.setattr(MpsHook, "_alook_up", stumble)
-    monkeypatch.setattr(poller, "_BETWEEN_FAILURES", PollInterval(0))
-    monkeypatch.setattr(poller, "MAX_FAILURES", 2)
+    monkeypatch.setattr(credential_gate, "_BACKOFF", QUICK)
+    monkeypatch.setattr(credential_gate, "MAX_FAILURES", 2)
     outcomes = asyncio.run(wait_all(*names(3)))
     assert all("is gone" in repr(error) for error in outcomes)
 
@@ -210,23 +213,110 @@ def test_a_role_that_cannot_be_assumed_for_now_is_waited_for(connect):
     assert {task.status for task in outcomes} == {TaskStatus.SUCCESS}
 
 
-def test_a_late_refusal_of_keys_that_were_replaced_is_no_further_one(connect, told):
-    numbers, fourth, fifth = itertools.count(1), threading.Event(), threading.Event()
+def test_a_late_refusal_of_keys_that_were_replaced_is_no_further_one(connect, told, monkeypatch):
+    numbers, third, judged = itertools.count(1), threading.Event(), []
+    judge = CredentialGate.judge
+
+    def note(gate, permit, error=None):
+        judge(gate, permit, error)
+        judged.append(error)
 
     def serve(_):
         number = next(numbers)
         if number == 1:
-            fourth.wait(30)
-        if number <= 3:
-            return api_error("AuthFailure.TokenFailure")
-        if number == 4:
-            fourth.set()
-            assert fifth.wait(30)  # the first has been refused, too, and comes again
-        fifth.set()
-        return SUCCESS
+            third.wait(30)
+        if number == 3:  # with refreshed keys; meanwhile the first, signed with the old ones, is refused
+            third.set()
+            while len(judged) < 2:
+                time.sleep(0.01)
+        return SUCCESS if number >= 3 else api_error("AuthFailure.TokenFailure")
 
+    monkeypatch.setattr(CredentialGate, "judge", note)
     with ScriptedServer(serve) as server:
         connect(server.connection_uri("timeout=60&requests_per_second=10"))
         outcomes = asyncio.run(wait_all(*names(2)))
+        assert len(server.requests) == 4
     assert {getattr(outcome, "status", outcome) for outcome in outcomes} == {TaskStatus.SUCCESS}
     assert told(logging.WARNING) == []
+
+
+def test_key_that_dies_before_its_connection_is_edited_fails_no_task(connect, monkeypatch):
+    monkeypatch.setattr(credential_gate, "_BACKOFF", QUICK)
+    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 30.0)
+
+    def answer(request):
+        if "new-id" in request.headers["authorization"]:
+            return SUCCESS
+        if len(server.requests) == 20:  # more than are under way at once: some are probes
+            connect(server.connection_uri("requests_per_second=300").replace("some-id", "new-id"))
+        return api_error("AuthFailure.SecretIdNotFound")
+
+    with ScriptedServer(answer) as server:
+        connect(server.connection_uri("requests_per_second=300"))
+        outcomes = asyncio.run(wait_all(*names(20)))
+    assert {getattr(outcome, "status", outcome) for outcome in outcomes} == {TaskStatus.SUCCESS}
+
+
+def test_role_whose_own_keys_are_replaced_fails_no_task(connect, monkeypatch):
+    monkeypatch.setattr(credential_gate, "_BACKOFF", QUICK)
+    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 30.0)
+    refused = []
+
+    def answer(request):
+        if request.headers["x-tc-action"] != "AssumeRole":
+            return SUCCESS
+        if "new-id" in request.headers["authorization"]:
+            keys = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}
+            return json_reply({"Response": {"Credentials": keys, "ExpiredTime": time.time() + 3600}})
+        refused.append(request)
+        if len(refused) == 5:
+            connect(server.connection_uri("role_arn=arn").replace("some-id", "new-id"))
+        return api_error("AuthFailure.SecretIdNotFound")
+
+    with ScriptedServer(answer) as server:
+        connect(server.connection_uri("role_arn=arn"))
+        outcomes = asyncio.run(wait_all(*names(5)))
+    assert {getattr(outcome, "status", outcome) for outcome in outcomes} == {TaskStatus.SUCCESS}
+    assert len(refused) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "quoted"),
+    [
+        (ImportError("cannot import name 'x' from 'tencentcloud.common'"), "ImportError: cannot import name"),
+        (FileNotFoundError(2, "No such file or directory"), "(FileNotFoundError)"),
+        (ValueError("Unknown scheme for proxy URL 'ftp://user:pass@host'"), "(ValueError)"),
+        (TypeError("an older SDK"), "(TypeError)"),
+    ],
+)
+def test_client_that_cannot_be_made_ends_it_for_all_at_once(connect, monkeypatch, told, error, quoted):
+    attempts = []
+
+    def fail(_):
+        attempts.append(error)
+        raise error
+
+    monkeypatch.setattr("airflow_provider_mps.client.make_async_client", fail)
+    connect("tencent-mps://id:key@mps.invalid/http")
+    outcomes = asyncio.run(wait_all(*names(5)))
+    assert len(attempts) == 1
+    assert {type(outcome) for outcome in outcomes} == {InvalidMpsConnectionError}
+    assert quoted in str(outcomes[0])
+    assert "mps_default" in str(outcomes[0])
+    assert "pass@" not in "".join(traceback.format_exception(outcomes[0]))
+    assert len(told(logging.WARNING)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SSL_CERT_FILE", "/no/such/ca.pem"), ("ALL_PROXY", "ftp://user:secret@127.0.0.1:1"), ("NO_PROXY", "[::1")],
+)
+def test_odd_environment_does_not_leave_tasks_waiting(connect, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with ScriptedServer(SUCCESS) as server:
+        connect(server.connection_uri())
+        (outcome,) = asyncio.run(wait_all("task-1"))
+    # Where the variable is of no effect, the task is polled.
+    assert isinstance(outcome, InvalidMpsConnectionError) or outcome.status is TaskStatus.SUCCESS
+    assert "secret" not in str(outcome)

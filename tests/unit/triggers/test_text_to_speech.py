@@ -7,7 +7,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_mps.errors import InvalidRequestError, MpsPermanentError
+from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.text_to_speech import TaskStatus
@@ -119,8 +119,55 @@ def test_a_deadline_ends_the_waiting(connect):
             finished_task(the_event_of(trigger))
 
 
+def deadline_error(trigger):
+    with pytest.raises(AirflowSensorTimeout) as caught:
+        finished_task(the_event_of(trigger))
+    return str(caught.value)
+
+
+def test_deadline_reports_what_was_last_seen(monkeypatch):
+    async def see(*_, last_seen):
+        last_seen.note_processing()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(text_to_speech, "wait_for_task", see)
+    message = deadline_error(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 0.05))
+    assert message.startswith("Task task-1 was still processing at 20")
+
+
+def test_deadline_before_the_first_poll_says_so(connect):
+    with ScriptedServer(PROCESSING) as server:
+        connect(server.connection_uri())
+        now = time.time()
+        trigger = TextToSpeechTaskTrigger("task-1", poll_interval=3600, asked_at=now, deadline=now + 0.2)
+        message = deadline_error(trigger)
+        assert server.requests == []
+    assert message.startswith("Task task-1 was never polled after 20")
+
+
+def test_deadline_reports_that_the_connection_could_not_be_used(monkeypatch):
+    async def stumble(_):
+        raise RuntimeError("https://user:password@vault is down")
+
+    monkeypatch.setattr(MpsHook, "_alook_up", stumble)
+    message = deadline_error(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 0.3))
+    assert "could not be polled (last error at 20" in message
+    assert "RuntimeError" in message
+    assert "password" not in message
+
+
+def test_client_that_cannot_be_made_is_reported_to_the_worker_at_once(connect, monkeypatch):
+    def fail(_):
+        raise ImportError("cannot import name 'common_client_async' from 'tencentcloud.common'")
+
+    monkeypatch.setattr("airflow_provider_mps.client.make_async_client", fail)
+    connect("tencent-mps://id:key@mps.invalid/http")
+    with pytest.raises(InvalidMpsConnectionError, match="common_client_async"):
+        finished_task(the_event_of(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 3600)))
+
+
 def test_a_timeout_that_is_not_the_deadline_is_not_taken_for_it(monkeypatch):
-    async def stumble(*_):
+    async def stumble(*_, last_seen):
         raise TimeoutError("of somebody else")
 
     monkeypatch.setattr(text_to_speech, "wait_for_task", stumble)
@@ -139,7 +186,7 @@ def test_what_a_worker_has_asked_is_not_asked_again_at_once(connect):
 def test_after_a_restart_it_asks_at_once(connect, monkeypatch):
     first_polls = []
 
-    async def note(*arguments):
+    async def note(*arguments, last_seen):
         first_polls.append(arguments[-1])
         raise InvalidRequestError("enough")
 
