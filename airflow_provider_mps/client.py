@@ -22,6 +22,8 @@ from airflow_provider_mps.network_errors import to_api_error
 from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from airflow_provider_mps.connection import MpsConnection
     from airflow_provider_mps.credentials import Credential
 
@@ -62,12 +64,21 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     connection: MpsConnection
     """What it was made from."""
 
-    async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Do :meth:`Client.ask` in an event loop."""
+    async def ask(
+        self, action: str, params: dict[str, Any], before_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> dict[str, Any]:
+        """
+        Do :meth:`Client.ask` in an event loop.
+
+        :param before_sending: awaited when the connection is established, right before the request is written to it;
+            what it raises is raised here, and nothing was sent
+        """
         await self.credential.renew()
         # Not compressed, so that the limit on what is read is one on what is kept.
         request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
         request.extensions["timeout"] = self.http_client.timeout.as_dict()
+        if before_sending is not None:
+            request.extensions["trace"] = _call_before_sending(before_sending)
         # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
         async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
             answer = await self.http_client.send(request, stream=True)
@@ -80,6 +91,16 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
             finally:
                 await answer.aclose()
         return read_answer(answer.status_code, body)
+
+
+def _call_before_sending(before_sending: Callable[[], Awaitable[None]]) -> Callable[[str, Any], Awaitable[None]]:
+    """Return what httpcore calls at each step of a request. https://www.encode.io/httpcore/extensions/#trace"""
+
+    async def trace(step: str, _: Any) -> None:
+        if step.endswith("send_request_headers.started"):
+            await before_sending()
+
+    return trace
 
 
 def make_client(connection: MpsConnection) -> Client:

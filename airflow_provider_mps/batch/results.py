@@ -16,7 +16,7 @@ from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.older_airflow import lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -101,9 +101,18 @@ class Results:
                 f"were removed to do them again, remove {self.summary_path} too; to submit all lines anew, remove both."
             )
 
-    def write_rows(self, rows: Iterable[Row]) -> int:
-        """Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have."""
-        return write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
+    def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> int:
+        """
+        Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have.
+
+        :param before_commit: called last before they become visible; what it raises leaves those before
+        """
+
+        def blocks() -> Iterator[bytes]:
+            yield from _blocks(rows)
+            before_commit()
+
+        return write_object(self.rows_path, blocks(), "application/x-ndjson")
 
     def read_summary(self) -> dict[str, Any]:
         """

@@ -25,7 +25,7 @@ from airflow_provider_mps.errors import (
 from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from airflow_provider_mps.api import ApiCall
     from airflow_provider_mps.client import AsyncClient, Client
@@ -164,16 +164,17 @@ class MpsHook(BaseHook):
         self._client = make_client(connection)
         return self._call_once(call)
 
-    async def acall_once(self, call: ApiCall[T]) -> T:
+    async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """
         Make a call, and neither repeat it nor renew credentials: for who paces, and repeats, by himself.
 
         :param call: what :mod:`~airflow_provider_mps.api` describes
+        :param before_sending: awaited right before the request is written to its connection; may raise an MpsApiError
         :raises MpsApiError: when MPS does not answer, or refuses
         """
         client = await self.aget_conn()
         try:
-            return call.read(await client.ask(call.action, call.params))
+            return call.read(await client.ask(call.action, call.params, before_sending))
         except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
             self._raise(error, call)
 

@@ -178,9 +178,9 @@ def refused_probes(app, monkeypatch):
     refused = []
     once = MpsHook.acall_once
 
-    async def observed(self, call):
+    async def observed(self, call, *arguments):
         try:
-            return await once(self, call)
+            return await once(self, call, *arguments)
         except MpsApiError as error:
             if call.params.get("TaskId") == submitter._NO_SUCH_TASK and error.code != "ResourceNotFound":
                 refused.append(error)
