@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,7 +23,7 @@ from airflow_provider_mps.network_errors import to_api_error
 from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from airflow_provider_mps.connection import MpsConnection
     from airflow_provider_mps.credentials import Credential
@@ -79,8 +80,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         request.extensions["timeout"] = self.http_client.timeout.as_dict()
         if before_sending is not None:
             request.extensions["trace"] = _call_before_sending(before_sending)
-        # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
-        async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
+        async with _timeout(self.profile.httpProfile.reqTimeout):
             answer = await self.http_client.send(request, stream=True)
             try:
                 body = b""
@@ -91,6 +91,23 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
             finally:
                 await answer.aclose()
         return read_answer(answer.status_code, body)
+
+
+@asynccontextmanager
+async def _timeout(seconds: float) -> AsyncIterator[None]:
+    """
+    Limit the time a little above the client's own time-outs, which tell connecting from waiting for an answer.
+
+    The last second begins when the event loop notices that the others are over: what came in while the whole process
+    was suspended is read.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + 1))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _call_before_sending(before_sending: Callable[[], Awaitable[None]]) -> Callable[[str, Any], Awaitable[None]]:

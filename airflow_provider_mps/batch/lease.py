@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -26,6 +27,8 @@ DEAD = 12.0
 """Seconds without a sign of life after which somebody else may."""
 SETTLED = 3.0
 """Seconds that who takes over may need from looking to having written, and then waits: the later one of two is seen."""
+PARKED_SECONDS = 300.0
+"""Seconds after which the lock of a deferred batch expires, unless its trigger renews it."""
 TRIES = 10
 """Times that a store may be slower than that."""
 
@@ -39,7 +42,7 @@ class Phase(StrEnum):
 
     RUNNING = "running"
     DEFERRED = "deferred"
-    """It waits in the triggerer, and gives no signs of life."""
+    """It waits in the triggerer, which renews ``expires_at``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,17 @@ class Holder:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     beat: int = 0
     phase: Phase = Phase.RUNNING
+    expires_at: float | None = None
+    """Seconds since 1970; while it is deferred: when another batch may take over. Version 1.0 set none."""
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is deferred, and no triggerer has waited for it for minutes."""
+        return self.phase is Phase.DEFERRED and self.expires_at is not None and time.time() > self.expires_at
+
+    def parked(self) -> Holder:
+        """Return it as deferred from now on."""
+        return replace(self, beat=self.beat + 1, phase=Phase.DEFERRED, expires_at=time.time() + PARKED_SECONDS)
 
     @classmethod
     def of(cls, context: Context) -> Holder:
@@ -102,6 +116,7 @@ class Holder:
                 token=str(written["token"]),
                 beat=int(written["beat"]),
                 phase=Phase(written["phase"]),
+                expires_at=None if written.get("expires_at") is None else float(written["expires_at"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
@@ -181,7 +196,7 @@ class Lease:
         if before.token == self._mine.token:
             return True  # it was written too slowly
         if before.phase is Phase.DEFERRED:
-            if before.instance != self._mine.instance:
+            if before.instance != self._mine.instance and not before.has_expired:
                 self._refuse(before)
             return True
         return await self._is_dead(before)
@@ -250,11 +265,11 @@ class Lease:
             self._refuse(await self._read())
 
     async def park(self) -> None:
-        """Keep it without signs of life, while the batch waits in the triggerer."""
+        """Keep it while the batch waits in the triggerer, whose :class:`.parked_lease.ParkedLease` renews it."""
         await self._written()
         now = await self._read()
         if now is not None and now.token == self._mine.token:
-            self._mine = replace(self._mine, phase=Phase.DEFERRED)
+            self._mine = self._mine.parked()
             await self._replace(self._mine)
 
     async def release(self) -> None:
@@ -282,8 +297,8 @@ class Lease:
         who = other.told if other else "somebody who has removed this batch's lock"
         raise DestinationTakenError(
             f"{self._path.parent.parent} is taken by another batch: {who}. Nothing was lost: what this one has "
-            "submitted is in the result manifest. Wait until that has ended, or choose another destination; if it was "
-            f"ended in the triggerer and will not come back, remove {self._path}."
+            "submitted is in the result manifest. Wait until that has ended, or choose another destination. The "
+            f"lock {self._path} of a batch that no triggerer waits for expires within {PARKED_SECONDS / 60:g} minutes."
         )
 
     async def _create(self) -> bool:

@@ -55,6 +55,8 @@ class BatchEnd:
     """How a batch ended, or paused."""
 
     summary: Summary
+    lock_path: str
+    """Of the lock that is kept while the rest is waited for."""
     waiting: list[str] = field(default_factory=list)
     """Task ids that are all that is left to wait for, the last submitted last; empty where all lines have ended."""
 
@@ -85,7 +87,8 @@ class Batch:
         """
         keep_links_out_of_logs()
         await in_own_thread(lambda: filesystem_of(self._options.destination))
-        lease = Lease(Results(self._options.destination).lock_path, self._holder, self._log)
+        lock_path = Results(self._options.destination).lock_path
+        lease = Lease(lock_path, self._holder, self._log)
         await lease.take()
         self._books = Books(self._options, self._holder, self._stop_submitting, self._log, lease.held)
         self._submitter = Submitter(self._hook, self._books, lease.held, self._options.on_unknown, self._log)
@@ -99,7 +102,7 @@ class Batch:
             paused = bool(self._carrier.waiting)
             finished = not paused
             self._tell_of_what_is_left_over()
-            return BatchEnd(self._books.summary(), list(self._carrier.waiting))
+            return BatchEnd(self._books.summary(), str(lock_path), list(self._carrier.waiting))
         finally:
             await self._clear_up(lease, keeping, finished=finished, paused=paused)
 

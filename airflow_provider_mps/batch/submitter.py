@@ -144,16 +144,16 @@ class Submitter:
         self._stopping.set()
         self._answers.set()
 
-    async def settle(self, timeout: float) -> None:
+    async def settle(self, grace: float) -> None:
         """
         Wait until the outcome of each request that was sent is written down, and end everything else.
 
-        :param timeout: seconds; what is without a response then is of an unknown outcome
+        :param grace: seconds; what is without a response then is of an unknown outcome
         """
         if self._asking:
             self._asking.cancel()
         clock = asyncio.get_running_loop().time
-        ends = clock() + timeout
+        ends = clock() + grace
         while self._in_flight and (left := ends - clock()) > 0:
             # Not to its end: one that was rejected may wait for other credentials, or for its turn.
             await asyncio.wait(self._in_flight, timeout=min(left, 0.05))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import CancelledError
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowTaskTimeout,
     BaseOperator,
     conf,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         ObjectStoragePath,
     )
 
+    from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.options import BatchOptions
     from airflow_provider_mps.batch.run import BatchEnd
     from airflow_provider_mps.batch.summary import Summary
@@ -153,20 +156,42 @@ class TextToSpeechBatchOperator(BaseOperator):
             told, table = dry_run(options, Holder.of(context), self.log)
             _push(context, "progress", table)
             return told
-        end = self._run(context, options)
+        return self._run_batch(context, options, None)
+
+    def _run_batch(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
+        """
+        Do what is left to do, or leave the waiting to the triggerer.
+
+        :param time_left: seconds of ``execution_timeout`` that are left; ``None`` where Airflow itself measures them
+        """
+        from airflow_provider_mps.batch.lease import Holder
+
+        holder = Holder.of(context)
+        end = self._run(context, options, holder, time_left)
         if end.waiting:
-            self._defer(end.waiting)
+            self._defer(context, end, holder.token)
         return self._end(context, options, end.summary)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Store what has finished while the triggerer waited."""
-        if event.get("timed_out"):
+        deadline = self._deadline(context)
+        time_left = None if deadline is None else deadline - time.time()
+        if event.get("timed_out") or (time_left is not None and time_left <= 0):
             self._let_go(context)
             raise AirflowException(
-                "Lines of this batch were still processing when execution_timeout ended. A retry, or a clear, goes on "
-                "with them; nothing is paid again."
+                "execution_timeout ended before all lines of this batch were stored. A retry, or a clear, continues "
+                "with them; nothing is billed again."
             )
-        return self.execute(context)
+        options = self._options()
+        options.require_manifest_apart()
+        return self._run_batch(context, options, time_left)
+
+    def _deadline(self, context: Context) -> float | None:
+        """Return when ``execution_timeout`` ends, in seconds since 1970: it counts from the start of the attempt."""
+        if self.execution_timeout is None:
+            return None
+        started = getattr(context.get("ti"), "start_date", None)
+        return (started.timestamp() if started else time.time()) + self.execution_timeout.total_seconds()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer; where Airflow has ended the waiting by itself, leave the destination to others."""
@@ -185,15 +210,24 @@ class TextToSpeechBatchOperator(BaseOperator):
 
         let_go(Results(self._options().destination).lock_path, Holder.of(context))
 
-    def _run(self, context: Context, options: BatchOptions) -> BatchEnd:
-        from airflow_provider_mps.batch.lease import Holder
-        from airflow_provider_mps.batch.run import Batch
+    def _run(self, context: Context, options: BatchOptions, holder: Holder, time_left: float | None) -> BatchEnd:
+        from airflow_provider_mps.batch.run import SHUTDOWN_GRACE_SECONDS, Batch
         from airflow_provider_mps.own_loop import OwnLoop
 
-        holder = Holder.of(context)
-        self._loop = OwnLoop(
-            lambda: Batch(options, holder, lambda table: _push(context, "progress", table), self.log).run()
-        )
+        async def run() -> BatchEnd:
+            batch = Batch(options, holder, lambda table: _push(context, "progress", table), self.log)
+            try:
+                async with asyncio.timeout(time_left) as limit:
+                    return await batch.run()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            raise AirflowTaskTimeout(
+                f"execution_timeout ended, {self.execution_timeout} after this attempt had started. Nothing was lost: "
+                "a retry, or a clear, continues this batch."
+            )
+
+        self._loop = OwnLoop(run, SHUTDOWN_GRACE_SECONDS)
         try:
             return self._loop.run()
         except CancelledError:
@@ -227,22 +261,25 @@ class TextToSpeechBatchOperator(BaseOperator):
             ),
         )
 
-    def _defer(self, task_ids: list[str]) -> NoReturn:
+    def _defer(self, context: Context, end: BatchEnd, lock_token: str) -> NoReturn:
         from airflow_provider_mps.triggers.batch import MOST_TASKS, TextToSpeechBatchTrigger
         from airflow_provider_mps.triggers.text_to_speech import HANDOVER
 
-        now, limit = time.time(), self.execution_timeout
+        now, deadline = time.time(), self._deadline(context)
         self.defer(
             trigger=TextToSpeechBatchTrigger(
-                task_ids[-MOST_TASKS:],
+                end.waiting[-MOST_TASKS:],
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
                 asked_at=now,
-                deadline=now + limit.total_seconds() if limit else None,
+                deadline=deadline,
+                lock_path=end.lock_path,
+                lock_token=lock_token,
             ),
             method_name="execute_complete",
-            timeout=limit + timedelta(seconds=2 * HANDOVER) if limit else None,
+            # Airflow's own is for a triggerer that is gone.
+            timeout=None if deadline is None else timedelta(seconds=max(deadline - now, 0.0) + 2 * HANDOVER),
         )
 
     def _end(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
