@@ -170,6 +170,21 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
 
 
 @pytest.mark.kill
+def test_submits_answered_seconds_after_sigterm_leave_no_line_unknown(app, manifest, tmp_path, start):
+    clips = Clips(f"file://{tmp_path}/clips/")
+    app.response_delay = 3.5
+    app.app.state.tasks._synthesis_time = (600, 600)
+    with start(manifest(40), clips.destination) as process:
+        process.wait_until(lambda: submits(app) >= 10)
+        process.send_signal(signal.SIGTERM)
+        # A worker that shuts down may pass on a signal that the task has got itself.
+        process.send_signal(signal.SIGTERM)
+        assert "was stopped by Airflow" in outcome(process)["said"]
+    assert set(clips.statuses()) <= {"pending", "processing"}
+    assert clips.statuses()["processing"] == len(accepted(app.app)) == submits(app)
+
+
+@pytest.mark.kill
 @pytest.mark.parametrize("wakes", ["while the other batch works", "after the other batch has ended"])
 def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id(app, manifest, clips, start, wakes):
     lines = manifest(SUSPENDED_LINES)
