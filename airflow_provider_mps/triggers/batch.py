@@ -79,19 +79,25 @@ class TextToSpeechBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and return how many have finished; keep the destination locked meanwhile."""
-        if self.lock_path is None or self.lock_token is None:  # it was deferred by version 1.0
+        lock = self._parked_lease()
+        if lock is None:
             yield await self._wait()
             return
-        from airflow_provider_mps.batch.parked_lease import ParkedLease  # noqa: PLC0415 - it is needed here only
-
-        self._lock = ParkedLease(self.lock_path, self.lock_token, self.log)
-        self._lock.start()
+        lock.start()
         try:
             event = await self._wait()
         finally:
-            self._lock.cancel()
-        await self._lock.stop()
+            lock.cancel()
+        await lock.stop()
         yield event
+
+    def _parked_lease(self) -> ParkedLease | None:
+        """Return the lock to keep; ``None`` for a batch that version 1.0 has deferred."""
+        if self._lock is None and self.lock_path is not None and self.lock_token is not None:
+            from airflow_provider_mps.batch.parked_lease import ParkedLease  # noqa: PLC0415 - it is needed here only
+
+            self._lock = ParkedLease(self.lock_path, self.lock_token, self.log)
+        return self._lock
 
     async def _wait(self) -> TriggerEvent:
         interval = PollInterval(self.poll_interval)
@@ -122,5 +128,5 @@ class TextToSpeechBatchTrigger(BaseTrigger):
             "names them; a clear goes on with them",
             len(self.mps_task_ids),
         )
-        if self._lock is not None:
-            await self._lock.release()
+        if lock := self._parked_lease():
+            await lock.release()
