@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch.lease import Holder, Phase
 from airflow_provider_mps.batch.objects import read_object, remove_object, replace_object
+from airflow_provider_mps.older_airflow import can_look_up_connections_in_threads
 from airflow_provider_mps.own_thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class ParkedLease:
 
     def start(self) -> None:
         """Renew it from now on, until :meth:`stop`."""
+        if ObjectStoragePath(self._path).conn_id is not None and not can_look_up_connections_in_threads():
+            self._log.info("Triggers of this Airflow cannot renew %s: another batch may begin in minutes", self._path)
+            return
         self._keeping = asyncio.create_task(self._keep())
 
     def cancel(self) -> None:

@@ -1,8 +1,11 @@
 import asyncio
 import logging
+import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
@@ -180,3 +183,19 @@ def test_event_loop_of_a_triggerer_is_not_blocked(path, mine, monkeypatch):
         return ticks
 
     assert asyncio.run(wait()) >= 3
+
+
+@pytest.mark.parametrize("conn_id", ["", "conn@"])
+def test_triggerer_that_cannot_look_up_connections_in_threads_is_not_asked_to(monkeypatch, conn_id):
+    """https://github.com/apache/airflow/issues/64620"""
+    monkeypatch.setattr(module, "read_object", calls := Mock(return_value=None))
+    monkeypatch.setitem(sys.modules, "airflow.jobs.triggerer_job_runner", SimpleNamespace(TriggerCommsDecoder=object))
+
+    async def wait():
+        parked = ParkedLease(f"s3://{conn_id}bucket/lock.json", "token", LOG)
+        parked.start()
+        await asyncio.sleep(1)
+        await parked.stop()
+
+    run_in_simulated_time(wait())
+    assert calls.call_count == (0 if conn_id else 1)

@@ -276,7 +276,8 @@ def test_transfer_timeout_is_the_time_of_one_line_and_all_its_attempts(clips, mo
 
 
 def test_pause_that_would_outlast_the_time_of_a_line_is_not_made(clips, monkeypatch):
-    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(60.0))
+    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(21.0))
+    monkeypatch.setattr(module, "TRIES", 2)
     with ScriptedServer(Reply(b"<html>", headers={"Content-Type": "text/html"})) as server:
         (unstored,) = store(Storer(clips, None, 20, logging.getLogger("batch")), task(server))
         assert len(server.requests) == 1
