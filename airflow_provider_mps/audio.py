@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.choice import IfExists
+from airflow_provider_mps.conditional_write import ConditionFailedError
 from airflow_provider_mps.destination import existing_size, filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.redaction import keep_links_out_of_logs
@@ -19,7 +21,7 @@ from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -81,7 +83,7 @@ def store_audio(
         deadline.check()
         progress.tell_again()
 
-    with _Upload(path, subject, keep_waiting, log) as upload:
+    with _existence_explained(path, subject), _Upload(path, subject, keep_waiting, log, must_be_new) as upload:
         fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline, progress=progress)
         if not fetch.run(skip_length):
             log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
@@ -110,7 +112,15 @@ def store_audio(
 class _Upload:
     """The uncommitted file at the other end of a pipe; another one each time that the audio begins anew."""
 
-    def __init__(self, path: ObjectStoragePath, subject: str, keep_waiting: Callable[[], None], log: Log) -> None:
+    def __init__(
+        self,
+        path: ObjectStoragePath,
+        subject: str,
+        keep_waiting: Callable[[], None],
+        log: Log,
+        create_only: bool,  # noqa: FBT001 - as the others
+    ) -> None:
+        self._create_only = create_only
         self._path = path
         self._subject = subject
         self._keep_waiting = keep_waiting
@@ -132,7 +142,9 @@ class _Upload:
         self._discard()
         content_type = choose_content_type(source.content_type, self._path.name)
         with explaining(self._path, self._subject):
-            file = open_uncommitted(self._path, content_type=content_type, length=source.length)
+            file = open_uncommitted(
+                self._path, content_type=content_type, length=source.length, create_only=self._create_only
+            )
             self._pipe = Pipe(file, self._keep_waiting)
 
     def write(self, block: bytes, /) -> None:
@@ -168,7 +180,20 @@ def _size_now(path: ObjectStoragePath, subject: str, deadline: Deadline) -> int 
 def _require_absent(path: ObjectStoragePath, subject: str, deadline: Deadline) -> None:
     size = _size_now(path, subject, deadline)
     if size is not None:
-        raise DestinationError(
-            f"The audio of {subject} was not stored: {path} exists already ({size} bytes) and if_exists is 'fail'. "
-            "Remove it, or choose another path."
-        )
+        raise _exists(path, subject, f" ({size} bytes)")
+
+
+@contextmanager
+def _existence_explained(path: ObjectStoragePath, subject: str) -> Iterator[None]:
+    """Say the same of an object that the storage has found at the commit as of one that a look has found."""
+    try:
+        yield
+    except ConditionFailedError as error:
+        raise _exists(path, subject) from error
+
+
+def _exists(path: ObjectStoragePath, subject: str, size: str = "") -> DestinationError:
+    return DestinationError(
+        f"The audio of {subject} was not stored: {path} exists already{size} and if_exists is 'fail'. "
+        "Remove it, or choose another path."
+    )

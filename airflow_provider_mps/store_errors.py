@@ -25,6 +25,7 @@ _PASSING = {
     "IncompleteBody",
     "InvalidPart",
     "NoSuchUpload",
+    "PreconditionFailed",
     "RequestTimeTooSkewed",
     "TokenRefreshRequired",
 }
@@ -87,7 +88,7 @@ def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write")
 
 def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:
     """Return what to raise, and its message."""
-    code = _s3_code(error)
+    code = s3_code(error)
     state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
     problem = f"{path} could not be written: {code or type(error).__name__}: {error}."
     if code in _PASSING:
@@ -108,7 +109,7 @@ def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[t
     return AudioTransferError, f"{problem} {state}"
 
 
-def _s3_code(error: Exception) -> str | None:
+def s3_code(error: BaseException) -> str | None:
     """Return the code that S3 answered with, where s3fs has worded it as an error of the operating system."""
     response = getattr(error.__cause__, "response", None)
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None

@@ -1,23 +1,36 @@
-"""One batch at a time in one destination: who is at work there, and whether he still is."""
+"""
+One batch at a time in one destination: who is at work there, and whether he still is.
+
+Where the storage enforces conditional writes, each write of the lock is one: of two writers, one fails. Elsewhere a
+writer waits after it has written, and looks whether its lock is still there.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-import uuid
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.batch.clocks import Moment
+from airflow_provider_mps.batch.holder import PARKED_SECONDS, Holder, Phase
 from airflow_provider_mps.batch.objects import create_object, is_local, read_object, remove_object, replace_object
+from airflow_provider_mps.conditional_write import (
+    ConditionFailedError,
+    Enforced,
+    conditional_object,
+    enforced_conditions,
+)
 from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.submission import max_tries_of, utc_now
+from airflow_provider_mps.store_errors import explaining
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.conditional_write import ConditionalObject
+
+__all__ = ["DestinationTakenError", "Holder", "Lease", "Phase", "let_go"]
 
 BEAT = 3.0
 """Seconds between two signs of life."""
@@ -27,103 +40,12 @@ DEAD = 12.0
 """Seconds without a sign of life after which somebody else may."""
 SETTLED = 3.0
 """Seconds that who takes over may need from looking to having written, and then waits: the later one of two is seen."""
-PARKED_SECONDS = 300.0
-"""Seconds after which the lock of a deferred batch expires, unless its trigger renews it."""
 TRIES = 10
 """Times that a store may be slower than that."""
 
 
 class DestinationTakenError(AirflowException):
     """Another batch is at work in the destination; the message names it."""
-
-
-class Phase(StrEnum):
-    """What its holder does."""
-
-    RUNNING = "running"
-    DEFERRED = "deferred"
-    """It waits in the triggerer, which renews ``expires_at``."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who is at work."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
-    try_number: int = 0
-    max_tries: int = 0
-    """Of the task instance; a clear raises it, a retry does not."""
-    since: str = field(default_factory=utc_now)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    beat: int = 0
-    phase: Phase = Phase.RUNNING
-    expires_at: float | None = None
-    """Seconds since 1970; while it is deferred: when another batch may take over. Version 1.0 set none."""
-
-    @property
-    def has_expired(self) -> bool:
-        """Whether it is deferred, and no triggerer has waited for it for minutes."""
-        return self.phase is Phase.DEFERRED and self.expires_at is not None and time.time() > self.expires_at
-
-    def parked(self) -> Holder:
-        """Return it as deferred from now on."""
-        return replace(self, beat=self.beat + 1, phase=Phase.DEFERRED, expires_at=time.time() + PARKED_SECONDS)
-
-    @classmethod
-    def of(cls, context: Context) -> Holder:
-        """Return the one whose task runs with this context."""
-        instance = context.get("ti")
-        map_index = getattr(instance, "map_index", None)
-        return cls(
-            dag_id=str(getattr(instance, "dag_id", "unknown")),
-            run_id=str(getattr(instance, "run_id", "unknown")),
-            task_id=str(getattr(instance, "task_id", "unknown")),
-            map_index=-1 if map_index is None else int(map_index),
-            try_number=int(getattr(instance, "try_number", 0) or 0),
-            max_tries=max_tries_of(context),
-        )
-
-    @property
-    def instance(self) -> tuple[str, str, str, int]:
-        """The task instance, whichever its try."""
-        return (self.dag_id, self.run_id, self.task_id, self.map_index)
-
-    @property
-    def told(self) -> str:
-        """Who it is, for people."""
-        index = f" [{self.map_index}]" if self.map_index >= 0 else ""
-        return (
-            f"task '{self.task_id}'{index} of DAG '{self.dag_id}', run '{self.run_id}' (try {self.try_number}, "
-            f"{self.phase.value} since {self.since})"
-        )
-
-    @classmethod
-    def parse(cls, content: bytes) -> Holder | None:
-        """Return who wrote it; ``None`` where it cannot be read."""
-        try:
-            written = json.loads(content)
-            return cls(
-                dag_id=str(written["dag_id"]),
-                run_id=str(written["run_id"]),
-                task_id=str(written["task_id"]),
-                map_index=int(written["map_index"]),
-                try_number=int(written["try_number"]),
-                max_tries=int(written["max_tries"]),
-                since=str(written["since"]),
-                token=str(written["token"]),
-                beat=int(written["beat"]),
-                phase=Phase(written["phase"]),
-                expires_at=None if written.get("expires_at") is None else float(written["expires_at"]),
-            )
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return None
-
-    def to_bytes(self) -> bytes:
-        """Write it down."""
-        return json.dumps(asdict(self)).encode()
 
 
 def let_go(path: ObjectStoragePath, mine: Holder) -> None:
@@ -151,9 +73,15 @@ class Lease:
         self._path = path
         self._mine = mine
         self._log = log
-        self._sign_of_life_at = 0.0
+        self._object: ConditionalObject | None = None
+        self._enforced: Enforced | None = None
+        """What the storage enforces; ``None`` until that is known."""
+        self._version: str | None = None
+        """The lock's when it was last read or written, if it is replaced conditionally."""
+        self._last_beat: Moment | None = None
+        """Before the last heartbeat was written."""
         self._seen = asyncio.Condition()
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[str | None] | None = None
         self.lost = False
         """Whether somebody else has taken over: nothing may be written any more."""
 
@@ -163,33 +91,72 @@ class Lease:
 
         :raises DestinationTakenError: when somebody else is at work
         """
-        clock = asyncio.get_running_loop().time
         for _ in range(TRIES):
-            started = clock()
+            started = Moment()
             # Looked at first: there are stores that overwrite what was only to be created.
             before = await self._read()
-            if before is None:
-                if not await self._create():
-                    continue  # somebody came in between
-                if is_local(self._path):  # where of two who come at once only one can
-                    self._sign_of_life_at = started
-                    return
-            else:
+            if before is not None:
                 if not await self._is_free(before):
                     continue
-                started = clock()
+                started = Moment()
                 if not _same(await self._read(), before):
                     continue
-                await self._replace(self._mine)
-            if clock() - started <= SETTLED:
+            try:
+                is_sole = await self._take_over(before) if before else await self._take_first()
+            except ConditionFailedError:
+                continue  # another came in between
+            if not is_sole:
+                if started.elapsed > SETTLED:
+                    self._log.warning("%s was written too slowly to be sure of it; once more", self._path)
+                    continue
                 await self._settle()
-                self._sign_of_life_at = started
-                return
-            self._log.warning("%s was written too slowly to be sure of it; once more", self._path)
+            self._last_beat = started
+            return
         raise AirflowException(
             f"{self._path} could not be written within {SETTLED:g} seconds in {TRIES} tries, or others came "
             "in between: nothing was submitted. A retry tries again."
         )
+
+    async def _take_first(self) -> bool:
+        """
+        Create the lock; return whether no other can have done so.
+
+        :raises ConditionFailedError: when another has
+        """
+        if not await self._create():
+            raise ConditionFailedError(f"{self._path} exists")
+        enforced = await self._learn()
+        if enforced.replace and not _same(await self._read(), self._mine):
+            raise ConditionFailedError(f"{self._path} has changed")
+        return enforced.create
+
+    async def _take_over(self, before: Holder) -> bool:
+        """
+        Replace the lock of another, or one of its own that was written too slowly; return whether no other can have.
+
+        :raises ConditionFailedError: when another has
+        """
+        enforced = await self._learn()
+        if enforced.replace and not _same(await self._read(), before):
+            raise ConditionFailedError(f"{self._path} has changed")
+        await self._replace(self._mine)
+        return enforced.replace
+
+    async def _learn(self) -> Enforced:
+        """Find out once what the storage enforces: if that is nothing, the lock is overwritten."""
+        if self._enforced is None:
+            if is_local(self._path):
+                self._enforced = Enforced(create=True)
+            else:
+                self._object = await in_own_thread(lambda: conditional_object(self._path))
+                target, content = self._object, self._mine.to_bytes()
+                self._enforced = await in_own_thread(lambda: enforced_conditions(target, content))
+        return self._enforced
+
+    @property
+    def _is_conditional(self) -> bool:
+        """Whether the lock is replaced only as it is known."""
+        return self._enforced is not None and self._enforced.replace
 
     async def _is_free(self, before: Holder) -> bool:
         """Return whether it may be taken from who has it, once that is certain; ``False`` where nobody has it now."""
@@ -204,10 +171,7 @@ class Lease:
     async def _settle(self) -> None:
         """Return when anybody who came at the same time would be seen."""
         await asyncio.sleep(SETTLED)
-        now = await self._read()
-        if now is None or now.token != self._mine.token:
-            self.lost = True
-            self._refuse(now)
+        await self._require_mine()
 
     async def keep(self) -> NoReturn:
         """
@@ -215,27 +179,48 @@ class Lease:
 
         :raises DestinationTakenError: when somebody else has taken over
         """
-        clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(BEAT)
-            started = clock()
+            started = Moment()
             try:
-                now = await self._read()
-                if now is None or now.token != self._mine.token:
-                    self.lost = True
-                    self._refuse(now)
-                self._mine = replace(self._mine, beat=self._mine.beat + 1)
-                await self._replace(self._mine)
-                if clock() > self._sign_of_life_at + DEAD:
-                    await self._prove_alive(clock() - started)
+                await self._beat(started)
             except DestinationTakenError:
+                await self._wake()
                 raise
             except AirflowException as error:
                 self._log.warning("No sign of life could be written to %s, still trying: %s", self._path, error)
             else:
-                self._sign_of_life_at = started
-                async with self._seen:
-                    self._seen.notify_all()
+                self._last_beat = started
+                await self._wake()
+
+    async def _wake(self) -> None:
+        """Let those look again who wait in :meth:`held`."""
+        async with self._seen:
+            self._seen.notify_all()
+
+    async def _beat(self, started: Moment) -> None:
+        if not self._is_conditional:
+            await self._require_mine()
+        self._mine = replace(self._mine, beat=self._mine.beat + 1)
+        try:
+            await self._replace(self._mine)
+        except ConditionFailedError:
+            # Another has taken over, or a heartbeat was written of which the response was lost.
+            await self._require_mine()
+            await self._replace(self._mine)
+        if not self._is_conditional and self._last_beat and self._last_beat.elapsed > DEAD:
+            await self._prove_alive(started.elapsed)
+
+    async def _require_mine(self) -> None:
+        """
+        Read the lock, and its version.
+
+        :raises DestinationTakenError: when it is another's, or was removed
+        """
+        now = await self._read()
+        if now is None or now.token != self._mine.token:
+            self.lost = True
+            self._refuse(now)
 
     async def _prove_alive(self, took: float) -> None:
         """
@@ -252,13 +237,21 @@ class Lease:
             )
         await self._settle()
 
+    def is_held(self) -> bool:
+        """
+        Return whether no other may have taken over by now. It does no I/O: call it last before what only one may do.
+
+        ``False`` does not mean that it is lost: :meth:`held` waits until that is certain.
+        """
+        return not self.lost and self._last_beat is not None and self._last_beat.elapsed <= VALID
+
     async def held(self) -> None:
         """
         Return while nobody else may have taken over; wait for the next sign of life where that is not certain.
 
         :raises DestinationTakenError: when somebody else has
         """
-        while not self.lost and asyncio.get_running_loop().time() > self._sign_of_life_at + VALID:
+        while not self.lost and not self.is_held():
             async with self._seen:
                 await self._seen.wait()
         if self.lost:
@@ -305,8 +298,17 @@ class Lease:
         return await in_own_thread(lambda: create_object(self._path, self._mine.to_bytes()))
 
     async def _replace(self, holder: Holder) -> None:
-        self._writing = in_own_thread(lambda: replace_object(self._path, holder.to_bytes()))
-        await asyncio.shield(self._writing)
+        content, version = holder.to_bytes(), self._version
+
+        def write() -> str | None:
+            if self._object is None or not self._is_conditional:
+                replace_object(self._path, content)
+                return None
+            with explaining(self._path):
+                return self._object.write(content, version)
+
+        self._writing = in_own_thread(write)
+        self._version = await asyncio.shield(self._writing)
 
     async def _written(self) -> None:
         """Return when no sign of life is on its way any more: who waits for one may leave, its thread does not."""
@@ -314,11 +316,19 @@ class Lease:
             await asyncio.wait([self._writing])
 
     async def _read(self) -> Holder | None:
-        content = await in_own_thread(lambda: read_object(self._path))
+        if self._object is not None and self._is_conditional:
+            content, self._version = await in_own_thread(self._read_version)
+        else:
+            content = await in_own_thread(lambda: read_object(self._path))
         if content is None:
             return None
         # What cannot be read is being written, or nobody's: who does not change it has died.
         return Holder.parse(content) or Holder("unknown", "unknown", "unknown", token="", since="an unknown time")
+
+    def _read_version(self) -> tuple[bytes | None, str | None]:
+        with explaining(self._path, doing="read"):
+            found = self._object.read() if self._object else None
+        return found or (None, None)
 
 
 def _same(now: Holder | None, before: Holder) -> bool:

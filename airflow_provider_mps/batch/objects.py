@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_mps.conditional_write import ConditionFailedError, conditional_object, is_unsupported
 from airflow_provider_mps.destination import filesystem_of
 from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.pipe import Pipe
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.conditional_write import ConditionalObject
 
 _LOCAL = {"", "file", "local"}
 
@@ -48,7 +51,7 @@ def create_object(path: ObjectStoragePath, content: bytes) -> bool:
     """
     Put an object where there is none.
 
-    :return: ``False`` where there was one; not every store tells when two come at once
+    :return: ``False`` where there was one; storage that ignores conditions does not notice when two come at once
     """
     with explaining(path):
         if is_local(path):
@@ -59,6 +62,13 @@ def create_object(path: ObjectStoragePath, content: bytes) -> bool:
             except FileExistsError:
                 return False
             return True
+        target = conditional_object(path)
+        try:
+            if target is not None:
+                return _create_conditionally(target, content)
+        except Exception as error:
+            if not is_unsupported(error):
+                raise
         fs = filesystem_of(path)
         try:
             fs.pipe_file(path.path, content, mode="create")
@@ -69,6 +79,14 @@ def create_object(path: ObjectStoragePath, content: bytes) -> bool:
             if fs.exists(path.path):
                 return False
             fs.pipe_file(path.path, content)
+    return True
+
+
+def _create_conditionally(target: ConditionalObject, content: bytes) -> bool:
+    try:
+        target.write(content, None)
+    except ConditionFailedError:
+        return False
     return True
 
 

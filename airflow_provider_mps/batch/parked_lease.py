@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch.lease import Holder, Phase
+from airflow_provider_mps.batch.holder import Holder, Phase
 from airflow_provider_mps.batch.objects import read_object, remove_object, replace_object
 from airflow_provider_mps.older_airflow import can_look_up_connections_in_threads
 from airflow_provider_mps.own_thread import in_own_thread

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 _NOTHING_OF_AWS = dict.fromkeys(("profile", "config_file", "credentials_file"), (None, None, None, None))
 """What a worker has set up for AWS, a profile above all, is not meant for COS."""
+
+
+_forbid_overwrite: ContextVar[bool] = ContextVar("mps_forbid_overwrite", default=False)
+"""Whether the request of this context may only create an object."""
 
 
 class CosFileSystem(S3FileSystem):  # type: ignore[misc]
@@ -89,6 +94,19 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
 
     _connect = set_session
     connect = sync_wrapper(set_session)
+
+    async def _call_s3(self, method: str, *options: Any, **arguments: Any) -> Any:
+        """Send a request of S3; ``IfNoneMatch="*"``, also of an upload that begins, in the way that COS understands."""
+        if arguments.get("IfNoneMatch") != "*":
+            return await super()._call_s3(method, *options, **arguments)
+        del arguments["IfNoneMatch"]
+        outer = _forbid_overwrite.set(True)
+        try:
+            return await super()._call_s3(method, *options, **arguments)
+        finally:
+            _forbid_overwrite.reset(outer)
+
+    call_s3 = sync_wrapper(_call_s3)
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -157,6 +175,8 @@ def _suit_cos(params: dict[str, Any], **_: Any) -> None:
     """Change what botocore is about to send where COS differs from S3."""
     # aiohttp waits without a limit for who does not answer to it, as proxies are known not to.
     params["headers"].pop("Expect", None)
+    if _forbid_overwrite.get():
+        params["headers"]["x-cos-forbid-overwrite"] = "true"
     checksum = params["context"].get("checksum", {})
     if isinstance(params["body"], bytes) and checksum.pop("request_algorithm", None):
         # Where S3 requires a checksum, as for DeleteObjects, COS takes none but this.

@@ -7,9 +7,11 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from gcsfs.retry import ChecksumError
 
+from airflow_provider_mps.conditional_write import ConditionFailedError
 from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
+from airflow_provider_mps.transfer.uncommitted.told import Told
 
 OPTIONS = {"content_type": "audio/wav", "consistency": "md5"}
 LONG = os.urandom(20 * 1024 * 1024 + 5)
@@ -28,8 +30,8 @@ def fs(free_tcp_port):
         server.stop()
 
 
-def write(fs, content):
-    file = HeldBackFile(fs, "clips/a.wav", OPTIONS)
+def write(fs, content, **options):
+    file = HeldBackFile(fs, "clips/a.wav", OPTIONS, **options)
     size = file.block_size(0)
     for first in range(0, len(content), size):
         file.write(bytearray(content[first : first + size]))
@@ -92,3 +94,59 @@ def test_a_gs_path_is_written_in_this_way(monkeypatch, fs):
     from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 
     assert isinstance(open_uncommitted(ObjectStoragePath("gs://clips/a.wav")), HeldBackFile)
+
+
+@pytest.fixture
+def conditions(fs, monkeypatch):
+    """The ``ifGenerationMatch`` of each upload that begins."""
+    sent, request = [], gcsfs.GCSFileSystem._call
+
+    async def listen(fs, method, path, *args, **options):
+        if "uploadType" in options:
+            sent.append(options.get("ifGenerationMatch"))
+        return await request(fs, method, path, *args, **options)
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "_call", listen)
+    return sent
+
+
+@pytest.mark.parametrize("content", [b"short", LONG], ids=["one request", "several blocks"])
+def test_an_object_that_is_only_created_has_generation_0_as_its_condition(fs, conditions, content):
+    assert write(fs, content, create_only=True).commit() == Told(md5=True)
+    write(fs, content).commit()
+    assert conditions == ["0", None]
+    fs.invalidate_cache()
+    assert fs.cat("clips/a.wav") == content
+
+
+@pytest.mark.parametrize("content", [b"short", LONG], ids=["one request", "several blocks"])
+@pytest.mark.parametrize("is_own", [False, True])
+def test_an_object_that_exists_at_the_commit_is_kept_unless_it_is_this_upload(fs, monkeypatch, content, is_own):
+    file = write(fs, content, create_only=True)
+    finish = file._finish
+
+    def answer_412(last):
+        """As Google does where another has created it, or where gcsfs repeats what was done."""
+        if is_own:
+            finish(last)
+        else:
+            fs.pipe_file("clips/a.wav", b"of another writer")
+        raise FileExistsError("clips/a.wav")
+
+    monkeypatch.setattr(file, "_finish", answer_412)
+    if is_own:
+        assert file.commit() == Told(size=len(content))
+    else:
+        with pytest.raises(ConditionFailedError):
+            file.commit()
+    fs.invalidate_cache()
+    assert fs.cat("clips/a.wav") == (content if is_own else b"of another writer")
+
+
+def test_an_object_that_exists_when_the_upload_begins_is_kept(fs, monkeypatch):
+    async def answer_412(*_, **options):
+        raise FileExistsError("clips/a.wav")
+
+    monkeypatch.setattr(fs, "_call", answer_412)
+    with pytest.raises(ConditionFailedError):
+        write(fs, LONG, create_only=True)

@@ -37,6 +37,7 @@ class UncommittedFile(Protocol):
         Show the file at its path, whole, in place of what was there.
 
         :return: what the store tells of it now
+        :raises ConditionFailedError: when the path is taken and the file was only to be created
         :raises OSError: when the store tells beforehand that what it has is not what was written
         """
 
@@ -45,7 +46,11 @@ class UncommittedFile(Protocol):
 
 
 def open_uncommitted(
-    path: ObjectStoragePath, *, content_type: str | None = None, length: int | None = None
+    path: ObjectStoragePath,
+    *,
+    content_type: str | None = None,
+    length: int | None = None,
+    create_only: bool = False,
 ) -> UncommittedFile:
     """
     Open a file for writing that appears at ``path`` only when it is committed.
@@ -53,15 +58,16 @@ def open_uncommitted(
     :param path: where it will appear
     :param content_type: kept with the file by stores that can, so that a browser plays it
     :param length: bytes that will be written, where it is known
+    :param create_only: never replace what is at ``path``, as far as the storage enforces that
     :raises DestinationError: when no filesystem is known for the path, or its package is missing
     """
     fs = filesystem_of(path)
     if path.protocol in {"", "file", "local"}:
-        return LocalFile(Path(path.path))
+        return LocalFile(Path(path.path), create_only=create_only)
     if path.protocol in _SPEAK_S3:
-        return S3File(fs, path.path, content_type=content_type, length=length)
+        return S3File(fs, path.path, content_type=content_type, length=length, create_only=create_only)
     if path.protocol in _HOLD_BACK:
         # gcsfs compares the MD5 that Google answers with.
         kind = {"content_type": content_type} if content_type else {}
-        return HeldBackFile(fs, path.path, {"consistency": "md5", **kind})
-    return SpooledFile(fs, path.path, path.protocol, content_type=content_type)
+        return HeldBackFile(fs, path.path, {"consistency": "md5", **kind}, create_only=create_only)
+    return SpooledFile(fs, path.path, path.protocol, content_type=content_type, create_only=create_only)

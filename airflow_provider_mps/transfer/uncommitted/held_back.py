@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
 from typing import Any
 
+from airflow_provider_mps.conditional_write import TOKEN_KEY, ConditionFailedError, new_token
 from airflow_provider_mps.store_errors import UnknownOutcomeError, committing
 from airflow_provider_mps.transfer.parts import PART_SIZE
 from airflow_provider_mps.transfer.uncommitted.told import Told
@@ -17,12 +19,18 @@ class HeldBackFile:
     :param fs: the fsspec filesystem
     :param path: the path in it
     :param options: what both ways of writing take, e.g. a content type
+    :param create_only: never replace an object, if the filesystem has that mode
     """
 
-    def __init__(self, fs: Any, path: str, options: dict[str, Any]) -> None:
+    def __init__(self, fs: Any, path: str, options: dict[str, Any], *, create_only: bool = False) -> None:
         self._fs = fs
         self._path = path
         self._options = options
+        self._token: str | None = None
+        """Recognises the object if an earlier attempt of the same request has created it."""
+        if create_only and "mode" in inspect.signature(fs._pipe_file).parameters:  # gcsfs has it since 2024.12
+            self._token = new_token()
+            self._options = {**options, "metadata": {TOKEN_KEY: self._token}}
         self._last: bytearray | None = None
         self._file: Any = None
 
@@ -36,11 +44,15 @@ class HeldBackFile:
         if before is not None:
             if self._file is None:
                 self._open()
-            self._file.write(before)
+            try:
+                self._file.write(before)
+            except FileExistsError as error:  # the answer to the first request of an upload
+                raise ConditionFailedError(f"{self._path} exists") from error
         return before
 
     def _open(self) -> None:
-        self._file = self._fs.open(self._path, "wb", autocommit=False, block_size=PART_SIZE, **self._options)
+        mode = "xb" if self._token else "wb"
+        self._file = self._fs.open(self._path, mode, autocommit=False, block_size=PART_SIZE, **self._options)
         with suppress(ValueError):
             # Or a transaction of somebody else on the same filesystem would commit it.
             self._fs.transaction.files.remove(self._file)
@@ -50,13 +62,10 @@ class HeldBackFile:
         last = bytes(self._last or b"")
         try:
             with committing():
-                if self._file is None:
-                    self._fs.pipe_file(self._path, last, **self._options)
-                else:
-                    self._file.blocksize += PART_SIZE  # so that it is kept for the commit
-                    self._file.write(last)
-                    self._file.commit()
-                    self._file.closed = True
+                try:
+                    self._finish(last)
+                except FileExistsError as error:
+                    return self._require_mine(error)
         except UnknownOutcomeError as error:
             if type(error.__cause__).__name__ != "ChecksumError":  # gcsfs's, of what the store has shown already
                 raise
@@ -64,6 +73,33 @@ class HeldBackFile:
                 self._file.closed = True
             return Told(wrong="its MD5 is another one than that of what was sent")
         return Told(md5=True)
+
+    def _finish(self, last: bytes) -> None:
+        if self._file is None:
+            create = {"mode": "create"} if self._token else {}
+            self._fs.pipe_file(self._path, last, **create, **self._options)
+        else:
+            self._file.blocksize += PART_SIZE  # so that it is kept for the commit
+            self._file.write(last)
+            self._file.commit()
+            self._file.closed = True
+
+    def _require_mine(self, error: FileExistsError) -> Told:
+        """
+        Look whether the object that is there already is this one: gcsfs repeats a request whose response was lost.
+
+        :raises ConditionFailedError: when it is another
+        """
+        self._fs.invalidate_cache()
+        try:
+            there = self._fs.info(self._path)
+        except FileNotFoundError:
+            raise error from None
+        if self._token is None or (there.get("metadata") or {}).get(TOKEN_KEY) != self._token:
+            raise ConditionFailedError(f"{self._path} exists") from error
+        if self._file is not None:
+            self._file.closed = True
+        return Told(int(there["size"]))
 
     def discard(self) -> None:
         """Leave the path as it was."""

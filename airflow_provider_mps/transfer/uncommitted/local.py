@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import uuid
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
+from airflow_provider_mps.conditional_write import ConditionFailedError
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ _PERMISSIONS = 0o666
 """Less the process's umask, as for any new file."""
 
 BLOCK_SIZE = 1024 * 1024
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK}
+"""What filesystems without hard links answer to one."""
 
 
 class LocalFile:
@@ -26,14 +30,16 @@ class LocalFile:
     Where the disk can keep a file without a name, nothing is left even of a process that is killed outright.
 
     :param path: where it will appear; missing folders are made
+    :param create_only: never replace a file
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create_only: bool = False) -> None:
         if path.is_dir():
             raise IsADirectoryError(path)
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is no regular file")
         self._path = path.resolve()  # a link at the path stays one
+        self._create_only = create_only
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._part = self._path.parent / f".mps-audio-{uuid.uuid4().hex}.part"
         self._nameless = True
@@ -75,9 +81,26 @@ class LocalFile:
                 # The descriptor of a folder, which is not used, makes Python follow the link to the file itself.
                 os.link(f"/proc/self/fd/{descriptor}", self._part, src_dir_fd=descriptor)
             self._require_wanted()
-            self._part.replace(self._path)
+            self._show()
             self._file.close()
         return Told(size)
+
+    def _show(self) -> None:
+        """Give the whole file its name."""
+        if self._create_only:
+            try:
+                os.link(self._part, self._path)  # unlike a rename, it replaces nothing
+            except FileExistsError as error:
+                raise ConditionFailedError(f"{self._path} exists") from error
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                if self._path.exists():
+                    raise ConditionFailedError(f"{self._path} exists") from error
+            else:
+                self._part.unlink(missing_ok=True)
+                return
+        self._part.replace(self._path)
 
     def _require_wanted(self) -> None:
         if self._discarded:  # while the disk took its time

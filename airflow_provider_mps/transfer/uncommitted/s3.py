@@ -11,6 +11,8 @@ import asyncio
 import base64
 import errno
 import hashlib
+import random
+import threading
 from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -20,6 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.conditional_write import (
+    TOKEN_KEY,
+    ConditionFailedError,
+    is_conflict,
+    is_unsupported,
+    new_token,
+)
 from airflow_provider_mps.store_errors import UnknownOutcomeError
 from airflow_provider_mps.transfer.download import crc64_of
 from airflow_provider_mps.transfer.parts import part_size
@@ -41,6 +50,8 @@ ANSWER_TIMEOUT = 600.0
 
 ABORT_TIMEOUT = 10.0
 """Seconds that an abort may take: whoever discards has something else to report."""
+_CONFLICT_PAUSES_SECONDS = (0.2, 0.4, 0.8, 1.6)
+"""Pauses, at most, before a commit is repeated that met another write to the same key."""
 _TICK = timedelta(seconds=1)
 """What the times that a store tells may lag behind one another."""
 
@@ -53,9 +64,18 @@ class S3File:
     :param path: bucket and key
     :param content_type: kept with the file
     :param length: bytes that will be written, where it is known
+    :param create_only: never replace an object, if the server enforces that
     """
 
-    def __init__(self, fs: Any, path: str, *, content_type: str | None = None, length: int | None = None) -> None:
+    def __init__(
+        self,
+        fs: Any,
+        path: str,
+        *,
+        content_type: str | None = None,
+        length: int | None = None,
+        create_only: bool = False,
+    ) -> None:
         bucket, key, _ = fs.split_path(path)
         if not key:
             raise ValueError(f"{path} is a bucket, not a file in one")
@@ -63,6 +83,13 @@ class S3File:
         self._path = path
         self._place = {"Bucket": bucket, "Key": key}
         self._options: dict[str, Any] = {"ContentType": content_type} if content_type else {}
+        self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if create_only else {}
+        self._token: str | None = None
+        """Recognises the object if an earlier attempt of the same commit has created it."""
+        if create_only:
+            self._token = new_token()
+            configured = getattr(fs, "s3_additional_kwargs", {}).get("Metadata", {})
+            self._options["Metadata"] = {**configured, TOKEN_KEY: self._token}
         self._length = length
         self._written = 0
         self._last = b""
@@ -71,6 +98,7 @@ class S3File:
         self._spare: bytearray | None = None
         self._calls: list[Future[Any]] = []
         """What is under way beside the parts, for a discard by another thread."""
+        self._discarded = threading.Event()
         self._parts: list[dict[str, Any]] = []
         self._begun_at: datetime | None = None
         """When the upload in parts began, by the store's clock."""
@@ -93,7 +121,7 @@ class S3File:
 
     def _send(self, part: bytes | bytearray) -> None:
         if self._upload_id is None:
-            answer = self._call("create_multipart_upload", **self._options)
+            answer = self._call("create_multipart_upload", **self._options, **self._condition)
             self._upload_id = answer["UploadId"]
             if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
                 self._begun_at = parsedate_to_datetime(date)
@@ -137,24 +165,61 @@ class S3File:
     def _put(self) -> Told:
         md5 = hashlib.md5(self._last, usedforsecurity=False)
         digest = base64.b64encode(md5.digest()).decode()  # S3 refuses what is not this
-        try:
-            answer = self._call("put_object", **self._options, Body=self._last, ContentMD5=digest)
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
-            answer = self._refuted(error, lambda there: self._was_put(there, md5.hexdigest()))
+        answer = self._show(
+            lambda there: self._was_put(there, md5.hexdigest()),
+            "put_object",
+            **self._options,
+            Body=self._last,
+            ContentMD5=digest,
+        )
         self._fs.invalidate_cache(self._path)
         return Told(crc64=_crc64_in(answer), md5=True)
 
     def _complete(self) -> int | None:
         """Complete the upload, and return the CRC-64 that the store tells."""
-        parts = {"Parts": self._parts}
-        try:
-            answer = self._call("complete_multipart_upload", UploadId=self._upload_id, MultipartUpload=parts)
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is refuted
-            # Most of all where the first answer was lost: to be completed twice, an upload is no longer there.
-            answer = self._refuted(error, self._was_completed)
+        # Most of all where the first answer was lost: to be completed twice, an upload is no longer there.
+        answer = self._show(
+            self._was_completed,
+            "complete_multipart_upload",
+            UploadId=self._upload_id,
+            MultipartUpload={"Parts": self._parts},
+        )
         self._upload_id = None
         self._fs.invalidate_cache(self._path)
         return _crc64_in(answer)
+
+    def _show(self, is_ours: Callable[[dict[str, Any]], bool | None], method: str, **arguments: Any) -> dict[str, Any]:
+        """
+        Send the request that shows the file; return its answer, or the object's if that is this file after all.
+
+        :raises ConditionFailedError: when there is another object, and the file was only to be created
+        """
+        pauses = iter(_CONFLICT_PAUSES_SECONDS)
+        while True:
+            try:
+                answer: dict[str, Any] = self._call(method, **arguments, **self._condition)
+            except Exception as error:
+                if self._condition and is_unsupported(error):
+                    self._condition = {}  # what is there has just been looked at
+                elif self._condition and is_conflict(error) and (pause := next(pauses, None)):
+                    if self._discarded.wait(random.uniform(pause / 2, pause)):  # noqa: S311 - no secret
+                        raise
+                else:
+                    return self._refuted(error, self._has_token if self._token else is_ours)
+            else:
+                return answer
+
+    def _has_token(self, there: dict[str, Any]) -> bool:
+        """
+        Return whether this upload has created the object that is there.
+
+        :raises ConditionFailedError: when it has not
+        """
+        headers = there["ResponseMetadata"]["HTTPHeaders"]
+        tokens = {headers.get(f"x-{vendor}-meta-{TOKEN_KEY}") for vendor in ("amz", "cos")}
+        if self._token not in tokens:
+            raise ConditionFailedError(f"{self._path} exists")
+        return True
 
     def _refuted(self, error: Exception, is_ours: Callable[[dict[str, Any]], bool | None]) -> dict[str, Any]:
         """
@@ -165,12 +230,15 @@ class S3File:
         """
         if isinstance(error, PermissionError | AirflowException | CancelledError):  # refused, not sent, or given up
             raise error
+        there: dict[str, Any] | None = None
         try:
-            there: dict[str, Any] = self._call("head_object")
+            there = self._call("head_object")
         except FileNotFoundError:
-            raise error from None
+            pass
         except Exception as other:  # noqa: BLE001 - whatever it is, it does not tell
             raise UnknownOutcomeError(f"{error}; nor does it tell whether it is there: {other}") from error
+        if there is None:
+            raise error  # not from within the handler: its cause has the code of the server
         verdict = is_ours(there)
         if verdict is None:
             raise UnknownOutcomeError(str(error)) from error
@@ -219,6 +287,7 @@ class S3File:
 
     def discard(self) -> None:
         """Abort the upload, where one has begun."""
+        self._discarded.set()
         for call in [*self._calls, *(sending for sending, _ in list(self._sending))]:
             call.cancel()
         if self._upload_id is not None:

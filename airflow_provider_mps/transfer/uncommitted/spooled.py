@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mps.conditional_write import AzureObject, new_token
 from airflow_provider_mps.store_errors import UnknownOutcomeError, committing, lacks_permission
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
@@ -30,13 +31,17 @@ class SpooledFile:
     :param path: the path in it
     :param protocol: of the filesystem
     :param content_type: kept with the file by a store that can
+    :param create_only: never replace a file, in Azure; elsewhere only the caller's look keeps it
     """
 
-    def __init__(self, fs: Any, path: str, protocol: str, *, content_type: str | None = None) -> None:
+    def __init__(
+        self, fs: Any, path: str, protocol: str, *, content_type: str | None = None, create_only: bool = False
+    ) -> None:
         self._fs = fs
         self._path = path
         self._protocol = protocol
         self._content_type = content_type
+        self._create_only = create_only
         self._spool = tempfile.NamedTemporaryFile(prefix="mps-audio-")  # noqa: SIM115 - lives until commit or discard
         self._written = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
@@ -57,7 +62,11 @@ class SpooledFile:
         """Put the file, and ask what the store tells of it."""
         with _telling_where(self._spool.name):
             self._spool.flush()
-        if self._protocol in _PUTS_WHOLE:
+        if self._create_only and self._protocol in _AZURE:
+            self._spool.seek(0)
+            with committing():
+                AzureObject(self._fs, self._path).create_from(self._spool, new_token(), **self._options())
+        elif self._protocol in _PUTS_WHOLE:
             with committing():
                 self._fs.put_file(self._spool.name, self._path, **self._options())
         else:

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import json
 import logging
 import threading
@@ -10,9 +11,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
+from airflow_provider_mps.batch import clocks
 from airflow_provider_mps.batch import lease as module
 from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase, let_go
-from airflow_provider_mps.batch.objects import read_object, replace_object
+from airflow_provider_mps.batch.objects import read_object, remove_object, replace_object
+from airflow_provider_mps.conditional_write import ConditionalObject, ConditionFailedError, Enforced
 from tests.simulated_time import run_in_simulated_time
 
 LOG = logging.getLogger("batch")
@@ -24,9 +27,62 @@ def quick(monkeypatch):
         monkeypatch.setattr(module, name, seconds)
 
 
+@pytest.fixture(autouse=True)
+def system_clocks(monkeypatch):
+    """Two clocks that count what a test lets pass, beside the simulated one of the event loop."""
+    seconds = {"boot": 0.0, "wall": 1.7e9}
+    readers = tuple(lambda name=name: seconds[name] for name in seconds)
+    monkeypatch.setattr(clocks, "SYSTEM_CLOCKS", readers)
+    return seconds
+
+
+class InMemory(ConditionalObject):
+    """An object of the memory filesystem, whose versions are compared."""
+
+    other_version = "another"
+    lock = threading.Lock()
+
+    def read(self):
+        content = read_object(self._path)
+        return None if content is None else (content, hashlib.md5(content).hexdigest())
+
+    def write(self, content, version):
+        with self.lock:
+            now = self.read()
+            if (now[1] if now else None) != version:
+                raise ConditionFailedError("changed")
+            replace_object(self._path, content)
+            return hashlib.md5(content).hexdigest()
+
+    async def _read(self):
+        raise NotImplementedError
+
+    async def _write(self, content, version):
+        raise NotImplementedError
+
+
+def place(kind, tmp_path, monkeypatch):
+    if kind == "conditional":
+        monkeypatch.setattr(module, "conditional_object", lambda path: InMemory(None, path))
+    scheme = "file" if kind == "file" else "memory"
+    return ObjectStoragePath(f"{scheme}://{tmp_path}/clips/.mps-batch/lock.json")
+
+
+@pytest.fixture(params=["file", "memory", "conditional"])
+def path(request, tmp_path, monkeypatch):
+    return place(request.param, tmp_path, monkeypatch)
+
+
 @pytest.fixture(params=["file", "memory"])
-def path(request, tmp_path):
-    return ObjectStoragePath(f"{request.param}://{tmp_path}/clips/.mps-batch/lock.json")
+def unconditional_path(request, tmp_path, monkeypatch):
+    """Where a lock is written, waited for and looked at."""
+    return place(request.param, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def conditional_path(tmp_path, monkeypatch):
+    """Where a lock is replaced only as it is known."""
+    return place("conditional", tmp_path, monkeypatch)
 
 
 def lease(path, run_id="run-1", try_number=1):
@@ -89,17 +145,17 @@ def test_who_comes_between_the_look_and_the_creating_is_seen(path, monkeypatch):
 
 
 @pytest.mark.parametrize("end", [Lease.park, Lease.release])
-def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, monkeypatch, end):
+def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(unconditional_path, monkeypatch, end):
     started, may_write, written = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(path, content):
+    def slow(unconditional_path, content):
         started.set()
         assert may_write.wait(60)
-        replace_object(path, content)
+        replace_object(unconditional_path, content)
         written.set()
 
     async def alone():
-        first = lease(path)
+        first = lease(unconditional_path)
         await first.take()
         with monkeypatch.context() as patched:
             patched.setattr(module, "replace_object", slow)
@@ -120,7 +176,7 @@ def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(path, mon
         await ending
 
     run_in_simulated_time(asyncio.wait_for(alone(), 20))
-    left = read_object(path)
+    left = read_object(unconditional_path)
     assert left is None if end is Lease.release else Holder.parse(left).phase is Phase.DEFERRED
 
 
@@ -244,9 +300,11 @@ def late(monkeypatch, mine, seconds):
     monkeypatch.setattr(mine, "_replace", write)
 
 
-def test_a_sign_of_life_that_comes_so_late_that_another_may_have_taken_over_ends_the_work(path, monkeypatch):
+def test_a_sign_of_life_that_comes_so_late_that_another_may_have_taken_over_ends_the_work(
+    unconditional_path, monkeypatch
+):
     async def both():
-        first, second = lease(path), lease(path, "run-2")
+        first, second = lease(unconditional_path), lease(unconditional_path, "run-2")
         await first.take()
         late(monkeypatch, first, 3)
         keeping = asyncio.create_task(first.keep())
@@ -280,10 +338,10 @@ def test_after_a_store_was_away_nobody_goes_on_before_it_is_sure_that_nobody_els
     run_in_simulated_time(asyncio.wait_for(both(), 20))
 
 
-def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(path, monkeypatch, caplog):
+def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(unconditional_path, monkeypatch, caplog):
     async def both():
-        await lease(path).take()
-        slow = lease(path, "run-2")
+        await lease(unconditional_path).take()
+        slow = lease(unconditional_path, "run-2")
         late(monkeypatch, slow, 0.5)
         await slow.take()
         await slow.held()
@@ -317,11 +375,11 @@ def test_two_who_take_over_at_once_never_work_at_once_however_slow_one_is(path, 
     assert all(ended <= began for (_, ended), (began, _) in pairwise(worked))
 
 
-def test_a_store_that_is_always_too_slow_is_told(path, monkeypatch):
+def test_a_store_that_is_always_too_slow_is_told(unconditional_path, monkeypatch):
     monkeypatch.setattr(module, "SETTLED", -1)
-    replace_object(path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
+    replace_object(unconditional_path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
     with pytest.raises(AirflowException, match=r"could not be written within .* nothing was submitted"):
-        run_in_simulated_time(lease(path).take())
+        run_in_simulated_time(lease(unconditional_path).take())
 
 
 def test_a_lock_that_was_removed_is_lost_too(path):
@@ -396,3 +454,190 @@ def test_only_ones_own_place_in_the_triggerer_is_let_go(path, run_id, phase, lef
 
 def test_letting_go_of_nothing_is_nothing(path):
     let_go(path, Holder("dag", "run-1", "task"))
+
+
+SUSPENDED = 16.0
+
+
+@pytest.mark.parametrize("clock", ["boot", "wall"])
+def test_suspended_holder_is_not_held_before_it_has_looked(path, system_clocks, clock):
+    """A machine that was frozen sends nothing on the word of a clock that stood still."""
+
+    async def both():
+        first, second = lease(path), lease(path, "run-2")
+        await first.take()
+        assert first.is_held()
+        await second.take()  # meanwhile the first one is frozen
+        first._last_beat = clocks.Moment()  # as its own clock, which stood still, has it
+        system_clocks[clock] += SUSPENDED
+        assert not first.is_held()
+        keeping = asyncio.create_task(first.keep())
+        with pytest.raises(DestinationTakenError, match="run-2"):
+            await first.held()
+        assert first.lost
+        assert not first.is_held()
+        with pytest.raises(DestinationTakenError, match="run-2"):
+            await keeping
+
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    assert Holder.parse(read_object(path)).run_id == "run-2"
+
+
+@pytest.mark.parametrize("clock", ["boot", "wall"])
+def test_suspended_holder_continues_if_no_other_came(path, system_clocks, clock):
+    async def alone():
+        mine = lease(path)
+        await mine.take()
+        system_clocks[clock] += SUSPENDED
+        assert not mine.is_held()
+        keeping = asyncio.create_task(mine.keep())
+        async with asyncio.timeout(5):
+            await mine.held()
+        assert mine.is_held()
+        keeping.cancel()
+
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+
+
+def test_suspension_within_a_heartbeat_ends_the_work(unconditional_path, system_clocks, monkeypatch):
+    async def alone():
+        mine = lease(unconditional_path)
+        await mine.take()
+        replace_now = mine._replace
+
+        async def freeze(holder):
+            system_clocks["wall"] += SUSPENDED
+            await replace_now(holder)
+
+        monkeypatch.setattr(mine, "_replace", freeze)
+        with pytest.raises(DestinationTakenError, match="took 16 seconds"):
+            await mine.keep()
+        assert mine.lost
+
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+
+
+def test_suspension_within_a_takeover_repeats_it(unconditional_path, system_clocks, monkeypatch, caplog):
+    async def both():
+        await lease(unconditional_path, "dead").take()
+        mine = lease(unconditional_path)
+        replace_now, frozen = mine._replace, [SUSPENDED]
+
+        async def freeze(holder):
+            system_clocks["wall"] += frozen.pop() if frozen else 0
+            await replace_now(holder)
+
+        monkeypatch.setattr(mine, "_replace", freeze)
+        await mine.take()
+        assert mine.is_held()
+
+    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    assert "was written too slowly" in caplog.text
+
+
+@pytest.mark.parametrize("jump", [-1e6, -SUSPENDED])
+def test_wall_clock_set_back_does_not_extend_the_lease(path, system_clocks, jump):
+    async def alone():
+        mine = lease(path)
+        await mine.take()
+        system_clocks["wall"] += jump
+        assert mine.is_held()
+        await asyncio.sleep(0.6)
+        assert not mine.is_held()
+
+    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+
+
+def test_lease_is_not_held_before_it_is_taken(path):
+    async def alone():
+        assert not lease(path).is_held()
+
+    run_in_simulated_time(alone())
+
+
+class TestWhereConditionsAreEnforced:
+    @pytest.mark.parametrize("left_behind", [None, "dead", "own"])
+    def test_nothing_is_waited_for_after_the_lock_is_written(self, conditional_path, monkeypatch, left_behind):
+        async def both():
+            if left_behind:
+                first = lease(conditional_path, "run-1" if left_behind == "own" else "dead")
+                await first.take()
+                if left_behind == "own":
+                    await first.park()
+
+            async def settle(_):
+                raise AssertionError("the storage is taken at its word")
+
+            monkeypatch.setattr(Lease, "_settle", settle)
+            mine = lease(conditional_path)
+            await mine.take()
+            assert mine.is_held()
+
+        run_in_simulated_time(asyncio.wait_for(both(), 20))
+
+    def test_late_heartbeat_does_not_overwrite_the_lock_of_another(self, conditional_path, monkeypatch):
+        async def both():
+            first, second = lease(conditional_path), lease(conditional_path, "run-2")
+            await first.take()
+            late(monkeypatch, first, 3)
+            keeping = asyncio.create_task(first.keep())
+            await second.take()
+            second_keeps = asyncio.create_task(second.keep())
+            with pytest.raises(DestinationTakenError, match="run-2"):
+                await keeping
+            assert first.lost
+            await asyncio.sleep(1)
+            assert second.is_held()
+            second_keeps.cancel()
+
+        run_in_simulated_time(asyncio.wait_for(both(), 20))
+
+    def test_heartbeat_whose_response_was_lost_is_recognised(self, conditional_path, monkeypatch, caplog):
+        async def alone():
+            mine = lease(conditional_path)
+            await mine.take()
+            write, lost = mine._object.write, [True]
+
+            def write_and_lose(content, version):
+                written = write(content, version)
+                if lost:
+                    lost.pop()
+                    raise AirflowException("connection reset")
+                return written
+
+            monkeypatch.setattr(mine._object, "write", write_and_lose)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await mine.keep()
+            assert mine.is_held()
+
+        run_in_simulated_time(asyncio.wait_for(alone(), 20))
+        assert "still trying: connection reset" in caplog.text
+
+    def test_lock_that_was_removed_is_lost(self, conditional_path):
+        async def alone():
+            mine = lease(conditional_path)
+            await mine.take()
+            remove_object(conditional_path)
+            with pytest.raises(DestinationTakenError, match="removed"):
+                await mine.keep()
+
+        run_in_simulated_time(asyncio.wait_for(alone(), 20))
+        assert read_object(conditional_path) is None
+
+    def test_storage_that_enforces_only_creation_is_looked_at_after_a_takeover(self, conditional_path, monkeypatch):
+        monkeypatch.setattr(module, "enforced_conditions", lambda *_: Enforced(create=True))
+        settled, settle = [], Lease._settle
+
+        async def listen(mine):
+            settled.append(mine._mine.run_id)
+            await settle(mine)
+
+        monkeypatch.setattr(Lease, "_settle", listen)
+
+        async def both():
+            await lease(conditional_path, "first").take()
+            await lease(conditional_path, "second").take()
+
+        run_in_simulated_time(asyncio.wait_for(both(), 20))
+        assert settled == ["second"]

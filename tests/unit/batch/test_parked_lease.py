@@ -10,9 +10,11 @@ from unittest.mock import Mock
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
+from airflow_provider_mps.batch import holder as holder_module
 from airflow_provider_mps.batch import lease as lease_module
 from airflow_provider_mps.batch import parked_lease as module
-from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase
+from airflow_provider_mps.batch.holder import PARKED_SECONDS, Holder, Phase
+from airflow_provider_mps.batch.lease import DestinationTakenError, Lease
 from airflow_provider_mps.batch.objects import read_object, replace_object
 from airflow_provider_mps.batch.parked_lease import ParkedLease
 from tests.simulated_time import run_in_simulated_time
@@ -40,7 +42,7 @@ def mine():
 def clock(monkeypatch):
     """The wall clock, which a test sets."""
     now = [1_000_000.0]
-    monkeypatch.setattr(lease_module.time, "time", lambda: now[0])
+    monkeypatch.setattr(holder_module.time, "time", lambda: now[0])
     return now
 
 
@@ -76,7 +78,7 @@ def test_lock_of_a_deferred_batch_is_renewed_while_its_trigger_waits(path, mine,
 
 def test_lock_that_no_trigger_renews_expires(path, mine, clock):
     asyncio.run(park(path, mine))
-    clock[0] += lease_module.PARKED_SECONDS - 1
+    clock[0] += PARKED_SECONDS - 1
     with pytest.raises(DestinationTakenError, match="expires within 5 minutes"):
         take(path, Holder("dag", "run-2", "task"))
     clock[0] += 2

@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 from pathlib import Path
@@ -5,14 +6,15 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_mps.conditional_write import ConditionFailedError
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 
-def open_file(path):
-    return open_uncommitted(ObjectStoragePath(f"file://{path}"))
+def open_file(path, **options):
+    return open_uncommitted(ObjectStoragePath(f"file://{path}"), **options)
 
 
 def explaining_of(path):
@@ -134,6 +136,43 @@ class TestOnEveryDisk:
                 file.commit()
             file.discard()
         assert list(tmp_path.iterdir()) == []
+
+    def test_created_file_has_its_content(self, tmp_path):
+        file = open_file(tmp_path / "a.wav", create_only=True)
+        file.write(b"audio")
+        assert file.commit() == Told(size=5)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.wav": b"audio"}
+        assert (tmp_path / "a.wav").stat().st_nlink == 1
+
+    def test_file_that_appears_before_the_commit_is_kept(self, tmp_path):
+        file = open_file(tmp_path / "a.wav", create_only=True)
+        file.write(b"audio")
+        (tmp_path / "a.wav").write_bytes(b"of another writer")
+        with pytest.raises(ConditionFailedError):
+            file.commit()
+        file.discard()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.wav": b"of another writer"}
+
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_disk_without_hard_links_is_looked_at(self, tmp_path, monkeypatch, exists):
+        def refuse(source, target, **options):
+            if Path(target).name == "a.wav":
+                raise OSError(errno.EPERM, "Operation not permitted")
+            link(source, target, **options)
+
+        link = os.link
+        monkeypatch.setattr(os, "link", refuse)
+        file = open_file(tmp_path / "a.wav", create_only=True)
+        file.write(b"audio")
+        if exists:
+            (tmp_path / "a.wav").write_bytes(b"of another writer")
+            with pytest.raises(ConditionFailedError):
+                file.commit()
+            file.discard()
+        else:
+            file.commit()
+        content = b"of another writer" if exists else b"audio"
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.wav": content}
 
     def test_missing_folders_are_made(self, tmp_path):
         file = open_file(tmp_path / "new" / "folder" / "a.wav")
