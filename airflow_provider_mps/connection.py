@@ -54,7 +54,7 @@ class MpsConnection:
     """
 
     conn_id: str
-    endpoint: str
+    endpoint: str = field(repr=False)
     """Host, with the port where one is given."""
     scheme: str = "https"
     secret_id: str | None = field(default=None, repr=False)
@@ -70,7 +70,7 @@ class MpsConnection:
     timeout: float = DEFAULT_TIMEOUT
     """Seconds for one request."""
     proxy: str | None = field(default=None, repr=False)
-    cos_endpoint: str | None = None
+    cos_endpoint: str | None = field(default=None, repr=False)
     """Where ``cos://`` paths lead; ``None`` means the region's own."""
 
     @classmethod

@@ -13,12 +13,12 @@ _QUOTED = 300
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@]*)(:[0-9]{0,5})?[.,;)\]]*")
 _PATTERNS = (
+    # A query, which may be a signature, also where a library took it for a part of the name.
+    (re.compile(r"(?<=\S)(?:\?|%3F)[^\s'\"<>()?]*(?:=|%3D)[^\s'\"<>]*"), f"?{_HIDDEN}"),
     # user:password@ of a URL, also where the password holds what must be escaped; a port is none.
     (re.compile(r"(?<=://)[^\s/?#@:\[\]]*:(?![0-9]{1,5}(?:[/?#\s'\"),\]]|$))[^\n]*@"), f"{_HIDDEN}@"),
     # The same without a scheme.
     (re.compile(r"(?<![\w/@:*])[^\s/@:'\"<>()\[\]{},=*]+:(?!//)[^\s@'\"<>]+@(?=[\w\[])"), f"{_HIDDEN}@"),
-    # A query, which may be a signature.
-    (re.compile(r"(?<=\S)\?[^\s'\"<>()?]*=[^\s'\"<>)]*"), f"?{_HIDDEN}"),
     # What servers and libraries repeat of a request.
     (
         re.compile(
@@ -34,7 +34,7 @@ _PATTERNS = (
         rf"\1{_HIDDEN}",
     ),
     # A host without a dot may be a key that was pasted into the wrong field.
-    (re.compile(r"(Failed to resolve )'[^'.]*'"), r"\1the host"),
+    (re.compile(r"(Failed to resolve |\bhost=)'(?!localhost')[^'.:]*'"), rf"\1'{_HIDDEN}'"),
 )
 _UNQUOTABLE = {
     "InvalidHeader",
@@ -61,7 +61,7 @@ def redact(text: str) -> str:
 def describe_error(error: BaseException) -> str:
     """Return the type of a library's error and the words at its bottom, without what a URL in them may hold."""
     kind = type(error).__name__
-    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception):
+    while (inner := _inner(error)) is not None:
         error = inner
     if type(error).__name__ in _UNQUOTABLE:
         return kind
@@ -113,6 +113,11 @@ def shown_path(path: object) -> str:
 
 def _is_path(value: object) -> bool:
     return hasattr(value, "as_uri")  # not by its class, whose import is slow
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """Return what an error of requests or of urllib3 wraps."""
+    return next((each for each in (getattr(error, "reason", None), *error.args) if isinstance(each, Exception)), None)
 
 
 def _redact_url(match: re.Match[str]) -> str:
