@@ -79,5 +79,5 @@ def require_characters(name: str, text: str) -> None:
 
 
 def has_control_characters(name: str) -> bool:
-    """Tell whether a file's name has a control character or a surrogate, which no storage takes."""
+    """Return whether a file's name has a control character or a surrogate, which no storage takes."""
     return _NOT_IN_NAME.search(name) is not None

@@ -27,7 +27,7 @@ READ_AT_ONCE = 1024 * 1024
 MAX_LINE = 12 * 1024 * 1024
 """Bytes: more than a request of Tencent's API may have."""
 _HEAD = 4096
-"""Bytes by which is told what a file is."""
+"""Bytes that decide what kind of file it is."""
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
