@@ -20,7 +20,7 @@ from airflow_provider_mps.answer import MAX_BYTES, read_answer
 from airflow_provider_mps.credentials import FreshKeys, make_credential
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsPermanentError, api_error
 from airflow_provider_mps.network_errors import to_api_error
-from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
+from airflow_provider_mps.redaction import cause_of, keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -158,22 +158,24 @@ def credential_of(connection: MpsConnection) -> Credential:
 
     def assume_role(base: Credential, parameters: dict[str, Any]) -> dict[str, Any]:
         sts = Client("sts", STS_VERSION, base, STS_REGION, _profile(connection, connection.sts_endpoint))
-        context = f"Assuming the role {connection.role_arn} of connection '{connection.conn_id}'"
+        context = f"Assuming the role {connection.shown_role} of connection '{connection.conn_id}'"
         try:
             return sts.ask("AssumeRole", parameters)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised as what it means
             failure = to_api_error(error, context)
             if isinstance(failure, InvalidMpsConnectionError):
                 raise failure from None
             if failure.error_class is ErrorClass.CREDENTIALS_EXPIRED:
-                raise failure from error  # the hook reads the connection again: its token may have been replaced
+                raise failure from cause_of(
+                    error
+                )  # the hook reads the connection again: its token may have been replaced
             if isinstance(failure, MpsPermanentError):
                 keys_are_wrong = failure.code.startswith("AuthFailure")
                 advice = "" if keys_are_wrong else " Check Role ARN, and who may assume it."
-                raise InvalidMpsConnectionError(f"{failure}{advice}") from error
+                raise InvalidMpsConnectionError(f"{failure}{advice}") from cause_of(error)
             # Whatever became of this request, the one that needed the role was never sent.
             message = f"{failure.code}: {failure.message}"
-            raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from error
+            raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from cause_of(error)
 
     return make_credential(connection, assume_role)
 

@@ -17,6 +17,7 @@ from airflow_provider_mps.destination import filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, AudioTransferStopped, DestinationError
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import cause_of, describe_error
 from airflow_provider_mps.store_errors import is_full
 from airflow_provider_mps.transfer.deadline import Deadline
 
@@ -146,7 +147,9 @@ class Storer:
         try:
             path = self._destination / name
         except ValueError as error:
-            raise DestinationError(f"{name} cannot be a file in {self._destination} ({error}).") from error
+            raise DestinationError(
+                f"{name} cannot be a file in {self._destination} ({describe_error(error)})."
+            ) from cause_of(error)
         filesystem_of(path)
         try:
             stored = store_audio(

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mps.api import describe_call, submit_call
-from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.connection import MpsConnection, require_conn_id
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
 from airflow_provider_mps.connection_test import try_connection
 from airflow_provider_mps.errors import (
@@ -23,6 +23,7 @@ from airflow_provider_mps.errors import (
     api_error,
 )
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import cause_of, describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +43,7 @@ class MpsHook(BaseHook):
     The connection is looked up, and the SDK imported, at the first call. Errors that another try may mend are
     retried here for some seconds, with full jitter; what still fails is raised.
 
-    :param mps_conn_id: the connection, of type ``tencent_mps``
+    :param mps_conn_id: the connection, of type ``tencent_mps``; the default one where it is ``None`` or empty
     :param region: goes before the connection's own region; neither call needs one
     """
 
@@ -53,7 +54,7 @@ class MpsHook(BaseHook):
 
     def __init__(self, mps_conn_id: str = default_conn_name, region: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mps_conn_id = mps_conn_id
+        self.mps_conn_id = require_conn_id(mps_conn_id)
         self.region = region
         self._client: Client | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
@@ -237,9 +238,9 @@ class MpsHook(BaseHook):
             if call.may_repeat(ErrorClass.OUTCOME_UNKNOWN):
                 raise
             # Whatever it is, it came up after a submit may have been sent: Airflow must not retry it.
-            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {type(error).__name__}: {error}", context=context)
+            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {describe_error(error)}", context=context)
         # The cause of an unusable connection may quote the secret that made it so.
-        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else error
+        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else cause_of(error)
 
     def _renew(self, expired: Credential, error: MpsApiError) -> None:
         """Give the client fresh credentials, unless another call has done so meanwhile."""

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.choice import OnLineFailure, OnUnknown
+from airflow_provider_mps.connection import require_conn_id
 from airflow_provider_mps.destination import require_destination
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions
@@ -25,6 +26,7 @@ from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
+from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
 from airflow_provider_mps.speech_request import require_limit
 from airflow_provider_mps.text_file import as_path
 from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
@@ -245,7 +247,7 @@ class TextToSpeechBatchOperator(BaseOperator):
         return BatchOptions(
             manifest=_path("manifest", self.manifest),
             destination=_path("destination", self.destination),
-            mps_conn_id=self.mps_conn_id,
+            mps_conn_id=require_conn_id(self.mps_conn_id),
             region=self.region or None,
             interval=interval,
             transfer_timeout=require_timeout(self.transfer_timeout),
@@ -324,10 +326,12 @@ def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:
         return as_path(str(require_destination(given)).rstrip("/"))
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            f"{name} is {given!r:.200}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."
+            f"{name} is {quoted(given, 200)}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."
         ) from error
     except ValueError as error:
-        raise InvalidRequestError(f"{name} {given} is no path that Airflow knows ({error}).") from error
+        raise InvalidRequestError(
+            f"{name} {shown_path(given)} is no path that Airflow knows ({describe_error(error)})."
+        ) from cause_of(error)
 
 
 def _push(context: Context, key: str, value: Any) -> None:

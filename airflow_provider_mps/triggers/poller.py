@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_mps.api import describe_call
+from airflow_provider_mps.connection import require_conn_id
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
@@ -69,7 +70,7 @@ async def wait_for_task(
     call = describe_call(mps_task_id)
     loop = asyncio.get_running_loop()
     waiting = _Waiting(call, interval, loop.time() + max(0.0, first_poll_in), loop.create_future())
-    poller = _pollers_of(loop).poller(mps_conn_id, region)
+    poller = _pollers_of(loop).poller(require_conn_id(mps_conn_id), region)
     poller.add(waiting)
     try:
         outcome = await waiting.outcome
