@@ -78,7 +78,7 @@ class TextToSpeechBatchOperator(BaseOperator):
     :param deferrable: when only waiting is left, do it in the triggerer; the default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds between two questions about one task, as far as the connection's budget allows
-    :param transfer_timeout: seconds that storing one audio may take in all, tries included
+    :param transfer_timeout: seconds that storing the audio of one line may take in all, attempts and pauses included
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
     :raises DestinationTakenError: when another batch is at work in the destination
