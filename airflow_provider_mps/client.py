@@ -96,7 +96,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
 @asynccontextmanager
 async def _timeout(seconds: float) -> AsyncIterator[None]:
     """
-    Limit the time a little above the client's own time-outs, which tell connecting from waiting for an answer.
+    Limit the time a little above the client's own time-outs, whose errors say whether a connection was made.
 
     The last second begins when the event loop notices that the others are over: what came in while the whole process
     was suspended is read.

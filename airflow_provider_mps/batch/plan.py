@@ -29,7 +29,7 @@ _IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
 
 def resolves(known: Row, found: Row) -> bool:
     """
-    Tell whether a row of another run says what came of a submit that is of an unknown outcome here.
+    Return whether a row of another run says what came of a submit that is of an unknown outcome here.
 
     :param known: what is known of the line
     :param found: of the same line, by a run that may have waited longer for the response

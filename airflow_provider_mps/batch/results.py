@@ -104,7 +104,7 @@ class Results:
 
     def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> int:
         """
-        Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have.
+        Write all rows, so that readers see these or the ones before; return how many bytes they have.
 
         :param before_commit: called last before they become visible; what it raises leaves those before
         """

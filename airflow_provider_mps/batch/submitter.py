@@ -84,7 +84,7 @@ class Submitter:
 
     :param hook: of the connection
     :param books: where each step is written down
-    :param may_submit: returns while nobody else is at work in the destination; called last before a request is sent
+    :param may_submit: returns while no other batch may be at work there; awaited last before a request is sent
     :param on_unknown: what to do with a line of which the outcome is unknown
     :param log: the task's
     """

@@ -117,7 +117,7 @@ def test_destination_is_locked_while_the_trigger_waits_and_a_user_who_ends_it_re
         async with asyncio.timeout(30):
             while Holder.parse(read_object(lock.path)).has_expired:
                 await asyncio.sleep(0.01)
-        # As Airflow does it: the trigger is cancelled, then it is told.
+        # As Airflow does it: the trigger is cancelled first.
         waiting.cancel()
         await asyncio.wait([waiting])
         assert read_object(lock.path)
