@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.errors import INVALID_RESPONSE, api_error
+from airflow_provider_mps.redaction import redact
 
 if TYPE_CHECKING:
     from airflow_provider_mps.errors import MpsApiError
@@ -58,8 +59,8 @@ def storable(value: Any) -> Any:
 def _refusal(error: object, response: dict[str, Any]) -> MpsApiError:
     request_id = str(response.get("RequestId") or "")[:_QUOTED]
     if not isinstance(error, dict) or not isinstance(error.get("Code"), str):
-        return api_error(INVALID_RESPONSE, f"the answer's Error has no Code: {str(error)[:_QUOTED]}", request_id)
-    return api_error(error["Code"][:_QUOTED], str(error.get("Message"))[:_QUOTED], request_id)
+        return api_error(INVALID_RESPONSE, "the answer's Error has no Code", request_id)
+    return api_error(error["Code"][:_QUOTED], redact(str(error.get("Message")))[:_QUOTED], request_id)
 
 
 def _unreadable(problem: str) -> MpsApiError:
@@ -67,4 +68,5 @@ def _unreadable(problem: str) -> MpsApiError:
 
 
 def _quote(body: bytes) -> str:
-    return repr(body[:_QUOTED].decode("utf-8", "replace")) if body else "nothing"
+    """Quote the beginning of what is no answer of MPS; a server may repeat a request's headers in it."""
+    return repr(redact(body[: 4 * _QUOTED].decode("utf-8", "replace"))[:_QUOTED]) if body else "nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +16,9 @@ from airflow_provider_mps.errors import (
     may_submit_again,
 )
 from airflow_provider_mps.ext_param import parse_ext_param
+from airflow_provider_mps.redaction import redact
 from airflow_provider_mps.text_to_speech import TextToSpeechTask
+from airflow_provider_mps.text_value import require_text, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     )
 
 T = TypeVar("T")
+
+_TASK_ID = re.compile(r"[A-Za-z0-9._~:+=/@#$%*!,;|()^-]{1,256}")
+"""Wider than what MPS gives, and neither a URL with a query nor a dict."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,10 @@ def submit_call(
 
     :raises InvalidRequestError: when an argument cannot be sent
     """
-    params = {"Text": _require_text("text", text), "VoiceId": _require_text("voice_id", voice_id)}
-    if text_lang:
-        params["TextLang"] = _require_text("text_lang", text_lang)
+    spoken = require_text("text", to_text(text))
+    params = {"Text": spoken, "VoiceId": require_text("voice_id", to_text(voice_id))}
+    if text_lang is not None and text_lang != "":
+        params["TextLang"] = require_text("text_lang", text_lang)
     encoded = encode_ext_param(ext_param)
     if encoded is not None:
         params["ExtParam"] = encoded
@@ -84,23 +91,30 @@ def submit_call(
         params=params,
         may_repeat=may_submit_again,
         read=_read_accepted,
-        subject=f"a text of {len(text)} characters",
+        subject=f"a text of {len(spoken)} characters",
     )
 
 
-def require_task_id(mps_task_id: str | None) -> str:
+def require_task_id(mps_task_id: object) -> str:
     """
     Return the task id without surrounding white space.
 
-    :raises InvalidRequestError: when there is none
+    :raises InvalidRequestError: when there is none, or it cannot be one; it is not quoted, for it may be a signed URL
     """
+    task_id = mps_task_id.strip() if isinstance(mps_task_id, str) else mps_task_id
+    if isinstance(task_id, str) and task_id != "None" and _TASK_ID.fullmatch(task_id) and "//" not in task_id:
+        return task_id
     # A template over a missing XCom renders the text "None".
-    if not isinstance(mps_task_id, str) or mps_task_id.strip() in {"", "None"}:
+    if task_id is None or task_id in ("", "None"):
         raise InvalidRequestError(
-            f"mps_task_id is {mps_task_id!r}: there is no task to ask for. Check that the task which submits the text "
+            f"mps_task_id is {task_id!r}: there is no task to ask for. Check that the task which submits the text "
             "has run, and that mps_task_id takes its return value."
         )
-    return mps_task_id.strip()
+    kind = f"a text of {len(task_id)} characters" if isinstance(task_id, str) else f"a {type(task_id).__name__}"
+    raise InvalidRequestError(
+        f"mps_task_id is {kind}, which is no TaskId. Give the return value of the task that submits the text; a "
+        "sensor's return value has it under the key 'TaskId'."
+    )
 
 
 def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
@@ -116,19 +130,18 @@ def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
     return ext_param if isinstance(ext_param, str) else json.dumps(parsed, ensure_ascii=False)
 
 
-def _require_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        problem = "is empty" if value is None or isinstance(value, str) else f"is no text but {type(value).__name__}"
-        raise InvalidRequestError(f"{name} {problem}: nothing was submitted.")
-    return value
-
-
 def _read_accepted(answer: Mapping[str, Any]) -> Accepted:
     task_id, request_id = answer.get("TaskId"), str(answer.get("RequestId") or "")
     if isinstance(task_id, str) and task_id:
         # Whatever ErrorCode says: a task that has an id exists, and asking for it tells its state.
         return Accepted(task_id, request_id)
-    problem = f"the answer has no TaskId, but ErrorCode {answer.get('ErrorCode')!r} and Msg {answer.get('Msg')!r}"
+    problem = (
+        f"the answer has no TaskId, but ErrorCode {_shown(answer.get('ErrorCode'))} and Msg {_shown(answer.get('Msg'))}"
+    )
     if isinstance(answer.get("ErrorCode"), int) and answer["ErrorCode"] != 0:
         raise api_error(SUBMIT_REFUSED, problem, request_id)
     raise api_error(INVALID_RESPONSE, problem, request_id)
+
+
+def _shown(value: object) -> str:
+    return f"{redact(str(value))!r:.200}" if isinstance(value, str) else f"{value!r:.200}"

@@ -50,6 +50,7 @@ def store_audio(
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TIMEOUT,
     stop: threading.Event | None = None,
+    deadline: Deadline | None = None,
 ) -> StoredAudio:
     """
     Store what is at ``url`` at ``path``; nothing that is not verified ever appears there.
@@ -62,6 +63,7 @@ def store_audio(
     :param if_exists: what to do where a file is there already
     :param timeout: seconds that everything may take, tries included
     :param stop: where this is not the main thread, in which Airflow's signals raise: set to end it
+    :param deadline: of several attempts together, in place of ``timeout`` and ``stop``
     :raises AudioTransferError: when the audio could not be fetched, verified or stored in several tries
     :raises DestinationError: when the destination must be mended first
     :raises AudioTransferStopped: when ``stop`` is set
@@ -71,7 +73,7 @@ def store_audio(
     must_be_new = if_exists is IfExists.FAIL
     filesystem_of(path, subject)  # which may look up a connection: not in the thread that uploads
     keep_links_out_of_logs()
-    deadline = Deadline(timeout, subject, stop)
+    deadline = deadline or Deadline(timeout, subject, stop)
     progress = Progress(subject, log)
     if must_be_new:
         _require_absent(path, subject, deadline)

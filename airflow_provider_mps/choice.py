@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.redaction import quoted
 
 
 class Choice(StrEnum):
@@ -21,9 +22,9 @@ class Choice(StrEnum):
         """
         try:
             return cls(value)  # type: ignore[arg-type]
-        except ValueError as error:
+        except ValueError:
             argument = re.sub(r"\B(?=[A-Z])", "_", cls.__name__).lower()
-            raise InvalidRequestError(f"{argument} must be one of {', '.join(cls)}, not {value!r:.100}.") from error
+            raise InvalidRequestError(f"{argument} must be one of {', '.join(cls)}, not {quoted(value)}.") from None
 
 
 class IfExists(Choice):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from airflow_provider_mps.errors import (
     refuses_credentials,
 )
 from airflow_provider_mps.network_settings import TRANSIENT_OS_ERRORS, find_ca_file, find_proxy
-from airflow_provider_mps.redaction import keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
+from airflow_provider_mps.redaction import cause_of, keep_requests_out_of_logs, keep_secrets_out_of_sdk_log
 from airflow_provider_mps.sdk_installation import require_usable_version, unusable_sdk
 
 try:
@@ -40,7 +40,7 @@ except (ImportError, AttributeError) as error:
 require_usable_version(tencentcloud.__version__)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from airflow_provider_mps.connection import MpsConnection
     from airflow_provider_mps.credentials import Credential
@@ -99,14 +99,22 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         self.connection = connection
         """What it was made from."""
 
-    async def ask(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Do :meth:`Client.ask` in an event loop."""
+    async def ask(
+        self, action: str, params: dict[str, Any], before_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> dict[str, Any]:
+        """
+        Do :meth:`Client.ask` in an event loop.
+
+        :param before_sending: awaited when the connection is established, right before the request is written to it;
+            what it raises is raised here, and nothing was sent
+        """
         await self.credential.renew()
         # Not compressed, so that the limit on what is read is one on what is kept.
         request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
         request.extensions["timeout"] = self.http_client.timeout.as_dict()
-        # A little longer than the client's own time-outs, which tell connecting from waiting for an answer.
-        async with asyncio.timeout(self.profile.httpProfile.reqTimeout + 1):
+        if before_sending is not None:
+            request.extensions["trace"] = _call_before_sending(before_sending)
+        async with _timeout(self.profile.httpProfile.reqTimeout):
             answer = await self.http_client.send(request, stream=True)
             try:
                 body = b""
@@ -117,6 +125,33 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
             finally:
                 await answer.aclose()
         return read_answer(answer.status_code, body)
+
+
+@asynccontextmanager
+async def _timeout(seconds: float) -> AsyncIterator[None]:
+    """
+    Limit the time a little above the client's own time-outs, whose errors say whether a connection was made.
+
+    The last second begins when the event loop notices that the others are over: what came in while the whole process
+    was suspended is read.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + 1))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _call_before_sending(before_sending: Callable[[], Awaitable[None]]) -> Callable[[str, Any], Awaitable[None]]:
+    """Return what httpcore calls at each step of a request. https://www.encode.io/httpcore/extensions/#trace"""
+
+    async def trace(step: str, _: Any) -> None:
+        if step.endswith("send_request_headers.started"):
+            await before_sending()
+
+    return trace
 
 
 def make_client(connection: MpsConnection) -> Client:
@@ -181,20 +216,22 @@ def credential_of(connection: MpsConnection) -> Credential:
 
     def assume_role(base: Credential, parameters: dict[str, Any]) -> dict[str, Any]:
         sts = make_sts_client(connection, connection.sts_endpoint, base, connection.scheme)
-        context = f"Assuming the role {connection.role_arn} of connection '{connection.conn_id}'"
+        context = f"Assuming the role {connection.shown_role} of connection '{connection.conn_id}'"
         try:
             return sts.ask("AssumeRole", parameters)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised as what it means
             failure = to_api_error(error, context)
             if isinstance(failure, InvalidMpsConnectionError):
                 raise failure from None
             if refuses_credentials(failure.code):
-                raise failure from error  # the hook reads the connection again: its keys may have been replaced
+                raise failure from cause_of(error)  # the hook looks the connection up again: its keys may have changed
             if isinstance(failure, MpsPermanentError):
-                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from error
+                raise InvalidMpsConnectionError(f"{failure} Check Role ARN, and who may assume it.") from cause_of(
+                    error
+                )
             # Whatever became of this request, the one that needed the role was never sent.
             message = f"{failure.code}: {failure.message}"
-            raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from error
+            raise api_error(f"{NOT_SENT}.NoRole", message, failure.request_id, context) from cause_of(error)
 
     return make_credential(connection, assume_role)
 

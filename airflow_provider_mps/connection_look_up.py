@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from airflow_provider_mps.errors import InvalidMpsConnectionError
+from airflow_provider_mps.scheme_warning import drop_scheme_warning
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -27,6 +28,7 @@ def find_connection(hook: MpsHook, conn_id: str) -> Connection:
 
     :raises InvalidMpsConnectionError: when it does not exist
     """
+    drop_scheme_warning()
     try:
         found: Connection = Retrying(**_patience(TRIES))(hook.get_connection, conn_id)
     except AirflowNotFoundException as error:
@@ -36,6 +38,7 @@ def find_connection(hook: MpsHook, conn_id: str) -> Connection:
 
 async def afind_connection(hook: MpsHook, conn_id: str) -> Connection:
     """Do :func:`find_connection` in an event loop."""
+    drop_scheme_warning()
     try:
         found: Connection = await AsyncRetrying(**_patience(ASYNC_TRIES))(get_async_connection, conn_id, hook=hook)
     except AirflowNotFoundException as error:
@@ -54,6 +57,7 @@ def _patience(tries: int) -> dict[str, Any]:
 
 def _does_not_exist(hook: MpsHook, conn_id: str) -> InvalidMpsConnectionError:
     return InvalidMpsConnectionError(
-        f"Connection '{conn_id}' does not exist. Create it under Admin → Connections with the type "
-        f"'{hook.hook_name}', or set AIRFLOW_CONN_{str(conn_id).upper()}."
+        f"Connection '{conn_id}' does not exist, or Airflow cannot read its definition. Create it under Admin → "
+        f"Connections with the type '{hook.hook_name}', or set AIRFLOW_CONN_{conn_id.upper()}. A URI begins with "
+        "tencent-mps://, and what is special in its keys is percent-encoded."
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mps.api import describe_call
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError, disproves_connection
+from airflow_provider_mps.redaction import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ def try_connection(
         connection = look_up()
     except InvalidMpsConnectionError as error:
         return False, str(error)
+    endpoint = connection.shown_endpoint
     hurried = replace(connection, timeout=min(connection.timeout, TEST_TIMEOUT))
 
     def verdict() -> tuple[bool, str]:
@@ -47,13 +49,12 @@ def try_connection(
         except MpsApiError as error:
             if disproves_connection(error.code):
                 # Not the connection's id: where a form is tested, Airflow makes one up.
-                error.context = f"MPS at {connection.endpoint}"
+                error.context = f"MPS at {endpoint}"
                 return False, str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for a sentence
-            return False, str(error) or f"Connection '{conn_id}' fails with {type(error).__name__}."
-        return True, (
-            f"MPS at {connection.endpoint} accepted the credentials, and they may query text-to-speech tasks."
-        )
+            is_ours = isinstance(error, InvalidMpsConnectionError) and str(error)
+            return False, str(error) if is_ours else f"Connection '{conn_id}' fails with {describe_error(error)}."
+        return True, (f"MPS at {endpoint} accepted the credentials, and they may query text-to-speech tasks.")
 
     verdicts: SimpleQueue[tuple[bool, str]] = SimpleQueue()
     # In a thread, for no time-out of a request bounds looking up a name, or a chain of credentials.
@@ -62,6 +63,6 @@ def try_connection(
         return verdicts.get(timeout=TEST_TIMEOUT)
     except Empty:
         return False, (
-            f"Connection '{conn_id}': {connection.endpoint} gave no answer within {TEST_TIMEOUT:g} seconds. Check "
+            f"Connection '{conn_id}': {endpoint} gave no answer within {TEST_TIMEOUT:g} seconds. Check "
             "Host (API domain), Port, Schema (scheme) and Proxy, and the network."
         )

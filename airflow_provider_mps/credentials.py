@@ -24,6 +24,7 @@ from tencentcloud.common.exception import TencentCloudSDKException
 
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, api_error, classify
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import cause_of, describe_error, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,13 +129,13 @@ def _default_chain(connection: MpsConnection) -> Credential:
     except (TencentCloudSDKException, OSError) as error:
         if _runs_on_cvm():
             problem = f"the role of this CVM gave no keys to connection '{connection.conn_id}'"
-            raise api_error(f"{NOT_SENT}.NoRole", problem) from error
+            raise api_error(f"{NOT_SENT}.NoRole", problem) from cause_of(error)
         raise InvalidMpsConnectionError(
             f"Connection '{connection.conn_id}' has no Login (SecretId), and the Tencent Cloud SDK's default chain "
             f"found no credentials in the environment, a profile file, a CVM role or a TKE identity; of the last it "
-            f"says: {error}. Set Login and Password in the connection, or TENCENTCLOUD_SECRET_ID and "
+            f"says: {describe_error(error)}. Set Login and Password in the connection, or TENCENTCLOUD_SECRET_ID and "
             "TENCENTCLOUD_SECRET_KEY in the worker's environment."
-        ) from error
+        ) from cause_of(error)
 
 
 def _find_in_chain(connection: MpsConnection) -> Credential:
@@ -230,10 +231,10 @@ class _ChainCredential:
             refused = classify(str(error.get_code())) is ErrorClass.PERMANENT
             code = str(error.get_code()) if refused else f"{NOT_SENT}.NoRole"
             raise api_error(
-                code, f"no temporary keys: {error.get_message()}", str(error.get_request_id() or "")
-            ) from error
+                code, f"no temporary keys: {redact(str(error.get_message()))}", str(error.get_request_id() or "")
+            ) from cause_of(error)
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise api_error(f"{NOT_SENT}.NoRole", f"no temporary keys: {type(error).__name__}: {error}") from error
+            raise api_error(f"{NOT_SENT}.NoRole", f"no temporary keys: {describe_error(error)}") from cause_of(error)
         if not (keys[0] and keys[1]):
             raise api_error(f"{NOT_SENT}.NoRole", "the machine's role gave no keys")
         return keys

@@ -10,7 +10,9 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.errors import DestinationError, InvalidRequestError
 from airflow_provider_mps.older_airflow import let_paths_know_cos
+from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
 from airflow_provider_mps.store_errors import explaining, not_stored
+from airflow_provider_mps.text_value import has_control_characters
 
 _PACKAGE_OF_SCHEME = {
     "cos": "airflow-provider-mps[cos]",
@@ -35,12 +37,12 @@ def require_destination(destination: object) -> str | ObjectStoragePath:
     text = str(destination).strip() if isinstance(destination, str | ObjectStoragePath) else ""
     scheme, _, rest = text.rpartition("://")
     is_absolute = rest.startswith("/") if scheme in {"", "file", "local"} else rest.strip("/") != ""
-    if is_absolute and text.isprintable():
+    if is_absolute and not has_control_characters(text):
         # Without a scheme, Airflow can make a path of a path no more.
         return destination if isinstance(destination, ObjectStoragePath) and scheme else text
     raise InvalidRequestError(
-        f"destination is {destination!r}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clip.wav or "
-        "file:///data/clips/."
+        f"destination is {quoted(destination)}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clip.wav "
+        "or file:///data/clips/."
     )
 
 
@@ -56,7 +58,7 @@ def resolve_destination(destination: str | ObjectStoragePath, audio_url: str, su
         path = ObjectStoragePath(destination)
         return path / name if name else path
     except ValueError as error:
-        raise _no_filesystem(str(destination), error, subject) from error
+        raise _no_filesystem(str(destination), error, subject) from cause_of(error)
 
 
 def audio_name(audio_url: str, subject: str = "") -> str:
@@ -68,10 +70,10 @@ def audio_name(audio_url: str, subject: str = "") -> str:
     """
     # Not urlsplit: it refuses links that only their host makes odd, and this is about the name.
     name = unquote(re.split("[?#]", audio_url, maxsplit=1)[0].rpartition("/")[2])
-    if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
+    if name in {"", ".", ".."} or has_control_characters(name) or "/" in name or "\\" in name:
         raise DestinationError(
-            f"{not_stored(subject)}the audio's own name is {name!r}, which cannot be used in a folder. Give a "
-            "destination that names the file instead of ending in '/'."
+            f"{not_stored(subject)}the audio's own name is {quoted(name, 200)}, which cannot be used in a folder. Give "
+            "a destination that names the file instead of ending in '/'."
         )
     return name
 
@@ -106,11 +108,14 @@ def filesystem_of(path: ObjectStoragePath, subject: str = "") -> Any:
     try:
         return path.fs
     except (ImportError, ValueError) as error:
-        raise _no_filesystem(str(path), error, subject) from error
+        raise _no_filesystem(str(path), error, subject) from cause_of(error)
 
 
 def _no_filesystem(destination: str, error: Exception, subject: str) -> DestinationError:
     scheme = destination.partition("://")[0]
     package = _PACKAGE_OF_SCHEME.get(scheme)
     advice = f"Install {package}" if package else "Check how it is written, and that its provider package is installed"
-    return DestinationError(f"{not_stored(subject)}no filesystem can be used for {destination} ({error}). {advice}.")
+    return DestinationError(
+        f"{not_stored(subject)}no filesystem can be used for {shown_path(destination)} ({describe_error(error)}). "
+        f"{advice}."
+    )

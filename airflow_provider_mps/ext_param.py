@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.redaction import quoted
+from airflow_provider_mps.text_value import require_characters
 
 ExtParam: TypeAlias = dict[str, Any]
 
@@ -109,11 +111,11 @@ def check_ext_param(ext_param: ExtParam) -> None:
             level = level.get(name, {})
         where = ".".join(("ext_param", *path))
         if not isinstance(level, dict):
-            raise InvalidRequestError(f"{where} must be an object, not {level!r:.100}.")
+            raise InvalidRequestError(f"{where} must be an object, not {quoted(level)}.")
         for name in level.keys() - known:
             raise InvalidRequestError(
-                f"{where} has the key {name!r:.100}, which MPS does not document: it knows {', '.join(sorted(known))}. "
-                "Nothing was submitted."
+                f"{where} has the key {quoted(name)}, which MPS does not document: it knows {', '.join(sorted(known))}."
+                " Nothing was submitted."
             )
     spoken = ext_param.get("synExt", {})
     if "sampleRate" in spoken and (_is_flag(spoken["sampleRate"]) or spoken["sampleRate"] not in SAMPLE_RATES):
@@ -145,7 +147,7 @@ def _put(built: ExtParam, path: tuple[str, ...], value: object, name: str) -> No
     for key in path[:-1]:
         level = level.setdefault(key, {})
         if not isinstance(level, dict):
-            raise InvalidRequestError(f"ext_param.{key} must be an object, not {level!r:.100}.")
+            raise InvalidRequestError(f"ext_param.{key} must be an object, not {quoted(level)}.")
     if path[-1] in level:
         raise InvalidRequestError(
             f"{name} is given twice, as an argument and as {'.'.join(path)} in ext_param. Leave one of them out; "
@@ -181,6 +183,7 @@ def _word(name: str, value: object) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise _refused(name, value, "a text")
+    require_characters(name, value)
     return value.strip()
 
 
@@ -193,7 +196,7 @@ def _is_duration(value: object) -> bool:
 
 
 def _refused(name: str, value: object, wanted: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{name} must be {wanted}, not {value!r:.100}. Nothing was submitted.")
+    return InvalidRequestError(f"{name} must be {wanted}, not {quoted(value)}. Nothing was submitted.")
 
 
 def _refuse_constant(name: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.redaction import quoted
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -39,7 +40,7 @@ class PollInterval:
     def __post_init__(self) -> None:
         for seconds in (self.seconds, 0.0 if self.max_wait is None else self.max_wait):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-                raise InvalidRequestError(f"{seconds!r} is no number of seconds to wait between two questions.")
+                raise InvalidRequestError(f"{quoted(seconds)} is no number of seconds to wait between two questions.")
 
     def after_answers(self, answers: int, chance: float) -> float:
         """

@@ -17,6 +17,7 @@ from airflow_provider_mps.errors import (
     MpsApiError,
     api_error,
 )
+from airflow_provider_mps.redaction import describe_error
 
 # These quote what could not be sent, which may be a key, a token or a signature.
 _UNSENDABLE = (UnicodeError, requests.exceptions.InvalidHeader, httpx.LocalProtocolError)
@@ -50,12 +51,15 @@ def to_api_error(error: Exception, context: str) -> MpsApiError | InvalidMpsConn
             "header can hold. Check the connection's fields for line breaks and for anything but ASCII."
         )
     if isinstance(error, _UNUSABLE_ADDRESS):
-        return InvalidMpsConnectionError(f"{context}: nothing was sent. Check Host, Port and Proxy: {error}.")
+        # Not quoted: it words what could not be read, which may be a proxy with its password.
+        return InvalidMpsConnectionError(
+            f"{context}: nothing was sent ({type(error).__name__}). Check Host, Port and Proxy."
+        )
     # httpx.InvalidURL: of a Location in the answer, for our own address has been checked.
     network = requests.RequestException | httpx.HTTPError | httpx.InvalidURL | urllib3.exceptions.HTTPError | OSError
     if isinstance(error, network):
         code = NOT_SENT if never_sent(error) else OUTCOME_UNKNOWN
-        return api_error(code, f"{type(error).__name__}: {error}", context=context)
+        return api_error(code, describe_error(error), context=context)
     raise error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING
 
@@ -46,3 +47,13 @@ def let_paths_know_cos() -> None:
     for rule in ("netloc_is_anchor", "supports_empty_parts"):
         WrappedFileSystemFlavour.protocol_config[rule].add("cos")
     WrappedFileSystemFlavour.from_protocol.cache_clear()
+
+
+def can_look_up_connections_in_threads() -> bool:
+    """
+    Return whether a thread of this process may ask Airflow for a connection.
+
+    In a triggerer of Airflow 3.0 to 3.2 that could end all its triggers: https://github.com/apache/airflow/issues/64620
+    """
+    decoder = getattr(sys.modules.get("airflow.jobs.triggerer_job_runner"), "TriggerCommsDecoder", None)
+    return decoder is None or hasattr(decoder, "start_reader")

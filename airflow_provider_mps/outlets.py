@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.redaction import cause_of, describe_error, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,9 +30,9 @@ def require_assets(outlets: Iterable[Any], uri: str, subject: str) -> None:
         _asset_at(uri)
     except ValueError as error:
         raise DestinationError(
-            f"The audio of {subject} was not stored: {uri} cannot be an asset, which the alias in outlets asks for "
-            f"({error}). Choose another destination, or leave the alias out."
-        ) from error
+            f"The audio of {subject} was not stored: {shown_path(uri)} cannot be an asset, which the alias in outlets "
+            f"asks for ({describe_error(error)}). Choose another destination, or leave the alias out."
+        ) from cause_of(error)
 
 
 def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: Mapping[str, Any]) -> None:

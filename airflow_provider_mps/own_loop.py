@@ -17,7 +17,7 @@ T = TypeVar("T")
 LOOK = 0.5
 """Seconds within which a signal is handled, whichever thread has caught it."""
 PATIENCE = 4.0
-"""Seconds that may be taken to clear up: Airflow kills a task five seconds after it has told it to end."""
+"""Seconds that may be taken to clean up, by default: Airflow 3 kills a task five seconds after SIGTERM."""
 
 
 class OwnLoop(Generic[T]):
@@ -27,10 +27,12 @@ class OwnLoop(Generic[T]):
     Airflow's signals raise in the main thread, at any line: there they would leave an event loop in pieces.
 
     :param main: makes the coroutine, in its event loop
+    :param grace: seconds that it may take to clean up, where an exception ends the waiting for it
     """
 
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, T]], grace: float = PATIENCE) -> None:
         self._main = main
+        self._grace = grace
         self._done: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
         self._stopped = False
@@ -50,11 +52,17 @@ class OwnLoop(Generic[T]):
             return self._done.result()
         except BaseException:
             self.stop()
-            concurrent.futures.wait([self._done], PATIENCE)
+            concurrent.futures.wait([self._done], self._grace)
             raise
 
     def stop(self) -> None:
-        """Cancel it; may be called by a signal's handler, and before it has begun."""
+        """
+        Cancel it; may be called by a signal's handler, and before it has begun.
+
+        Only once: Airflow may pass a signal on that the task has got itself, and what cleans up must not be cancelled.
+        """
+        if self._stopped:
+            return
         self._stopped = True
         if self._running is not None and not self._done.done():
             loop, task = self._running

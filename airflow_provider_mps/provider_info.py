@@ -10,12 +10,14 @@ from typing import Any
 
 from airflow_provider_mps import __version__
 from airflow_provider_mps.connection_form import EXTRA_FIELDS, FIELD_BEHAVIOUR
+from airflow_provider_mps.scheme_warning import drop_scheme_warning
 
 INTEGRATION = "Tencent Cloud Media Processing Service (MPS)"
 
 
 def get_provider_info() -> dict[str, Any]:
     """Describe this provider to Airflow."""
+    drop_scheme_warning()
 
     def modules(*names: str) -> list[dict[str, Any]]:
         return [{"integration-name": INTEGRATION, "python-modules": list(names)}]

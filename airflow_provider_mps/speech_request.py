@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import check_ext_param
+from airflow_provider_mps.redaction import quoted
+from airflow_provider_mps.text_value import require_text, to_text
 
 if TYPE_CHECKING:
     from airflow_provider_mps.ext_param import ExtParam
@@ -43,14 +45,14 @@ class SpeechRequest:
         :raises InvalidRequestError: when it cannot be sent, or should not be
         """
         check_ext_param(ext_param)
-        spoken = _require_text("text", text)
+        spoken = require_text("text", to_text(text))
         if max_characters is not None and len(spoken) > max_characters:
             raise InvalidRequestError(
                 f"text has {len(spoken)} characters, more than the {max_characters} of max_characters: nothing was "
                 "submitted. Shorten it, or raise the limit."
             )
-        language = text_lang if text_lang is None or text_lang == "" else _require_text("text_lang", text_lang)
-        return cls(spoken, _require_text("voice_id", voice_id), str(language or "") or None, ext_param)
+        language = text_lang if text_lang is None or text_lang == "" else require_text("text_lang", text_lang)
+        return cls(spoken, require_text("voice_id", to_text(voice_id)), str(language or "") or None, ext_param)
 
     def fingerprint(self, *account: str | None) -> str:
         """
@@ -76,18 +78,5 @@ def require_limit(max_characters: int | str | None) -> int | None:
     except (TypeError, ValueError, OverflowError):
         limit = 0
     if limit <= 0:
-        raise InvalidRequestError(f"max_characters must be a whole number above 0, not {max_characters!r:.100}.")
+        raise InvalidRequestError(f"max_characters must be a whole number above 0, not {quoted(max_characters)}.")
     return limit
-
-
-def _require_text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        problem = "is empty" if value is None or isinstance(value, str) else f"is no text but {type(value).__name__}"
-        raise InvalidRequestError(f"{name} {problem}: nothing was submitted.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"{name} cannot be written as UTF-8 (character {error.start + 1}): nothing was submitted."
-        ) from error
-    return value

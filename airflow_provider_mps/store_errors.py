@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
+from airflow_provider_mps.redaction import cause_of, describe_error, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def committing() -> Iterator[None]:
     except Exception as error:
         if lacks_permission(error):
             raise
-        raise UnknownOutcomeError(f"{type(error).__name__}: {error}") from error
+        raise UnknownOutcomeError(describe_error(error)) from error
 
 
 def lacks_permission(error: Exception) -> bool:
@@ -81,28 +82,29 @@ def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write")
         yield
     except AirflowException:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised as what it means
         kind, problem = _explained(error, path, doing)
-        raise kind(f"{not_stored(subject)}{problem}") from error
+        raise kind(f"{not_stored(subject)}{problem}") from cause_of(error)
 
 
 def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:
     """Return what to raise, and its message."""
     code = s3_code(error)
     state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
-    problem = f"{path} could not be written: {code or type(error).__name__}: {error}."
+    name, words = shown_path(path), describe_error(error)
+    problem = f"{name} could not be written: {f'{code}: ' if code else ''}{words}."
     if code in _PASSING:
         return AudioTransferError, f"{problem} {state}"
     if lacks_permission(error):
         return DestinationError, (
-            f"there is no permission to {doing} {path} ({error}). Grant it to the account that the worker runs with, "
+            f"there is no permission to {doing} {name} ({words}). Grant it to the account that the worker runs with, "
             "or to the connection in the path."
         )
     if isinstance(error, IsADirectoryError):
-        return DestinationError, f"{path} is a folder. End the destination with '/' to store into it."
+        return DestinationError, f"{name} is a folder. End the destination with '/' to store into it."
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         return DestinationError, (
-            f"{path} cannot be written: its bucket or folder does not exist, or is a file ({error})."
+            f"{name} cannot be written: its bucket or folder does not exist, or is a file ({words})."
         )
     if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
         return DestinationError, f"{problem} Check how the destination is written, and its connection."

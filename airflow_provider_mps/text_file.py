@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.redaction import cause_of, describe_error, shown_path
 from airflow_provider_mps.store_errors import lacks_permission
+from airflow_provider_mps.text_value import require_characters
 
 if TYPE_CHECKING:
     from typing import IO
@@ -37,33 +40,36 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
     :raises InvalidRequestError: when it is not there, may not be read, or is no text that could be sent
     :raises AirflowException: when it cannot be read this time
     """
+    name = f"text_path {shown_path(text_path)}"
     try:
         with as_path(text_path).open("rb") as file:
             content = _read(file)
     except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
         raise InvalidRequestError(
-            f"text_path {text_path} cannot be read ({type(error).__name__}: {error}): nothing was submitted."
-        ) from error
-    except Exception as error:
+            f"{name} cannot be read ({describe_error(error)}): nothing was submitted."
+        ) from cause_of(error)
+    except Exception as error:  # noqa: BLE001 - raised as what it means
+        problem = describe_error(error)
         if lacks_permission(error):
             raise InvalidRequestError(
-                f"text_path {text_path} may not be read ({error}): nothing was submitted. Grant it to the account that "
-                "the worker runs with, or to the connection in the path."
-            ) from error
-        raise AirflowException(
-            f"text_path {text_path} could not be read this time ({type(error).__name__}: {error}): nothing was "
-            "submitted."
-        ) from error
+                f"{name} may not be read ({problem}): nothing was submitted. Grant it to the account that the worker "
+                "runs with, or to the connection in the path."
+            ) from cause_of(error)
+        raise AirflowException(f"{name} could not be read this time ({problem}): nothing was submitted.") from cause_of(
+            error
+        )
     if len(content) > MAX_BYTES:
         raise InvalidRequestError(
-            f"text_path {text_path} has more than {MAX_BYTES} bytes, which no request can hold: nothing was submitted."
+            f"{name} has more than {MAX_BYTES} bytes, which no request can hold: nothing was submitted."
         )
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequestError(
-            f"text_path {text_path} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
+            f"{name} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
         ) from error
+    require_characters(name, text)
+    return text
 
 
 def as_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
@@ -75,6 +81,8 @@ def as_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
     """
     if isinstance(given, ObjectStoragePath) and given.protocol:
         return given  # as text it could mean something else: that of some has no scheme
+    if not isinstance(given, str | ObjectStoragePath | os.PathLike):
+        raise ValueError(f"it is no path but a {type(given).__name__}")  # noqa: TRY004 - as of any other that is none
     text = str(given).strip()
     if text.startswith("/"):
         return ObjectStoragePath(f"file://{text}")  # without a scheme, Airflow can make it and not open it

@@ -49,7 +49,7 @@ class Hook:
             credential=SimpleNamespace(renew=_nothing), connection=SimpleNamespace(requests_per_second=RATE)
         )
 
-    async def acall_once(self, _call: Any) -> Accepted:
+    async def acall_once(self, _call: Any, *_: Any) -> Accepted:
         """Accept the text."""
         await asyncio.sleep(API_SECONDS)
         return Accepted("task", "request")

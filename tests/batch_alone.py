@@ -24,12 +24,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("destination")
     parser.add_argument("--run-id", default="run-1")
     parser.add_argument("--on-unknown", default="fail")
+    parser.add_argument("--lease-valid", type=float, help="seconds after a heartbeat for which the lease is certain")
     parser.add_argument("--fill", type=int, help="bytes of a file that is put beside the destination first")
     parser.add_argument("--then-remove", type=Path, help="that file, after which the batch is run once more")
     parser.add_argument("--files-of", type=Path, help="a folder that only this process sees, whose results to print")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO)
     set_lease_times(setattr)
+    if arguments.lease_valid:
+        lease.VALID = arguments.lease_valid
     take_over_soon()
     journal.PATIENCE = 1.0
     if arguments.fill:

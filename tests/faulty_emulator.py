@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -30,6 +31,8 @@ class FaultyEmulator:
         self.actions: list[str] = []
         self.arrivals: list[float] = []
         self.asked_for: Counter[str] = Counter()
+        self.response_delay = 0.0
+        """Seconds between accepting a text and responding."""
         self.refused = 0
         """How many requests were over the quota."""
 
@@ -47,7 +50,7 @@ class FaultyEmulator:
         self.actions.append(dict(scope["headers"])[b"x-tc-action"].decode())
         fault = self.faults.popleft() if self.faults else self.faults_of(len(self.actions))
         if fault is None:
-            await self.app(scope, self._reading(receive), self._counting(send))
+            await self.app(scope, self._reading(receive), self._counting(send, self.actions[-1]))
             return
         status, body = fault
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -63,8 +66,10 @@ class FaultyEmulator:
 
         return read
 
-    def _counting(self, send):
+    def _counting(self, send, action):
         async def count(message) -> None:
+            if message["type"] == "http.response.start" and action == "TextToSpeechAsync":
+                await asyncio.sleep(self.response_delay)
             self.refused += b"RequestLimitExceeded" in message.get("body", b"")
             await send(message)
 

@@ -61,6 +61,8 @@ class ScriptedServer:
         if self._tls:
             self._tls.load_cert_chain(tls)
         self.requests: list[Request] = []
+        self.accepted = 0
+        """Connections."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -87,6 +89,7 @@ class ScriptedServer:
             if self._stopped.is_set():
                 connection.close()
                 return
+            self.accepted += 1
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:

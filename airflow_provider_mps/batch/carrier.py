@@ -104,6 +104,28 @@ class Carrier:
         self._busy += 1
         lines.create_task(self._carry(line, known))
 
+    async def resume(self, row: Row, lines: asyncio.TaskGroup) -> None:
+        """
+        Take up a line of which it turns out that MPS has accepted it.
+
+        :param row: of the line
+        :param lines: where what is done for it runs
+        """
+        await self._unfinished.acquire()
+        self._busy += 1
+        lines.create_task(self._carry_accepted(row))
+
+    async def _carry_accepted(self, row: Row) -> None:
+        try:
+            await self._finish(row, submitted_now=False)
+        finally:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        self._busy -= 1
+        self._last_event = time.monotonic()
+        self._unfinished.release()
+
     async def _carry(self, line: ManifestLine, known: Row | None) -> None:
         """Do for one line whatever is left to do."""
         try:
@@ -116,9 +138,7 @@ class Carrier:
         except NotSubmittedError:
             pass  # the line is pending, and the reason is told once
         finally:
-            self._busy -= 1
-            self._last_event = time.monotonic()
-            self._unfinished.release()
+            self._end_line()
 
     async def _submitted(self, line: ManifestLine, known: Row | None) -> Row | None:
         """Return the row of a line that MPS has accepted, now or earlier; ``None`` where there is none to wait for."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
+PARKED_SECONDS = 300.0
+"""Seconds after which the lock of a deferred batch expires, unless its trigger renews it."""
+
+
 class Phase(StrEnum):
     """What its holder does."""
 
     RUNNING = "running"
     DEFERRED = "deferred"
-    """It waits in the triggerer, and gives no signs of life."""
+    """It waits in the triggerer, which renews ``expires_at``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,17 @@ class Holder:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     beat: int = 0
     phase: Phase = Phase.RUNNING
+    expires_at: float | None = None
+    """Seconds since 1970; while it is deferred: when another batch may take over. Version 1.0 set none."""
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is deferred, and no triggerer has waited for it for minutes."""
+        return self.phase is Phase.DEFERRED and self.expires_at is not None and time.time() > self.expires_at
+
+    def parked(self) -> Holder:
+        """Return it as deferred from now on."""
+        return replace(self, beat=self.beat + 1, phase=Phase.DEFERRED, expires_at=time.time() + PARKED_SECONDS)
 
     @classmethod
     def of(cls, context: Context) -> Holder:
@@ -82,6 +98,7 @@ class Holder:
                 token=str(written["token"]),
                 beat=int(written["beat"]),
                 phase=Phase(written["phase"]),
+                expires_at=None if written.get("expires_at") is None else float(written["expires_at"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError):
             return None

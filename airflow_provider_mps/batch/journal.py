@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowException
 
@@ -27,15 +28,29 @@ PATIENCE = 60.0
 LONGEST_PAUSE = 8.0
 
 
+class _Part(NamedTuple):
+    number: int
+    writer: str
+    path: ObjectStoragePath
+
+
+class _ReadPart(NamedTuple):
+    size: int
+    whole_lines: int
+    """Bytes up to the end of the last line that was whole."""
+
+
 class Journal:
     """
     Appends rows, one write at a time. Those that come during a write share the next one: a row waits for at most two.
 
     Object stores cannot append: there, each write is an object of its own. All are read in the order of their names.
 
+    A batch that was suspended and has lost the destination may still write down what came of its requests. So only
+    those parts are removed that this journal has written or read, and that have not grown since.
+
     :param folder: where it is
-    :param writer: a name that no other writer has: one who does not know yet that he has lost the destination may
-        still write
+    :param writer: a name that no other writer has
     :param log: the task's
     :param make_room: called with what a store failed with; returns whether it has done something about it
     """
@@ -53,19 +68,45 @@ class Journal:
         self._next_write: asyncio.Task[None] | None = None
         """Takes the rows in ``_waiting`` when the write before it has ended."""
         self._torn = False
+        self._read_parts: dict[str, _ReadPart] = {}
+        """Those of other writers, by their names."""
+        self._late: list[Row] = []
         self.broken: AirflowException | None = None
         """Why nothing can be written any more."""
         self.unwritten: list[Row] = []
         """What happened and could not be written down."""
 
-    async def recall(self) -> list[Row]:
-        """Return what earlier runs have written, oldest first, and write behind it from now on."""
+    async def recall(self, last_writer: str | None = None) -> list[Row]:
+        """
+        Return what earlier runs have written, oldest first, and write behind it from now on.
+
+        :param last_writer: the one who wrote the results last: what others wrote is late, for :meth:`recall_late`
+        """
         parts = await in_own_thread(self._parts)
-        self._number = max((number for number, _ in parts), default=0) + 1
-        rows: list[Row] = []
-        for _, part in parts:
-            content = await in_own_thread(lambda part=part: read_object(part))  # type: ignore[misc]
-            rows += self._read(part, content or b"")
+        self._number = max((part.number for part in parts), default=0) + 1
+        found = await self._read_new(parts)
+        self._late = [row for writer, row in found if last_writer not in {None, writer}]
+        return [row for writer, row in found if last_writer in {None, writer}]
+
+    async def recall_late(self) -> list[Row]:
+        """Return, once, what other writers have written after they had lost the destination."""
+        found = await self._read_new(await in_own_thread(self._parts))
+        late, self._late = self._late, []
+        return late + [row for _, row in found]
+
+    async def _read_new(self, parts: list[_Part]) -> list[tuple[str, Row]]:
+        rows: list[tuple[str, Row]] = []
+        for part in parts:
+            known = self._read_parts.get(part.path.name)
+            # An object that has been read does not change.
+            if part.writer == self._writer or (known and not is_local(part.path)):
+                continue
+            content = await in_own_thread(lambda part=part: read_object(part.path))  # type: ignore[misc]
+            if content is None or (known and known.size == len(content)):
+                continue
+            new = content[known.whole_lines :] if known else content
+            rows += [(part.writer, row) for row in self._read(part.path, new)]
+            self._read_parts[part.path.name] = _ReadPart(len(content), content.rfind(b"\n") + 1)
         return rows
 
     async def write(self, row: Row) -> None:
@@ -104,20 +145,44 @@ class Journal:
             self._number += 1
             return self._number
 
-    async def forget_before(self, number: int) -> None:
-        """Remove the parts before one: the oldest first, so that what is left is the newest, and reads as it should."""
+    async def forget_before(self, number: int, require_lease: Callable[[], None] = lambda: None) -> None:
+        """
+        Remove the parts before one that were read or written here, of which the results have everything.
+
+        The oldest go first, so that what is left is the newest, and reads as it should.
+
+        :param number: the first part to keep
+        :param require_lease: called in a thread before each removal; raises where nothing may be removed any more
+        """
 
         def forget() -> None:
-            for known, part in self._parts():
-                if known < number:
-                    remove_object(part)
+            for part in self._parts():
+                if part.number < number and (part.writer == self._writer or part.path.name in self._read_parts):
+                    require_lease()
+                    self._remove(part)
 
         await in_own_thread(forget)
 
-    def _parts(self) -> list[tuple[int, ObjectStoragePath]]:
+    def _remove(self, part: _Part) -> None:
+        if part.writer == self._writer or not is_local(part.path):
+            remove_object(part.path)
+            return
+        file = Path(part.path.path)
+        # Blocked: it is being written to at this moment.
+        with (
+            explaining(part.path, doing="remove"),
+            suppress(FileNotFoundError, BlockingIOError),
+            file.open("rb") as read,
+        ):
+            _lock(read.fileno(), fcntl.LOCK_NB)
+            if os.fstat(read.fileno()).st_size == self._read_parts[part.path.name].size:
+                file.unlink()
+                del self._read_parts[part.path.name]
+
+    def _parts(self) -> list[_Part]:
         """Return the parts that are there, oldest first."""
-        numbers = ((part.name.partition("-")[0], part) for part in list_objects(self._folder))
-        return [(int(number), part) for number, part in numbers if number.isdecimal()]
+        named = [(path, *path.name.removesuffix(".jsonl").partition("-")[::2]) for path in list_objects(self._folder)]
+        return [_Part(int(number), writer, path) for path, number, writer in named if number.isdecimal()]
 
     async def _write_waiting(self) -> None:
         async with self._writing:
@@ -160,6 +225,9 @@ class Journal:
             file = Path(path.path)
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("ab", buffering=0) as opened:
+                _lock(opened.fileno())
+                if os.fstat(opened.fileno()).st_nlink == 0:
+                    raise InterruptedError("another batch has removed it at this moment")
                 # What a full disk has cut off before must not be taken for the beginning of this.
                 content = b"\n" + rows if self._torn else rows
                 self._torn = True
@@ -176,6 +244,20 @@ class Journal:
                 except (ValueError, RecursionError):
                     # The end of a write that was cut off: nobody has gone on before it was whole.
                     self._log.warning("A line of %s that was not written to its end is left out", part)
+
+
+def _lock(file: int, flags: int = 0) -> None:
+    """
+    Let no other process write to a part, or remove it, until the file is closed.
+
+    :raises BlockingIOError: with the flag ``LOCK_NB``, where another process has locked it
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | flags)
+    except BlockingIOError:
+        raise
+    except OSError:  # not every file system has locks
+        return
 
 
 def _retrieved(writing: asyncio.Task[None]) -> None:

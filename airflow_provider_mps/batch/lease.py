@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.clocks import Moment
-from airflow_provider_mps.batch.holder import Holder, Phase
+from airflow_provider_mps.batch.holder import PARKED_SECONDS, Holder, Phase
 from airflow_provider_mps.batch.objects import create_object, is_local, read_object, remove_object, replace_object
 from airflow_provider_mps.conditional_write import (
     ConditionFailedError,
@@ -163,7 +163,7 @@ class Lease:
         if before.token == self._mine.token:
             return True  # it was written too slowly
         if before.phase is Phase.DEFERRED:
-            if before.instance != self._mine.instance:
+            if before.instance != self._mine.instance and not before.has_expired:
                 self._refuse(before)
             return True
         return await self._is_dead(before)
@@ -258,11 +258,11 @@ class Lease:
             self._refuse(await self._read())
 
     async def park(self) -> None:
-        """Keep it without signs of life, while the batch waits in the triggerer."""
+        """Keep it while the batch waits in the triggerer, whose :class:`.parked_lease.ParkedLease` renews it."""
         await self._written()
         now = await self._read()
         if now is not None and now.token == self._mine.token:
-            self._mine = replace(self._mine, phase=Phase.DEFERRED)
+            self._mine = self._mine.parked()
             await self._replace(self._mine)
 
     async def release(self) -> None:
@@ -290,8 +290,8 @@ class Lease:
         who = other.told if other else "somebody who has removed this batch's lock"
         raise DestinationTakenError(
             f"{self._path.parent.parent} is taken by another batch: {who}. Nothing was lost: what this one has "
-            "submitted is in the result manifest. Wait until that has ended, or choose another destination; if it was "
-            f"ended in the triggerer and will not come back, remove {self._path}."
+            "submitted is in the result manifest. Wait until that has ended, or choose another destination. The "
+            f"lock {self._path} of a batch that no triggerer waits for expires within {PARKED_SECONDS / 60:g} minutes."
         )
 
     async def _create(self) -> bool:

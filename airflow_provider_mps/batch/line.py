@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions, merged
+from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
 from airflow_provider_mps.speech_request import SpeechRequest
 from airflow_provider_mps.text_file import as_path, read_text, require_one_text
+from airflow_provider_mps.text_value import has_control_characters, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +68,7 @@ class ManifestLine:
         given = {name: value for name, value in fields.items() if value is not None and value != ""}
         if unknown := given.keys() - set(FIELDS):
             raise InvalidRequestError(
-                f"the field {sorted(map(str, unknown))[0]!r:.100} is unknown. A line has {', '.join(FIELDS)}."
+                f"the field {quoted(sorted(map(str, unknown))[0])} is unknown. A line has {', '.join(FIELDS)}."
             )
         return cls(number, _checked_id(given.get("id")), given)
 
@@ -103,14 +105,13 @@ class BrokenLine:
 
 def _checked_id(value: object) -> str:
     """Return the id of a line, which is the name of its audio without the ending."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    value = to_text(value)
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequestError("the line has no id, by which its audio and its result are named.")
     name = value.strip()
     parts = name.split("/")
     if (
-        not name.isprintable()
+        has_control_characters(name)
         or "\\" in name
         or not {"", ".", ".."}.isdisjoint(parts)
         or parts[0] in OWN_NAMES
@@ -119,7 +120,7 @@ def _checked_id(value: object) -> str:
         or any(len(part.encode("utf-8", "replace")) > MAX_NAME for part in parts)
     ):
         raise InvalidRequestError(
-            f"the id {name!r:.100} cannot name a file: it may hold folders, separated by single slashes, and neither "
+            f"the id {quoted(name)} cannot name a file: it may hold folders, separated by single slashes, and neither "
             f"'..' nor '::' nor ':/' nor backslashes nor control characters nor more than {MAX_NAME} bytes between two "
             f"slashes and {MAX_ID} in all, and the names that a batch needs for itself are taken."
         )
@@ -136,14 +137,18 @@ def _beside(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath
         raise InvalidRequestError(f"text_path must be a text, not {type(text_path).__name__}: nothing was submitted.")
     is_relative = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|/", text_path)
     if is_relative and ".." in PurePosixPath(text_path).parts:
-        raise InvalidRequestError(f"text_path {text_path} leaves the manifest's folder: nothing was submitted.")
+        raise InvalidRequestError(
+            f"text_path {shown_path(text_path)} leaves the manifest's folder: nothing was submitted."
+        )
     try:
         path = manifest.parent / text_path if is_relative else as_path(text_path)
     except ValueError as error:
-        raise InvalidRequestError(f"text_path {text_path} cannot be read ({error}): nothing was submitted.") from error
+        raise InvalidRequestError(
+            f"text_path {shown_path(text_path)} cannot be read ({describe_error(error)}): nothing was submitted."
+        ) from cause_of(error)
     if path.protocol in _LOCAL and manifest.protocol not in _LOCAL:
         raise InvalidRequestError(
-            f"text_path {text_path} is a file of the worker, which a manifest in object storage may not name: nothing "
-            "was submitted."
+            f"text_path {shown_path(text_path)} is a file of the worker, which a manifest in object storage may "
+            "not name: nothing was submitted."
         )
     return path

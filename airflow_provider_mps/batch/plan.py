@@ -24,6 +24,20 @@ class Step(Enum):
     """It was being sent when the task was killed; nobody knows whether it was accepted."""
 
 
+_IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
+
+
+def resolves(known: Row, found: Row) -> bool:
+    """
+    Return whether a row of another run says what came of a submit that is of an unknown outcome here.
+
+    :param known: what is known of the line
+    :param found: of the same line, by a run that may have waited longer for the response
+    """
+    same_submit = (known.request, known.sent_at) == (found.request, found.sent_at)
+    return same_submit and known.status in _IN_DOUBT and found.status not in _IN_DOUBT
+
+
 def next_step(known: Row | None, fingerprint: str, on_unknown: OnUnknown) -> Step:
     """
     Decide, so that nothing is paid twice and nothing is lost.

@@ -14,9 +14,10 @@ from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.destination import existing_size
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.older_airflow import lines_of
+from airflow_provider_mps.redaction import cause_of, describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -70,8 +71,8 @@ class Results:
             file = self.rows_path.open("rb")
         except FileNotFoundError:
             return
-        except Exception as error:
-            raise self._unreadable(error) from error
+        except Exception as error:  # noqa: BLE001 - raised as what it means
+            raise self._unreadable(error) from cause_of(error)
         with file:
             try:
                 for line in lines_of(file):
@@ -79,11 +80,11 @@ class Results:
                         yield Row.from_json(json.loads(line))
             except (ValueError, RecursionError) as error:
                 raise DestinationError(
-                    f"{self.rows_path} is no result manifest of this version ({error}). It tells what has been paid "
-                    "already: mend it, or remove it to submit all lines anew."
+                    f"{self.rows_path} is no result manifest of this version ({describe_error(error)}). It tells what "
+                    "has been paid already: mend it, or remove it to submit all lines anew."
                 ) from error
-            except Exception as error:
-                raise self._unreadable(error) from error
+            except Exception as error:  # noqa: BLE001 - raised as what it means
+                raise self._unreadable(error) from cause_of(error)
 
     def require_rows(self, rows: int, summary: Mapping[str, Any]) -> None:
         """
@@ -101,9 +102,18 @@ class Results:
                 f"were removed to do them again, remove {self.summary_path} too; to submit all lines anew, remove both."
             )
 
-    def write_rows(self, rows: Iterable[Row]) -> int:
-        """Write all rows; whoever reads them sees these or the ones before. Return how many bytes they have."""
-        return write_object(self.rows_path, _blocks(rows), "application/x-ndjson")
+    def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> int:
+        """
+        Write all rows, so that readers see these or the ones before; return how many bytes they have.
+
+        :param before_commit: called last before they become visible; what it raises leaves those before
+        """
+
+        def blocks() -> Iterator[bytes]:
+            yield from _blocks(rows)
+            before_commit()
+
+        return write_object(self.rows_path, blocks(), "application/x-ndjson")
 
     def read_summary(self) -> dict[str, Any]:
         """
@@ -131,7 +141,7 @@ class Results:
 
     def _unreadable(self, error: Exception) -> AirflowException:
         return AirflowException(
-            f"{self.rows_path} could not be read ({type(error).__name__}: {error}): it tells what has been paid "
+            f"{self.rows_path} could not be read ({describe_error(error)}): it tells what has been paid "
             "already, so nothing was submitted."
         )
 

@@ -102,9 +102,9 @@ class Row:
             }
             row = cls(**{**known, "status": LineStatus(written["status"])})
         except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"no row of a result manifest: {written!r:.200}") from error
+            raise ValueError("it has a line that is no row of one") from error
         if not row._is_possible():
-            raise ValueError(f"no row of a result manifest: {written!r:.200}")
+            raise ValueError("it has a line that is no row of one")
         return row
 
     def _is_possible(self) -> bool:

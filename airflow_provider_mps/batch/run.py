@@ -39,8 +39,15 @@ TELL_EVERY = 30.0
 """Seconds between two reports, and two writings of the result manifest at least."""
 WRITING_SHARE = 20
 """Times as long as writing the result manifest took that is worked before it is written again."""
-SETTLE = 2.5
-"""Seconds that are left to what has been sent when the batch is ended: Airflow kills a task after five."""
+SHUTDOWN_GRACE_SECONDS = 60.0
+"""
+Seconds that a batch may take to end, most of them for the responses to what it has sent.
+
+Airflow 3 kills a task five seconds after SIGTERM where a user or the scheduler has ended it, and lets it end by itself
+where only its worker shuts down; Airflow 2 kills it after ``[core] killed_task_cleanup_time``, 60 seconds.
+"""
+INTERIM_RESULTS_SECONDS = 2.0
+"""Seconds after which the results are written although responses are missing: Airflow may kill the task soon."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class BatchEnd:
     """How a batch ended, or paused."""
 
     summary: Summary
+    lock_path: str
+    """Of the lock that is kept while the rest is waited for."""
     waiting: list[str] = field(default_factory=list)
     """Task ids that are all that is left to wait for, the last submitted last; empty where all lines have ended."""
 
@@ -78,9 +87,10 @@ class Batch:
         """
         keep_links_out_of_logs()
         await in_own_thread(lambda: filesystem_of(self._options.destination))
-        lease = Lease(Results(self._options.destination).lock_path, self._holder, self._log)
+        lock_path = Results(self._options.destination).lock_path
+        lease = Lease(lock_path, self._holder, self._log)
         await lease.take()
-        self._books = Books(self._options, self._holder, self._stop_submitting, self._log)
+        self._books = Books(self._options, self._holder, self._stop_submitting, self._log, lease.held)
         self._submitter = Submitter(self._hook, self._books, lease.held, self._options.on_unknown, self._log)
         self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
         self._carrier = Carrier(self._options, self._books, self._submitter, self._storer, self._log)
@@ -92,7 +102,7 @@ class Batch:
             paused = bool(self._carrier.waiting)
             finished = not paused
             self._tell_of_what_is_left_over()
-            return BatchEnd(self._books.summary(), list(self._carrier.waiting))
+            return BatchEnd(self._books.summary(), str(lock_path), list(self._carrier.waiting))
         finally:
             await self._clear_up(lease, keeping, finished=finished, paused=paused)
 
@@ -108,11 +118,12 @@ class Batch:
                 watching = lines.create_task(watch())
                 await self._books.recall()
                 reporting = lines.create_task(self._report())
-                await self._read(lines)
-                while not self._carrier.has_ended:
-                    if self._carrier.is_only_waiting(self._options.hand_over_after):
-                        raise _HandOverError
-                    await asyncio.sleep(0.1)
+                try:
+                    await self._carry_all(lines)
+                except asyncio.CancelledError:
+                    # At once: what ends the lines waits for those that are being stored.
+                    self._stop_all()
+                    raise
                 watching.cancel()
                 reporting.cancel()
         except BaseExceptionGroup as errors:
@@ -121,6 +132,22 @@ class Batch:
                 raise _first(others) from errors
             left = len(self._carrier.waiting)
             self._log.info("%s lines are left to wait for, which the triggerer does from now on", left)
+
+    async def _carry_all(self, lines: asyncio.TaskGroup) -> None:
+        await self._read(lines)
+        while True:
+            while not self._carrier.has_ended:
+                if self._carrier.is_only_waiting(self._options.hand_over_after):
+                    raise _HandOverError
+                await asyncio.sleep(0.1)
+            if not self._books.summary().count(LineStatus.UNKNOWN):
+                return
+            accepted = await self._books.adopt_late()
+            if not accepted:
+                return
+            for row in accepted:
+                self._log.info("Line %s is known after all: MPS accepted it as task %s", row.id, row.task_id)
+                await self._carrier.resume(row, lines)
 
     async def _read(self, lines: asyncio.TaskGroup) -> None:
         manifest = read_manifest(self._options.manifest)
@@ -140,9 +167,14 @@ class Batch:
         self._submitter.stop(reason)
 
     def _require_everything_submitted(self) -> None:
-        if self._submitter.stopped is None:
-            return
         left = self._books.summary().count(LineStatus.PENDING)
+        if self._submitter.stopped is None:
+            if left:
+                raise AirflowException(
+                    f"{left} lines were not submitted: the outcome of their submits was unknown until an earlier run "
+                    "wrote down that MPS had not accepted them. A retry, or a clear, submits them."
+                )
+            return
         self._log.error("%s lines and more were not submitted; a retry, or a clear, goes on with them", left)
         raise self._submitter.stopped
 
@@ -178,9 +210,8 @@ class Batch:
     async def _clear_up(self, lease: Lease, keeping: asyncio.Task[NoReturn], *, finished: bool, paused: bool) -> None:
         """Let nothing be lost: what was sent is waited for, and written down."""
         try:
-            self._submitter.stop(NotSubmittedError())
-            self._storer.stop()
-            await self._submitter.settle(SETTLE)
+            self._stop_all()
+            await self._settle_submits(lease)
             await self._books.settle()
             await self._hook.aclose()
             if lease.lost:
@@ -199,6 +230,21 @@ class Batch:
         finally:
             keeping.cancel()
             self._books.ledger.close()
+
+    def _stop_all(self) -> None:
+        self._submitter.stop(NotSubmittedError())
+        self._storer.stop()
+
+    async def _settle_submits(self, lease: Lease) -> None:
+        """Wait until the outcome of what was sent is written down; write the results meanwhile if it takes long."""
+        settling = asyncio.create_task(self._submitter.settle(SHUTDOWN_GRACE_SECONDS))
+        done, _ = await asyncio.wait([settling], timeout=INTERIM_RESULTS_SECONDS)
+        if not done and not lease.lost:
+            try:
+                await self._books.write_results(finished=False, keep_room=False)
+            except AirflowException as error:  # the journal has everything
+                self._log.warning("The result manifest could not be written yet: %s", error)
+        await settling
 
 
 class _HandOverError(Exception):

@@ -17,7 +17,9 @@ from airflow_provider_mps.destination import filesystem_of
 from airflow_provider_mps.errors import AudioTransferError, AudioTransferStopped, DestinationError
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import cause_of, describe_error
 from airflow_provider_mps.store_errors import is_full
+from airflow_provider_mps.transfer.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +38,8 @@ MAX_FAILURES = 10
 """Lines in a row that cannot be stored before none is tried any more."""
 STOP_TIMEOUT_SECONDS = 1.0
 """Airflow kills a task five seconds after SIGTERM; submits in flight need half of that."""
+LOOK_SECONDS = 0.2
+"""Seconds between two looks at the deadline while MPS is asked for a fresh link."""
 _BETWEEN_TRIES = PollInterval(1.0)
 
 
@@ -45,7 +49,7 @@ class Storer:
 
     :param destination: the folder
     :param ask: returns a finished task anew, with a fresh link
-    :param timeout: seconds that one transfer may take
+    :param timeout: seconds that storing one line may take in all
     :param log: the task's
     """
 
@@ -72,18 +76,25 @@ class Storer:
         """
         Store the audio of a line, and return its row: stored or not.
 
+        ``transfer_timeout`` is the time for the line in all, from when it is its turn: every attempt, the pauses
+        between them, and asking for a fresh link.
+
         :raises DestinationError: when so many lines in a row could not be stored that the destination is unusable
         :raises AudioTransferError: when it is the audio that could not be had for so many lines in a row; a retry may
         """
         async with self._free:
+            clock = asyncio.get_running_loop().time
+            ends = clock() + self._timeout
+            deadline = Deadline(self._timeout, _subject_of(row, task), self._stop)
             for tries in range(1, TRIES + 1):
                 try:
-                    path, stored = await self._transfer(row, task)
+                    path, stored = await self._transfer(row, task, deadline)
                 except (AudioTransferError, DestinationError) as error:
                     # A full disk is not tried again: what room there is then is kept for what must be written down.
                     may_pass = task.audio_url and not isinstance(error, DestinationError) and not is_full(error)
-                    if tries < TRIES and may_pass:
-                        await asyncio.sleep(_BETWEEN_TRIES.after_errors(tries, random.random()))  # noqa: S311 - no secret
+                    pause = _BETWEEN_TRIES.after_errors(tries, random.random())  # noqa: S311 - no secret
+                    if tries < TRIES and may_pass and clock() + pause < ends:
+                        await asyncio.sleep(pause)
                         continue
                     return self._not_stored(row, error)
                 except AirflowException as error:  # of asking anew
@@ -99,10 +110,12 @@ class Storer:
             crc64=None if stored.crc64 is None else str(stored.crc64),
         )
 
-    async def _transfer(self, row: Row, task: TextToSpeechTask) -> tuple[ObjectStoragePath, StoredAudio]:
+    async def _transfer(
+        self, row: Row, task: TextToSpeechTask, deadline: Deadline
+    ) -> tuple[ObjectStoragePath, StoredAudio]:
         """Store in a thread. If cancelled, stop, but return the audio if its commit has succeeded."""
         loop = asyncio.get_running_loop()
-        storing = in_own_thread(lambda: self._store(row, task, loop))
+        storing = in_own_thread(lambda: self._store(row, task, deadline, loop))
         try:
             return await asyncio.shield(storing)
         except asyncio.CancelledError:
@@ -113,35 +126,39 @@ class Storer:
             raise
 
     def _store(
-        self, row: Row, task: TextToSpeechTask, loop: asyncio.AbstractEventLoop
+        self, row: Row, task: TextToSpeechTask, deadline: Deadline, loop: asyncio.AbstractEventLoop
     ) -> tuple[ObjectStoragePath, StoredAudio]:
         def ask_anew() -> str:
             asked = asyncio.run_coroutine_threadsafe(_awaited(self._ask(task.task_id)), loop)
-            try:
-                return audio_url_of(asked.result(self._timeout))
-            except TimeoutError:
-                asked.cancel()
-                raise AudioTransferError(
-                    f"The link of task {task.task_id} has expired, and MPS could not be asked for another one within "
-                    f"{self._timeout:g} seconds."
-                ) from None
+            while True:
+                try:
+                    return audio_url_of(asked.result(LOOK_SECONDS))
+                except TimeoutError:
+                    if asked.done():
+                        raise
+                    try:
+                        deadline.check()
+                    except BaseException:
+                        asked.cancel()
+                        raise
 
         url = audio_url_of(task)
         name = f"{row.id}{ending_of(url)}"
         try:
             path = self._destination / name
         except ValueError as error:
-            raise DestinationError(f"{name} cannot be a file in {self._destination} ({error}).") from error
+            raise DestinationError(
+                f"{name} cannot be a file in {self._destination} ({describe_error(error)})."
+            ) from cause_of(error)
         filesystem_of(path)
         try:
             stored = store_audio(
                 url,
                 path,
                 fresh_url=ask_anew,
-                subject=f"line {row.id}, task {task.task_id},",
+                subject=_subject_of(row, task),
                 log=self._log,
-                timeout=self._timeout,
-                stop=self._stop,
+                deadline=deadline,
             )
         except AudioTransferStopped as stopped:  # it may not end a thread
             raise AudioTransferError(str(stopped)) from stopped
@@ -157,6 +174,10 @@ class Storer:
             ) from error
         self._log.warning("Line %s was not stored: %s", row.id, error)
         return row.now(LineStatus.UNSTORED, error=str(error))
+
+
+def _subject_of(row: Row, task: TextToSpeechTask) -> str:
+    return f"line {row.id}, task {task.task_id},"
 
 
 def audio_url_of(task: TextToSpeechTask) -> str:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_extra_dejson
-from airflow.providers.common.compat.sdk import AirflowException, BaseHook
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mps.api import describe_call, submit_call
-from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.connection import MpsConnection, require_conn_id
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
 from airflow_provider_mps.connection_test import try_connection
 from airflow_provider_mps.errors import (
@@ -26,9 +26,10 @@ from airflow_provider_mps.errors import (
     refuses_credentials,
 )
 from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.redaction import cause_of, describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
 
     from airflow_provider_mps.api import ApiCall
@@ -50,7 +51,7 @@ class MpsHook(BaseHook):
     retried here for some seconds, with full jitter; what still fails is raised. Refused credentials are refreshed from
     the connection; where they are still refused, this waits some seconds for the connection to change.
 
-    :param mps_conn_id: the connection, of type ``tencent_mps``
+    :param mps_conn_id: the connection, of type ``tencent_mps``; the default one where it is ``None`` or empty
     :param region: goes before the connection's own region; neither call needs one
     """
 
@@ -61,7 +62,7 @@ class MpsHook(BaseHook):
 
     def __init__(self, mps_conn_id: str = default_conn_name, region: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mps_conn_id = mps_conn_id
+        self.mps_conn_id = require_conn_id(mps_conn_id)
         self.region = region
         self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
         """Makes what :meth:`submit_text_to_speech` enters before each request, and leaves with the request's error."""
@@ -92,7 +93,7 @@ class MpsHook(BaseHook):
         """
         if self._client is None:
             connection = self.look_up()
-            self._client, self._connection = _made_for(connection, _make_client), connection
+            self._client, self._connection = _make_client(connection), connection
         return self._client
 
     async def aget_conn(self) -> AsyncClient:
@@ -101,7 +102,7 @@ class MpsHook(BaseHook):
         async with kept.lock:
             if kept.client is None:
                 connection = await self._alook_up()
-                kept.client = await in_own_thread(lambda: _made_for(connection, _make_async_client))
+                kept.client = await in_own_thread(lambda: _make_async_client(connection))
             return kept.client
 
     async def aclose(self) -> None:
@@ -169,19 +170,20 @@ class MpsHook(BaseHook):
         return try_connection(self.mps_conn_id, self.look_up, self._ask_with)
 
     def _ask_with(self, connection: MpsConnection, call: ApiCall[T]) -> T:
-        self._client, self._connection = _made_for(connection, _make_client), connection
+        self._client, self._connection = _make_client(connection), connection
         return self._call_once(call)
 
-    async def acall_once(self, call: ApiCall[T]) -> T:
+    async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """
         Make a call, and neither repeat it nor renew credentials: for who paces, and repeats, by himself.
 
         :param call: what :mod:`~airflow_provider_mps.api` describes
+        :param before_sending: awaited right before the request is written to its connection; may raise an MpsApiError
         :raises MpsApiError: when MPS does not answer, or refuses
         """
         client = await self.aget_conn()
         try:
-            return call.read(await client.ask(call.action, call.params))
+            return call.read(await client.ask(call.action, call.params, before_sending))
         except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
             self._raise(error, call)
 
@@ -257,9 +259,9 @@ class MpsHook(BaseHook):
             if call.may_repeat(ErrorClass.OUTCOME_UNKNOWN):
                 raise
             # Whatever it is, it came up after a submit may have been sent: Airflow must not retry it.
-            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {type(error).__name__}: {error}", context=context)
+            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {describe_error(error)}", context=context)
         # The cause of an unusable connection may quote the secret that made it so.
-        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else error
+        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else cause_of(error)
 
     def _renew(self, expired: Credential, error: MpsApiError) -> None:
         """Give the client fresh credentials, unless another call has done so meanwhile."""
@@ -297,25 +299,6 @@ class _LoopsClient:
     client: AsyncClient | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Lets the first of many calls make the client for all."""
-
-
-def _made_for(connection: MpsConnection, make: Callable[[MpsConnection], T]) -> T:
-    """
-    Make a client; any other error than its own is one that no caller may wait out.
-
-    :raises InvalidMpsConnectionError: when this process cannot make one
-    """
-    try:
-        return make(connection)
-    except AirflowException:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt would meet it again
-        # Of other errors only the type is quoted, without a cause: their text may hold a proxy's URL with its password.
-        reason = f"ImportError: {error}" if isinstance(error, ImportError) else type(error).__name__
-        raise InvalidMpsConnectionError(
-            f"The client for connection '{connection.conn_id}' cannot be made in this process ({reason}). Check the "
-            "installed packages, and the proxy and certificate variables of the environment."
-        ) from None
 
 
 def _make_client(connection: MpsConnection) -> Client:

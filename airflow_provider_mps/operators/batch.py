@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import CancelledError
 from datetime import timedelta
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowTaskTimeout,
     BaseOperator,
     conf,
 )
 
 from airflow_provider_mps.choice import OnLineFailure, OnUnknown
+from airflow_provider_mps.connection import require_conn_id
 from airflow_provider_mps.destination import require_destination
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.ext_param import SpeechOptions
@@ -24,6 +27,7 @@ from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageL
 from airflow_provider_mps.mapped_values import LiteralMappedValues
 from airflow_provider_mps.older_airflow import uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
+from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
 from airflow_provider_mps.speech_request import require_limit
 from airflow_provider_mps.text_file import as_path
 from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
         ObjectStoragePath,
     )
 
+    from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.options import BatchOptions
     from airflow_provider_mps.batch.run import BatchEnd
     from airflow_provider_mps.batch.summary import Summary
@@ -74,7 +79,7 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
     :param deferrable: when only waiting is left, do it in the triggerer; the default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds between two questions about one task, as far as the connection's budget allows
-    :param transfer_timeout: seconds that storing one audio may take in all, tries included
+    :param transfer_timeout: seconds that storing the audio of one line may take in all, attempts and pauses included
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)
     :raises DestinationTakenError: when another batch is at work in the destination
@@ -154,20 +159,42 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
             told, table = dry_run(options, Holder.of(context), self.log)
             _push(context, "progress", table)
             return told
-        end = self._run(context, options)
+        return self._run_batch(context, options, None)
+
+    def _run_batch(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
+        """
+        Do what is left to do, or leave the waiting to the triggerer.
+
+        :param time_left: seconds of ``execution_timeout`` that are left; ``None`` where Airflow itself measures them
+        """
+        from airflow_provider_mps.batch.lease import Holder
+
+        holder = Holder.of(context)
+        end = self._run(context, options, holder, time_left)
         if end.waiting:
-            self._defer(end.waiting)
+            self._defer(context, end, holder.token)
         return self._end(context, options, end.summary)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Store what has finished while the triggerer waited."""
-        if event.get("timed_out"):
+        deadline = self._deadline(context)
+        time_left = None if deadline is None else deadline - time.time()
+        if event.get("timed_out") or (time_left is not None and time_left <= 0):
             self._let_go(context)
             raise AirflowException(
-                "Lines of this batch were still processing when execution_timeout ended. A retry, or a clear, goes on "
-                "with them; nothing is paid again."
+                "execution_timeout ended before all lines of this batch were stored. A retry, or a clear, continues "
+                "with them; nothing is billed again."
             )
-        return self.execute(context)
+        options = self._options()
+        options.require_manifest_apart()
+        return self._run_batch(context, options, time_left)
+
+    def _deadline(self, context: Context) -> float | None:
+        """Return when ``execution_timeout`` ends, in seconds since 1970: it counts from the start of the attempt."""
+        if self.execution_timeout is None:
+            return None
+        started = getattr(context.get("ti"), "start_date", None)
+        return (started.timestamp() if started else time.time()) + self.execution_timeout.total_seconds()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer; where Airflow has ended the waiting by itself, leave the destination to others."""
@@ -186,15 +213,24 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
 
         let_go(Results(self._options().destination).lock_path, Holder.of(context))
 
-    def _run(self, context: Context, options: BatchOptions) -> BatchEnd:
-        from airflow_provider_mps.batch.lease import Holder
-        from airflow_provider_mps.batch.run import Batch
+    def _run(self, context: Context, options: BatchOptions, holder: Holder, time_left: float | None) -> BatchEnd:
+        from airflow_provider_mps.batch.run import SHUTDOWN_GRACE_SECONDS, Batch
         from airflow_provider_mps.own_loop import OwnLoop
 
-        holder = Holder.of(context)
-        self._loop = OwnLoop(
-            lambda: Batch(options, holder, lambda table: _push(context, "progress", table), self.log).run()
-        )
+        async def run() -> BatchEnd:
+            batch = Batch(options, holder, lambda table: _push(context, "progress", table), self.log)
+            try:
+                async with asyncio.timeout(time_left) as limit:
+                    return await batch.run()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            raise AirflowTaskTimeout(
+                f"execution_timeout ended, {self.execution_timeout} after this attempt had started. Nothing was lost: "
+                "a retry, or a clear, continues this batch."
+            )
+
+        self._loop = OwnLoop(run, SHUTDOWN_GRACE_SECONDS)
         try:
             return self._loop.run()
         except CancelledError:
@@ -212,7 +248,7 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
         return BatchOptions(
             manifest=_path("manifest", self.manifest),
             destination=_path("destination", self.destination),
-            mps_conn_id=self.mps_conn_id,
+            mps_conn_id=require_conn_id(self.mps_conn_id),
             region=self.region or None,
             interval=interval,
             transfer_timeout=require_timeout(self.transfer_timeout),
@@ -228,22 +264,25 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
             ),
         )
 
-    def _defer(self, task_ids: list[str]) -> NoReturn:
+    def _defer(self, context: Context, end: BatchEnd, lock_token: str) -> NoReturn:
         from airflow_provider_mps.triggers.batch import MOST_TASKS, TextToSpeechBatchTrigger
         from airflow_provider_mps.triggers.text_to_speech import HANDOVER
 
-        now, limit = time.time(), self.execution_timeout
+        now, deadline = time.time(), self._deadline(context)
         self.defer(
             trigger=TextToSpeechBatchTrigger(
-                task_ids[-MOST_TASKS:],
+                end.waiting[-MOST_TASKS:],
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
                 asked_at=now,
-                deadline=now + limit.total_seconds() if limit else None,
+                deadline=deadline,
+                lock_path=end.lock_path,
+                lock_token=lock_token,
             ),
             method_name="execute_complete",
-            timeout=limit + timedelta(seconds=2 * HANDOVER) if limit else None,
+            # Airflow's own is for a triggerer that is gone.
+            timeout=None if deadline is None else timedelta(seconds=max(deadline - now, 0.0) + 2 * HANDOVER),
         )
 
     def _end(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
@@ -288,10 +327,12 @@ def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:
         return as_path(str(require_destination(given)).rstrip("/"))
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            f"{name} is {given!r:.200}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."
+            f"{name} is {quoted(given, 200)}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."
         ) from error
     except ValueError as error:
-        raise InvalidRequestError(f"{name} {given} is no path that Airflow knows ({error}).") from error
+        raise InvalidRequestError(
+            f"{name} {shown_path(given)} is no path that Airflow knows ({describe_error(error)})."
+        ) from cause_of(error)
 
 
 def _push(context: Context, key: str, value: Any) -> None:

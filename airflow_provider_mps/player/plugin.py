@@ -8,7 +8,12 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowPlugin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+from airflow_provider_mps.scheme_warning import drop_scheme_warning
+
 URL_PREFIX = "/mps-player"
+
+
+drop_scheme_warning()  # in the API server, which looks connections up for the workers
 
 
 def is_available() -> bool:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.errors import AudioTransferError, InvalidRequestError
+from airflow_provider_mps.redaction import quoted
 from airflow_provider_mps.transfer.kill_switch import stopped
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def require_timeout(seconds: object) -> float:
     """
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
         return float(seconds)
-    raise InvalidRequestError(f"transfer_timeout must be a number of seconds above 0, not {seconds!r}.")
+    raise InvalidRequestError(f"transfer_timeout must be a number of seconds above 0, not {quoted(seconds)}.")
 
 
 class Deadline:

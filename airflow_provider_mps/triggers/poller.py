@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_mps.api import describe_call
+from airflow_provider_mps.connection import require_conn_id
 from airflow_provider_mps.credential_gate import CredentialGate
 from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -69,7 +70,7 @@ async def wait_for_task(
     loop = asyncio.get_running_loop()
     due = loop.time() + max(0.0, first_poll_in)
     waiting = _Waiting(call, interval, due, loop.create_future(), last_seen or LastSeen())
-    poller = _pollers_of(loop).poller(mps_conn_id, region)
+    poller = _pollers_of(loop).poller(require_conn_id(mps_conn_id), region)
     poller.add(waiting)
     try:
         outcome = await waiting.outcome

@@ -26,7 +26,8 @@ def test_white_space_around_a_task_id_is_no_part_of_it():
         (None, "v", "text"),
         ("t", "", "voice_id"),
         ("t", None, "voice_id"),
-        (7, "v", "text"),
+        (True, "v", "text"),
+        ("a\x00", "v", "text"),
     ],
 )
 def test_an_empty_text_or_voice_is_refused_by_name_before_it_costs_money(text, voice, named):
@@ -73,3 +74,30 @@ def test_an_answer_without_a_task_id_is_an_unknown_outcome(answer):
     with pytest.raises(MpsApiError, match="TaskId") as caught:
         submit_call("t", "v").read(answer)
     assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
+
+
+SIGNED = "https://clips.cos.example/audio.wav?q-signature=SECRET"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"TaskId": "1-DubbingAsync-2", "AudioUrl": SIGNED},
+        str({"TaskId": "1-DubbingAsync-2", "AudioUrl": SIGNED}),
+        SIGNED,
+        SIGNED.partition("://")[2],
+        "q-signature=SECRET&x=1",
+        [SIGNED],
+        "task SECRET",
+        "SECRET\x00",
+        "SECRET" * 100,
+    ],
+)
+def test_what_is_no_task_id_is_refused_and_not_quoted(given):
+    with pytest.raises(InvalidRequestError, match=r"which is no TaskId.*'TaskId'") as caught:
+        describe_call(given)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_number_where_a_text_is_meant_is_sent_as_written():
+    assert submit_call(42, 101001).params == {"Text": "42", "VoiceId": "101001"}

@@ -1,14 +1,18 @@
 from types import MappingProxyType, SimpleNamespace
 
+import httpx
 import pytest
+import urllib3
 
-from airflow_provider_mps.connection import MpsConnection
+from airflow_provider_mps.connection import MpsConnection, require_conn_id
 from airflow_provider_mps.errors import InvalidMpsConnectionError
+from airflow_provider_mps.hooks.mps import MpsHook
+from tests.tracebacks import printed
 
 
-def parse(extra=MappingProxyType({}), region=None, **fields):
+def parse(extra=MappingProxyType({}), region=None, written=None, **fields):
     empty = dict.fromkeys(("login", "password", "host", "port", "schema"))
-    return MpsConnection.parse(SimpleNamespace(conn_id="my_mps", **{**empty, **fields}), extra, region)
+    return MpsConnection.parse(SimpleNamespace(conn_id="my_mps", extra=written, **{**empty, **fields}), extra, region)
 
 
 def test_an_empty_connection_means_the_international_api_and_the_default_credentials():
@@ -56,6 +60,23 @@ def test_the_api_domain_is_understood_however_it_is_written(fields, expected):
         ({"login": "id", "password": "SEC RET"}, {}, "Password"),
         ({"login": "id", "password": "key"}, {"token": "SECRET\nline"}, "token"),
         ({}, {"region": "ap\u20ac"}, "Region"),
+        ({}, {"region": "SECRETKEY"}, "Region"),
+        ({"schema": "SECRETKEY"}, {}, "Schema"),
+        ({"schema": 5}, {}, "Schema"),
+        ({"host": "mps.com:SECRETKEY"}, {}, "Port"),
+        ({"host": "mps.com:SECRETKEY", "port": 443}, {}, "Host"),
+        ({"host": "SECRETID:SECRETKEY@mps.com"}, {}, "Port"),
+        ({"host": "SECRET" * 6}, {}, "Host"),
+        ({"host": "SECRETKEY://mps.com", "schema": "https"}, {}, "Host"),
+        ({"host": "SECRETKEY://mps.com"}, {}, "Schema"),
+        ({"host": 5}, {}, "Host"),
+        ({"port": "SECRETKEY"}, {}, "Port"),
+        ({}, {"timeout": "SECRETKEY"}, "timeout"),
+        ({"written": "SECRETKEY"}, {}, "Extra"),
+        ({"written": '{"token": "SECRETKEY"'}, {}, "Extra"),
+        ({}, {"proxy": "http://user:SECRET\\word@proxy:1"}, "proxy"),
+        ({}, {"proxy": "http://user:SECRET@word@proxy:1"}, "proxy"),
+        ({}, {"proxy": "http://user:SECRET/word@proxy:1"}, "proxy"),
         ({"schema": "ftp"}, {}, "Schema"),
         ({"host": "https://mps.com", "schema": "http"}, {}, "Host"),
         ({"host": "mps.com:80", "port": 443}, {}, "Host"),
@@ -97,6 +118,7 @@ def test_a_field_that_cannot_work_is_refused_with_the_connection_and_the_field_n
     assert "'my_mps'" in str(caught.value)
     assert field in str(caught.value)
     assert "SEC" not in str(caught.value)
+    assert "SECRET" not in printed(caught.value)
 
 
 def test_numbers_may_come_as_text_as_they_do_from_a_uri():
@@ -121,3 +143,69 @@ def test_no_secret_is_in_the_repr_or_in_a_complaint():
     with pytest.raises(InvalidMpsConnectionError) as caught:
         parse({"proxy": "ftp://user:PROXYPASSWORD@host"})
     assert "PROXYPASSWORD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        # What Airflow makes of tencent_mps://ID:KEY@host, and of the same without slashes.
+        {"conn_type": "", "schema": "encent_mps//AKIDexample:SECRETKEY@host/"},
+        {"conn_type": "", "schema": "encent_mps:AKIDexample:SECRETKEY@host/"},
+        {"schema": "encent_MPS//AKIDexample:SECRETKEY@host/"},
+        {"conn_type": "", "schema": "ECRETKEY"},
+    ],
+)
+def test_a_uri_with_an_underscore_is_named_as_such_and_not_quoted(fields):
+    with pytest.raises(InvalidMpsConnectionError, match=r"'my_mps'.*write tencent-mps:// with a hyphen") as caught:
+        parse(**fields)
+    assert "ECRET" not in printed(caught.value)
+
+
+@pytest.mark.parametrize("written", [None, "", " ", "{}"])
+def test_an_extra_that_is_empty_is_taken(written):
+    assert parse(written=written) == parse()
+
+
+def test_a_proxy_that_the_libraries_read_alike_is_taken():
+    proxy = "http://us%40er:pa%5Css!$&'()*+,;=~._-@[::1]:3128"
+    assert parse({"proxy": proxy}).proxy == proxy
+    assert httpx.Proxy(proxy).auth == ("us@er", "pa\\ss!$&'()*+,;=~._-")
+    assert urllib3.util.parse_url(proxy).port == 3128
+
+
+def test_the_repr_has_no_field_that_may_hold_a_key():
+    fields = {"login": "SECRETID", "password": "SECRETKEY", "host": "SECRETHOST"}
+    assert "SECRET" not in repr(parse({"role_arn": "SECRET", "role_session_name": "SECRET"}, **fields)).upper()
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"host": "mps.example"}, "mps.example"),
+        ({"host": "127.0.0.1", "port": 1}, "127.0.0.1:1"),
+        ({"host": "::1"}, "[::1]"),
+        ({"host": "localhost", "port": 1}, "localhost:1"),
+        ({"host": "secretkey"}, "its host"),
+    ],
+)
+def test_a_host_that_may_be_a_key_is_not_shown(fields, shown):
+    assert parse(**fields).shown_endpoint == shown
+
+
+@pytest.mark.parametrize("given", [None, "", " ", "None"])
+def test_no_id_of_a_connection_means_the_default_one(given):
+    assert require_conn_id(given) == MpsHook(given).mps_conn_id == "mps_default"
+
+
+@pytest.mark.parametrize("given", ["my_mps", "team/my-mps.1", "5"])
+def test_the_id_of_a_connection_is_taken_as_given(given):
+    assert require_conn_id(given) == given
+
+
+@pytest.mark.parametrize(
+    "given", ["tencent-mps://ID:SECRET@host", "tencent-mps://host", "ID:SECRET@host", {"conn": "SECRET"}, "a b", "a\nb"]
+)
+def test_what_is_no_id_of_a_connection_is_refused_and_not_quoted(given):
+    with pytest.raises(InvalidMpsConnectionError, match="mps_conn_id is no id") as caught:
+        MpsHook(given)
+    assert "SECRET" not in str(caught.value)

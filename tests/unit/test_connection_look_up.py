@@ -7,6 +7,7 @@ from airflow_provider_mps import connection_look_up as module
 from airflow_provider_mps.connection_look_up import afind_connection, find_connection
 from airflow_provider_mps.errors import InvalidMpsConnectionError
 from airflow_provider_mps.hooks.mps import MpsHook
+from tests.tracebacks import printed
 
 
 @pytest.fixture
@@ -48,3 +49,10 @@ def test_a_connection_that_is_missing_is_told_with_what_to_do(find):
     with pytest.raises(InvalidMpsConnectionError, match=r"'mps_default' does not exist.*AIRFLOW_CONN_MPS_DEFAULT"):
         find(100)
     assert len(find.looks) in {module.TRIES, module.ASYNC_TRIES}
+
+
+def test_what_airflow_cannot_read_is_named_as_such_and_not_quoted(connect):
+    connect("tencent-mps://AKIDexample:SECRET/KEY@host")  # the slash is not escaped
+    with pytest.raises(InvalidMpsConnectionError, match=r"Airflow cannot read.*tencent-mps://") as caught:
+        MpsHook().look_up()
+    assert "SECRET" not in printed(caught.value)

@@ -1,3 +1,5 @@
+from urllib.parse import quote
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
@@ -9,6 +11,7 @@ from airflow_provider_mps.destination import (
     resolve_destination,
 )
 from airflow_provider_mps.errors import DestinationError, InvalidRequestError
+from tests.tracebacks import printed
 
 URL = "https://bucket.cos.example/async_dubbing/clip.wav?sign=abc/def.wav"
 
@@ -88,3 +91,29 @@ def test_the_size_of_what_is_there_is_told_and_a_folder_is_no_file(tmp_path):
     assert existing_size(ObjectStoragePath(f"file://{tmp_path}/a.wav")) == 5
     assert existing_size(ObjectStoragePath(f"file://{tmp_path}/b.wav")) is None
     assert existing_size(ObjectStoragePath(f"file://{tmp_path}")) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["a\xa0b", "a\u202fb", "می\u200cخواهم", "👩\u200d🚀", "a\xadb", "\U0001fae9", "a\u2028b"]
+)
+def test_only_control_characters_are_refused_in_names(name):
+    assert require_destination(f"file:///clips/{name}.wav") == f"file:///clips/{name}.wav"
+    assert audio_name(f"https://cos.example/{quote(name)}.wav?sign=a") == f"{name}.wav"
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x7f", "\x85", "\ud800"])
+def test_control_characters_and_surrogates_are_refused_in_names(character):
+    with pytest.raises(InvalidRequestError):
+        require_destination(f"file:///clips/a{character}.wav")
+    with pytest.raises(DestinationError):
+        audio_name(f"https://cos.example/a{character}.wav")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://bucket.example/clip.wav?sign=SECRET", "nowhere://user:SECRET@bucket/clip.wav", "clip.wav?sign=SECRET"],
+)
+def test_no_signature_of_a_destination_is_quoted_nor_in_the_traceback(given):
+    with pytest.raises(AirflowFailException) as caught:
+        filesystem_of(resolve_destination(require_destination(given), "https://cos.example/a.wav"))
+    assert "SECRET" not in printed(caught.value)

@@ -78,3 +78,29 @@ def test_stopping_before_it_runs_is_heeded_and_after_it_ran_is_nothing():
     with pytest.raises(CancelledError):
         loop.run()
     loop.stop()
+
+
+def test_second_stop_does_not_cancel_the_cleaning_up():
+    started, cleaning, cleaned = threading.Event(), threading.Event(), []
+
+    async def main():
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.05)
+            cleaned.append(True)
+
+    loop = OwnLoop(main)
+
+    def stop_twice():
+        started.wait(60)
+        loop.stop()
+        cleaning.wait(60)
+        loop.stop()
+
+    threading.Thread(target=stop_twice, daemon=True).start()
+    with pytest.raises(CancelledError):
+        loop.run()
+    assert cleaned == [True]

@@ -1,4 +1,7 @@
+import httpx
 import pytest
+import requests
+import urllib3
 
 from airflow_provider_mps import redaction
 
@@ -19,3 +22,89 @@ def test_what_is_signed_in_a_link_is_masked(masked):
 def test_nothing_is_masked_where_nothing_is_signed(masked, link):
     redaction.mask_link(link)
     assert masked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (r"Failed to parse: http://user:pass\word@host:1", "Failed to parse: http://***@host:1"),
+        ("http://user:pa ss@host:1/x", "http://***@host:1/x"),
+        ("http://user:pa/ss@host:1", "http://***@host:1"),
+        ("http://user:pa?ss@host", "http://***@host"),
+        ("http://user:12345@host/", "http://***@host/"),
+        ("http://user:pass", "http://***"),
+        ("https://TOKEN@host/", "https://***@host/"),
+        ("Failed to parse: user:pass@host", "Failed to parse: ***@host"),
+        ("404, url='https://h.example/a.wav?sign=abc&x=1'", "404, url='https://h.example/a.wav?***'"),
+        ("with url: /a?sign=abc (Caused by X)", "with url: /a?*** (Caused by X)"),
+        ("https://b.s3.example/a.wav%3FX-Amz-Signature%3Dabc", "https://b.s3.example/a.wav?***"),
+        ('{"X-Tc-Token": "abc", "Signature": "def"}', '{"X-Tc-Token": "***", "Signature": "***"}'),
+        ("Credential=AKID/d, Signature=abc", "Credential=***, Signature=***"),
+        ("Port could not be cast to integer value as 'key'", "Port could not be cast to integer value as ***"),
+        ("HTTPConnectionPool(host='key', port=1)", "HTTPConnectionPool(host='***', port=1)"),
+    ],
+)
+def test_what_a_url_may_hold_in_secret_is_removed(text, redacted):
+    assert redaction.redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://conn@bucket/a@b.wav",
+        "https://h:443/a@b",
+        "http://[::1]:80/ (x)",
+        "What? x=1",
+        "ExpiredToken: The provided token has expired",
+        "SignatureDoesNotMatch: The request signature we calculated",
+        "[Errno 2] No such file or directory: '/data/what?.txt'",
+        "HTTPSConnectionPool(host='mps.example', port=443)",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert redaction.redact(text) == text
+
+
+def test_an_error_is_described_by_its_kind_and_by_what_is_at_its_bottom():
+    pool = urllib3.HTTPConnectionPool("proxy.example", 1)
+    refused = urllib3.exceptions.NewConnectionError(pool, "[Errno 111] Connection refused")
+    proxy = urllib3.exceptions.ProxyError("Unable to connect to proxy", refused)
+    error = requests.exceptions.ProxyError(urllib3.exceptions.MaxRetryError(pool, "/?sign=abc", proxy))
+    assert redaction.describe_error(error) == "ProxyError: [Errno 111] Connection refused"
+    assert redaction.describe_error(OSError()) == "OSError"
+
+
+@pytest.mark.parametrize("kind", [httpx.InvalidURL, urllib3.exceptions.LocationParseError, httpx.LocalProtocolError])
+def test_an_error_that_words_what_could_not_be_read_is_described_by_its_kind(kind):
+    error = kind("pass")
+    assert redaction.describe_error(error) == kind.__name__
+    assert redaction.cause_of(error) is None
+
+
+def test_an_error_is_no_cause_where_its_chain_would_print_a_secret():
+    harmless, inner = ValueError("a"), ValueError("https://user:pass@host")
+    assert redaction.cause_of(harmless) is harmless
+    for link in ("__cause__", "__context__"):
+        outer = ValueError("b")
+        setattr(outer, link, inner)
+        assert redaction.cause_of(outer) is None
+    outer.__suppress_context__ = True
+    assert redaction.cause_of(outer) is outer
+    harmless.add_note("https://host/?sign=abc")
+    assert redaction.cause_of(harmless) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("a word", "'a word'"),
+        ("https://host/a?sign=abc", "'https://host/a?***'"),
+        ({"sign": "abc"}, "a value of type dict"),
+        ("{'sign': 'abc'}", "a text that begins with '{'"),
+        (5, "5"),
+        (True, "True"),
+        (10**200, "a number of many digits"),
+    ],
+)
+def test_an_argument_is_quoted_without_what_may_be_secret(value, quoted):
+    assert redaction.quoted(value) == quoted

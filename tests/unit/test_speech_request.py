@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from airflow_provider_mps.errors import InvalidRequestError
@@ -14,7 +16,10 @@ def request(text="hello", voice_id="v", text_lang=None, ext_param=None, max_char
         ({"text": ""}, "text is empty: nothing was submitted"),
         ({"text": " \n"}, "text is empty"),
         ({"text": None}, "text is empty"),
-        ({"text": 7}, "text is no text but int"),
+        ({"text": True}, "text is no text but bool"),
+        ({"text": math.nan}, "text is no text but float"),
+        ({"text": "a\x00b"}, r"text has the control character U\+0000 \(character 2\)"),
+        ({"voice_id": "a\x02"}, r"voice_id has the control character U\+0002"),
         ({"text": "half a \ud83d pair"}, r"text cannot be written as UTF-8 \(character 8\)"),
         ({"voice_id": ""}, "voice_id is empty"),
         ({"text_lang": 3}, "text_lang is no text"),
@@ -67,3 +72,16 @@ def test_a_limit_may_come_from_a_template():
 def test_a_limit_must_be_a_whole_number_above_0(wrong):
     with pytest.raises(InvalidRequestError, match="max_characters must be a whole number above 0"):
         require_limit(wrong)
+
+
+@pytest.mark.parametrize(("number", "text"), [(42, "42"), (0, "0"), (1.5, "1.5"), (2**70, str(2**70))])
+def test_a_number_where_a_text_is_meant_is_taken_as_written(number, text):
+    checked = request(text=number, voice_id=number)
+    assert (checked.text, checked.voice_id) == (text, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["tab\tline\nline\r\n", "page\fpage\v", "\u00a0\u200c\u200d\xad\u0085\ufeff", "\U0001fae9"]
+)
+def test_a_text_may_have_what_old_text_files_have(text):
+    assert request(text=f"a{text}").text == f"a{text}"

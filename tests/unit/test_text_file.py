@@ -4,6 +4,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_mps import text_file
 from airflow_provider_mps.errors import InvalidRequestError
 from airflow_provider_mps.text_file import read_text, require_one_text
+from tests.tracebacks import printed
 
 
 @pytest.fixture
@@ -69,3 +70,34 @@ def test_a_text_and_a_file_are_too_much():
 @pytest.mark.parametrize(("text", "path"), [("hello", None), ("hello", ""), (None, "file:///a")])
 def test_one_of_them_is_right(text, path):
     require_one_text(text, path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_text_of_another_encoding_is_refused(file, encoding):
+    file.write_bytes("Call me Ishmael.".encode(encoding))
+    with pytest.raises(InvalidRequestError, match=r"U\+0000 \(character \d\): nothing was submitted. It may be UTF-16"):
+        read_text(str(file))
+
+
+@pytest.mark.parametrize("content", [b"text" + bytes(512), b"PK\x03\x04\x14\x00", b"bell\x07", b"\x1b[1mbold"])
+def test_what_no_text_has_is_refused(file, content):
+    file.write_bytes(content)
+    with pytest.raises(InvalidRequestError, match="has the control character"):
+        read_text(str(file))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "https://clips.cos.example/chapter.txt?q-signature=SECRET",
+        "nowhere://user:SECRET@bucket/chapter.txt",
+        "/nowhere/chapter.txt?q-signature=SECRET",
+        "chapter.txt?q-signature=SECRET",
+        {"AudioUrl": "https://clips.cos.example/a.wav?q-signature=SECRET"},
+        "{'AudioUrl': 'https://clips.cos.example/a.wav?q-signature=SECRET'}",
+    ],
+)
+def test_no_signature_of_a_path_is_quoted_nor_in_the_traceback(given):
+    with pytest.raises(AirflowException) as caught:
+        read_text(given)
+    assert "SECRET" not in printed(caught.value)

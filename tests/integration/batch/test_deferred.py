@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 
 from airflow_provider_mps.batch.lease import DestinationTakenError
-from tests.batching import LINES, batch, context, line, run_batch, submits
+from tests.batching import LINES, accepted, batch, context, line, run_batch, submits
 
 
 def test_when_only_waiting_is_left_the_triggerer_does_it_and_then_the_rest_is_stored(app, manifest, clips):
@@ -51,3 +58,46 @@ def test_a_timeout_in_the_triggerer_may_be_retried_and_leaves_the_destination_to
     app.finish_all_tasks()
     assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
     assert submits(app) == 1
+
+
+def test_execution_timeout_counts_from_the_start_of_the_attempt_in_every_mode(app, manifest, clips):
+    app.app.state.tasks._synthesis_time = (600, 600)
+    lines = manifest([line(0)])
+    limit = {"deferrable": True, "execution_timeout": timedelta(hours=1)}
+    started = datetime.now(UTC) - timedelta(minutes=50)
+    with pytest.raises(TaskDeferred) as deferred:
+        batch(lines, clips.destination, **limit).execute(started_at(started))
+    _, arguments = deferred.value.trigger.serialize()
+    assert arguments["deadline"] == started.timestamp() + 3600
+    assert 600 <= deferred.value.timeout.total_seconds() <= 660
+
+    event = {"finished": 0, "timed_out": False}
+    with pytest.raises(TaskDeferred) as deferred:
+        batch(lines, clips.destination, **limit).execute_complete(started_at(started), event)
+    assert deferred.value.trigger.deadline == started.timestamp() + 3600
+
+    late = started_at(datetime.now(UTC) - timedelta(minutes=61))
+    with pytest.raises(AirflowException, match="execution_timeout ended before all lines of this batch were stored"):
+        batch(lines, clips.destination, **limit).execute_complete(late, event)
+    # The destination is left to others.
+    app.finish_all_tasks()
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
+
+
+def test_execution_timeout_that_ends_after_the_batch_has_resumed_ends_it(app, manifest, clips):
+    app.app.state.tasks._synthesis_time = (600, 600)
+    lines = manifest([line(0)])
+    soon = started_at(datetime.now(UTC) - timedelta(hours=1) + timedelta(seconds=1))
+    operator = batch(lines, clips.destination, execution_timeout=timedelta(hours=1))
+    with pytest.raises(AirflowTaskTimeout, match="1:00:00 after this attempt had started"):
+        operator.execute_complete(soon, {"finished": 0, "timed_out": False})
+    assert set(clips.statuses()) <= {"pending", "processing"}
+    app.finish_all_tasks()
+    assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
+    assert set(accepted(app.app).values()) == {1}
+
+
+def started_at(moment):
+    made = context()
+    made["ti"].start_date = moment
+    return made

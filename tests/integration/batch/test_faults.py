@@ -25,7 +25,7 @@ from airflow_provider_mps.errors import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from tests import batch_alone, faulty_emulator
-from tests.batching import Clips, accepted, run_batch, submits, wait_until
+from tests.batching import LEASE_TIMES_SECONDS, Clips, accepted, run_batch, submits, wait_until
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 from tests.integration.test_storing_limits import ROOM, require_small_disk
@@ -34,6 +34,7 @@ from tests.s3_server import S3Server
 
 LINES = 200
 KILLS = 10
+SUSPENDED_LINES = 60
 REFUSED_PROBES = 6
 """Status checks that an outage refuses: more than the four attempts that the hook makes of a call by itself."""
 
@@ -168,6 +169,47 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
     clips.require_true()
 
 
+@pytest.mark.kill
+def test_submits_answered_seconds_after_sigterm_leave_no_line_unknown(app, manifest, tmp_path, start):
+    clips = Clips(f"file://{tmp_path}/clips/")
+    app.response_delay = 3.5
+    app.app.state.tasks._synthesis_time = (600, 600)
+    with start(manifest(40), clips.destination) as process:
+        process.wait_until(lambda: submits(app) >= 10)
+        process.send_signal(signal.SIGTERM)
+        # A worker that shuts down may pass on a signal that the task has got itself.
+        process.send_signal(signal.SIGTERM)
+        assert "was stopped by Airflow" in outcome(process)["said"]
+    assert set(clips.statuses()) <= {"pending", "processing"}
+    assert clips.statuses()["processing"] == len(accepted(app.app)) == submits(app)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("wakes", ["while the other batch works", "after the other batch has ended"])
+def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id(app, manifest, clips, start, wakes):
+    lines = manifest(SUSPENDED_LINES)
+    app.response_delay = 0.4
+    valid = ("--lease-valid", str(0.8 * (batch_alone.TAKEOVER_SECONDS + LEASE_TIMES_SECONDS["SETTLED"])))
+    with start(lines, clips.destination, *valid, "--run-id", "first") as first:
+        first.wait_until(lambda: submits(app) >= 30)
+        first.send_signal(signal.SIGSTOP)
+        before = submits(app)
+        with start(lines, clips.destination, "--run-id", "second") as second:
+            if wakes.startswith("while"):
+                second.wait_until(lambda: submits(app) >= before + 5)
+            else:
+                second.wait()
+            first.send_signal(signal.SIGCONT)
+            assert "DestinationTakenError" in first.wait()
+            second.wait()
+    assert set(accepted(app.app).values()) == {1}
+    ended = outcome(start(lines, clips.destination, "--run-id", "last"))
+    assert ended["summary"]["stored"] == SUSPENDED_LINES, ended
+    assert set(accepted(app.app).values()) == {1}
+    assert {row["TaskId"] for row in clips.rows()} == {task.task_id for task in app.app.state.tasks._tasks.values()}
+    clips.require_true()
+
+
 @pytest.fixture
 def refused_probes(app, monkeypatch):
     """What was raised to the status checks by which a batch learns that MPS answers again; they come quickly."""
@@ -178,9 +220,9 @@ def refused_probes(app, monkeypatch):
     refused = []
     once = MpsHook.acall_once
 
-    async def observed(self, call):
+    async def observed(self, call, *arguments):
         try:
-            return await once(self, call)
+            return await once(self, call, *arguments)
         except MpsApiError as error:
             if call.params.get("TaskId") == submitter._NO_SUCH_TASK and error.code != "ResourceNotFound":
                 refused.append(error)

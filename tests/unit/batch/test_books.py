@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -182,3 +183,147 @@ def test_lines_that_were_accepted_and_are_in_no_manifest_any_more_are_counted(op
         books.ledger.close()
 
     asyncio.run(both())
+
+
+class Taken(AirflowException):
+    """What a lease raises that was lost."""
+
+
+def content_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "ballast"}
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2])
+def test_batch_that_has_lost_its_lease_overwrites_and_removes_nothing(open_books, tmp_path, monkeypatch, looks):
+    """Whichever change comes next: the results, the summary, or the removal of what they have."""
+
+    async def held():
+        if not left:
+            raise Taken("taken")
+        left.pop()
+
+    async def attempt():
+        books = open_books()
+        books._held = held
+        left.extend(range(100))
+        await books.recall()
+        await books.record(row("a"))
+        left[:] = range(looks)
+        before = content_of(tmp_path)
+        with pytest.raises(Taken):
+            await books.close(finished=True)
+        books.ledger.close()
+        return before
+
+    left = []
+    before = asyncio.run(attempt())
+    after = content_of(tmp_path)
+    changed = {path.name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert changed == set(["results.jsonl", "summary.json"][:looks])
+
+
+def test_lease_in_doubt_for_too_long_leaves_the_results_as_they_are(open_books, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.batch.books.LEASE_TIMEOUT_SECONDS", 0.1)
+
+    async def attempt():
+        books = open_books()
+        await books.recall()
+        books._held = lambda: asyncio.sleep(60)
+        before = content_of(tmp_path)
+        with pytest.raises(AirflowException, match=r"could not be made sure .* so its results were not written"):
+            await books.write_results(finished=False)
+        books.ledger.close()
+        return before
+
+    assert asyncio.run(attempt()) == content_of(tmp_path)
+
+
+SENT = Row("a", 1, LineStatus.SUBMITTING, request="print", sent_at="2026-01-01T00:00:00+00:00")
+UNKNOWN = SENT.now(LineStatus.UNKNOWN)
+LATE = {
+    "accepted": SENT.now(LineStatus.PROCESSING, task_id="task-1"),
+    "not accepted": SENT.now(LineStatus.PENDING),
+    "rejected": SENT.now(LineStatus.REFUSED, error="no such voice"),
+}
+
+
+@pytest.fixture
+def take_over(open_books):
+    """Let a batch be suspended when it has sent a line, and another one take over, for which the line is unknown."""
+
+    async def take_over():
+        suspended, following = open_books(), open_books("run-2")
+        await suspended.recall()
+        await suspended.record(SENT)
+        await following.recall()
+        assert following.ledger.find("a").status is LineStatus.SUBMITTING
+        following.ledger.put(replace(following.ledger.find("a"), line=1))
+        await following.record(UNKNOWN)
+        return suspended, following
+
+    return take_over
+
+
+@pytest.mark.parametrize("late", LATE.values(), ids=LATE)
+@pytest.mark.parametrize("comes", ["while the other works", "when it has ended"])
+def test_outcome_that_a_suspended_batch_writes_down_late_is_known(open_books, take_over, late, comes):
+    async def main():
+        suspended, following = await take_over()
+        if comes == "while the other works":
+            await suspended.record(late)
+            accepted = await following.adopt_late()
+            assert accepted == ([late] if late.status is LineStatus.PROCESSING else [])
+            await following.close(finished=False)
+            known = following.ledger.find("a")
+            assert known.line == 1
+        else:
+            await following.close(finished=False)
+            await suspended.record(late)
+            last = open_books("run-3")
+            await last.recall()
+            known = last.ledger.find("a")
+            last.ledger.close()
+        suspended.ledger.close()
+        following.ledger.close()
+        assert (known.status, known.task_id, known.error) == (late.status, late.task_id, late.error)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["another submit of the same text", "another text"])
+def test_late_outcome_of_another_submit_does_not_replace_a_newer_one(open_books, take_over, caplog, what):
+    async def main():
+        suspended, following = await take_over()
+        changed = (
+            {"sent_at": "2026-01-01T00:01:00+00:00"} if what.startswith("another submit") else {"request": "other"}
+        )
+        stored = replace(SENT, status=LineStatus.STORED, task_id="task-2", **changed)
+        await following.record(stored)
+        await following.close(finished=True)
+        await suspended.record(LATE["accepted"])
+        last = open_books("run-3")
+        await last.recall()
+        assert last.ledger.find("a") == replace(stored, line=None)
+        for books in (suspended, following, last):
+            books.ledger.close()
+
+    asyncio.run(main())
+    assert "was also accepted as task task-1" in caplog.text
+
+
+def test_line_of_which_only_a_late_row_tells_is_known(open_books):
+    async def main():
+        suspended, following = open_books(), open_books("run-2")
+        await suspended.recall()
+        await following.recall()
+        await following.close(finished=False)
+        await suspended.record(SENT)
+        await suspended.record(LATE["accepted"])
+        last = open_books("run-3")
+        await last.recall()
+        known = last.ledger.find("a")
+        for books in (suspended, following, last):
+            books.ledger.close()
+        return known
+
+    assert asyncio.run(main()) == replace(LATE["accepted"], line=None)

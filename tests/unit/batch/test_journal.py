@@ -241,3 +241,118 @@ def test_who_is_cancelled_takes_no_rows_of_others_with_him(folder, monkeypatch):
 
     asyncio.run(write())
     assert [found.id for found in recalled(folder)] == ["a", "b"]
+
+
+def test_parts_that_were_not_read_are_not_removed_and_read_later(folder):
+    async def write():
+        suspended, journal = Journal(folder, "suspended", LOG), Journal(folder, "next", LOG)
+        await suspended.recall()
+        await suspended.write(row("read"))
+        assert [found.id for found in await journal.recall()] == ["read"]
+        await suspended.write(row("late"))
+        await journal.write(row("own"))
+        part = await journal.next_part()
+        await journal.forget_before(part)
+        assert [found.id for found in await journal.recall_late()] == ["late"]
+        assert await journal.recall_late() == []
+        await journal.forget_before(part)
+
+    asyncio.run(write())
+    assert recalled(folder) == []
+
+
+def test_part_that_grows_while_it_is_removed_is_kept(tmp_path, monkeypatch):
+    folder = ObjectStoragePath(f"file://{tmp_path}/journal")
+    suspended, journal = Journal(folder, "suspended", LOG), Journal(folder, "next", LOG)
+    lock = module._lock
+
+    def grow(*arguments):
+        monkeypatch.setattr(module, "_lock", lock)
+        suspended._write_part(json.dumps(row("late").to_json()).encode() + b"\n")
+        lock(*arguments)
+
+    async def write():
+        await suspended.write(row("read"))
+        await journal.recall()
+        monkeypatch.setattr(module, "_lock", grow)
+        await journal.forget_before(await journal.next_part())
+        return await journal.recall_late()
+
+    assert [found.id for found in asyncio.run(write())] == ["late"]
+
+
+def test_write_to_a_part_that_is_removed_at_this_moment_is_repeated(tmp_path, monkeypatch):
+    folder = ObjectStoragePath(f"file://{tmp_path}/journal")
+    suspended, journal = Journal(folder, "suspended", LOG), Journal(folder, "next", LOG)
+    lock = module._lock
+
+    async def write():
+        await suspended.write(row("read"))
+        await journal.recall()
+
+        def remove_first(*arguments):
+            monkeypatch.setattr(module, "_lock", lock)
+            journal._remove(journal._parts()[0])
+            lock(*arguments)
+
+        monkeypatch.setattr(module, "_lock", remove_first)
+        await suspended.write(row("late"))
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["late"]
+
+
+def test_part_that_is_being_written_to_is_not_removed(tmp_path):
+    folder = ObjectStoragePath(f"file://{tmp_path}/journal")
+
+    async def write():
+        await Journal(folder, "suspended", LOG).write(row("read"))
+        journal = Journal(folder, "next", LOG)
+        await journal.recall()
+        (part,) = list_objects(folder)
+        with Path(part.path).open("ab") as file:  # noqa: ASYNC230
+            module._lock(file.fileno())
+            await journal.forget_before(await journal.next_part())
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["read"]
+
+
+def append(part, content):
+    with Path(part.path).open("ab") as file:
+        file.write(content)
+
+
+def test_a_torn_line_is_read_again_when_it_is_whole_and_does_not_keep_its_part(tmp_path, caplog):
+    folder = ObjectStoragePath(f"file://{tmp_path}/journal")
+    line = json.dumps(row("late").to_json()).encode() + b"\n"
+
+    async def write():
+        await Journal(folder, "suspended", LOG).write(row("read"))
+        (part,) = list_objects(folder)
+        append(part, line[:20])
+        journal = Journal(folder, "next", LOG)
+        assert [found.id for found in await journal.recall()] == ["read"]
+        append(part, line[20:])
+        assert [found.id for found in await journal.recall_late()] == ["late"]
+        append(part, line[:20])
+        assert await journal.recall_late() == []
+        await journal.forget_before(await journal.next_part())
+
+    asyncio.run(write())
+    assert list_objects(folder) == []
+
+
+def test_where_nothing_may_be_removed_any_more_nothing_is(folder):
+    async def write():
+        journal = Journal(folder, "first", LOG)
+        await journal.write(row("a"))
+
+        def require_lease():
+            raise AirflowException("taken")
+
+        with pytest.raises(AirflowException, match="taken"):
+            await journal.forget_before(await journal.next_part(), require_lease)
+
+    asyncio.run(write())
+    assert [found.id for found in recalled(folder)] == ["a"]

@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -86,7 +87,10 @@ def test_an_id_may_be_a_number(number):
     assert line(id=number).id == "7"
 
 
-@pytest.mark.parametrize("name", ["a/b", "Kapitel 1", "第一章", "a.b"])
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "Kapitel 1", "第一章", "a.b", "a\xa0b", "a\u202fb", "می\u200cخواهم", "👩\u200d🚀", "a\xadb", "\U0001fae9"],
+)
 def test_an_id_may_hold_folders_and_any_script(name):
     assert line(id=name).id == name
 
@@ -94,7 +98,25 @@ def test_an_id_may_hold_folders_and_any_script(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("", " ", None, True, 1.5, "/a", "a/", "a//b", "../a", "a/..", ".", "a\\b", "a\nb", "a" * 201),
+        *(
+            "",
+            " ",
+            None,
+            True,
+            math.nan,
+            "a\x00b",
+            "a\ud800",
+            "a\x85b",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/..",
+            ".",
+            "a\\b",
+            "a\nb",
+            "a" * 201,
+        ),
         *(".mps-batch/lock", "results.jsonl", "results.jsonl/a", "summary.json/a", "/".join(["a" * 200] * 4)),
         # What libraries of paths take for more than a name.
         *("part::1", "chapter:/1", "file:/a", "a/s3://b", "data:,a", "a.wav?versionId=7"),
@@ -118,3 +140,8 @@ def test_a_line_is_an_object(fields):
 
 def test_its_text_is_in_no_repr():
     assert "SECRET" not in repr(line(text="SECRET"))
+
+
+@pytest.mark.parametrize(("given", "text"), [(1, "1"), (1.0, "1.0"), (2**70, str(2**70))])
+def test_a_number_is_taken_for_the_text_that_it_is(given, text):
+    assert line(id=given).id == text

@@ -6,7 +6,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, ObjectStoragePath
 
 from airflow_provider_mps.batch import manifest
-from airflow_provider_mps.batch.line import BrokenLine, ManifestLine
+from airflow_provider_mps.batch.line import BrokenLine, Defaults, ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.errors import InvalidRequestError
 
@@ -166,3 +166,51 @@ def test_a_hundred_megabytes_are_read_in_little_memory(tmp_path):
         tracemalloc.stop()
     assert count == 100_000
     assert peak < 20_000_000
+
+
+def test_numbers_where_texts_are_meant_are_taken_as_written(read):
+    (numbers,) = read('{"id": 1.0, "text": 1.50, "voice_id": 101001, "target_duration": 2.5}')
+    request = numbers.request(Defaults(), ObjectStoragePath("file:///m.jsonl"))
+    assert (numbers.id, request.text, request.voice_id) == ("1.0", "1.50", "101001")
+    assert request.ext_param == {"synExt": {"duration": 2.5}}
+    assert told(read(f'{{"id": {10**30}}}')) == [(1, str(10**30))]
+
+
+@pytest.mark.parametrize("value", ["true", "NaN", "Infinity", "[1]", "null"])
+def test_what_is_neither_text_nor_number_is_no_id(read, value):
+    assert "has no id" in read(f'{{"id": {value}}}')[0].error
+
+
+def test_columns_and_cells_that_excel_pads_a_line_with_are_left_out(read):
+    content = "id,text,voice_id,,\na,one,v,,\nb,two,v,,,, ,\n,,,,\nc,three\nd,four,v,,note\n"
+    lines = read(content, "m.csv")
+    assert [line.id for line in lines[:3]] == ["a", "b", "c"]
+    assert lines[0].fields == {"id": "a", "text": "one", "voice_id": "v"}
+    assert (lines[3].number, lines[3].error) == (
+        6,
+        "the line has 5 cells, and the first one gives cell 5 no column's name.",
+    )
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv", "m"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(GOOD.encode(encoding) for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")),
+        "id,text\na,one\n".encode("utf-16-le"),
+        b"PK\x03\x04\x14\x00\x06\x00\x08\x00 a docx or xlsx",
+    ],
+)
+def test_a_manifest_of_another_encoding_is_refused_as_a_whole(read, name, content):
+    with pytest.raises(InvalidRequestError, match="has NUL bytes"):
+        read(content, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("m.jsonl", '{"id": "a", "text": "one\\u0000", "voice_id": "v"}'), ("m.csv", "id,text,voice_id\na,one\0,v")],
+)
+def test_a_text_with_padding_of_nul_is_refused(read, name, content):
+    (padded,) = read(content, name)
+    with pytest.raises(InvalidRequestError, match=r"text has the control character U\+0000"):
+        padded.request(Defaults(), ObjectStoragePath("file:///m.jsonl"))

@@ -2,6 +2,7 @@ import asyncio
 import errno
 import logging
 import threading
+import time
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
@@ -248,3 +249,36 @@ def test_several_are_stored_at_once_and_not_too_many(clips):
             return len(server.requests)
 
         assert asyncio.run(many()) == module.AT_ONCE
+
+
+@pytest.mark.parametrize("fault", ["stalls", "fails"])
+def test_transfer_timeout_is_the_time_of_one_line_and_all_its_attempts(clips, monkeypatch, fault):
+    """It counts from the turn of the line: ten others that are slow do not use it up."""
+    monkeypatch.setattr(module, "TRIES", 10**6)
+    monkeypatch.setattr("airflow_provider_mps.transfer.link.TIMEOUT", (10, 0.2))
+    limits = []
+
+    class Recorded(module.Deadline):
+        def __init__(self, seconds, *arguments):
+            limits.append(seconds)
+            super().__init__(seconds, *arguments)
+
+    monkeypatch.setattr(module, "Deadline", Recorded)
+    monkeypatch.setattr("airflow_provider_mps.audio.Deadline", None)
+    with ScriptedServer(HANG if fault == "stalls" else Reply(status=500)) as server:
+        storer = Storer(clips, None, 0.5, logging.getLogger("batch"))
+        started = time.monotonic()
+        (unstored,) = store(storer, task(server))
+        took = time.monotonic() - started
+    assert unstored.status is LineStatus.UNSTORED
+    assert limits == [0.5]
+    assert took < 10
+
+
+def test_pause_that_would_outlast_the_time_of_a_line_is_not_made(clips, monkeypatch):
+    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(21.0))
+    monkeypatch.setattr(module, "TRIES", 2)
+    with ScriptedServer(Reply(b"<html>", headers={"Content-Type": "text/html"})) as server:
+        (unstored,) = store(Storer(clips, None, 20, logging.getLogger("batch")), task(server))
+        assert len(server.requests) == 1
+    assert "web page" in unstored.error

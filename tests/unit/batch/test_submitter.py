@@ -497,3 +497,151 @@ def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator,
 
     assert run(main) == ["submitting", "pending"]
     assert app.arrivals == []
+
+
+class Taken(AirflowException):
+    """What a lease raises that was lost."""
+
+
+@pytest.fixture
+def hold_last_check(monkeypatch):
+    """Let the lease be certain until the line is written down, and not any more when its request is to be sent."""
+
+    def hold(batch, *outcomes):
+        looks, outcomes = [], list(outcomes)
+
+        async def may_submit():
+            looks.append(batch.statuses())
+            outcome = outcomes.pop(0) if outcomes else None
+            if outcome is not None:
+                await outcome()
+
+        batch.submitter._may_submit = may_submit
+        return looks
+
+    return hold
+
+
+async def certain():
+    """Let the lease be certain."""
+
+
+@pytest.mark.parametrize("last", ["lost", "in doubt"])
+def test_request_whose_lease_is_not_certain_at_the_last_moment_is_not_sent(serve, hold_last_check, monkeypatch, last):
+    monkeypatch.setattr(module, "LAST_CHECK_SECONDS", 0.05)
+    server = serve(ACCEPTED)
+
+    async def lost():
+        raise Taken("taken")
+
+    async def doubt():
+        await asyncio.sleep(60)
+
+    async def main(batch):
+        looks = hold_last_check(batch, certain, lost if last == "lost" else doubt)
+        row = await batch.submit()
+        assert row.status is LineStatus.PROCESSING
+        # Twice for each attempt: when the line is written down, and when its connection is established.
+        assert [len(statuses) for statuses in looks] == [1, 1, 3, 3]
+        assert batch.statuses() == ["submitting", "pending", "submitting", "processing"]
+
+    run(main)
+    assert submits(server) == 1
+
+
+def test_batch_stopped_while_the_connection_is_made_sends_nothing(serve, hold_last_check):
+    server = serve(ACCEPTED)
+
+    async def main(batch):
+        async def stop():
+            batch.submitter.stop(AirflowException("enough"))
+
+        hold_last_check(batch, stop)
+        with pytest.raises(NotSubmittedError):
+            await batch.submit()
+        assert batch.statuses() == ["submitting", "pending"]
+
+    run(main)
+    assert server.requests == []
+
+
+def test_lease_that_is_lost_before_sending_is_written_down(serve, hold_last_check):
+    server = serve(ACCEPTED)
+
+    async def lost():
+        raise Taken("taken")
+
+    async def main(batch):
+        hold_last_check(batch, lost)
+        with pytest.raises(Taken):
+            await batch.submit()
+        assert batch.statuses() == ["submitting", "pending"]
+
+    run(main)
+    assert server.requests == []
+
+
+def test_settle_waits_for_responses_and_for_nothing_else(serve):
+    answer = threading.Event()
+    server = serve(ACCEPTED, rate=1)
+    server.script = [lambda _: answer.wait(30) and ACCEPTED]
+
+    async def main(batch):
+        sent = asyncio.create_task(batch.submit("sent"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        # Their turns come at one second's distance each.
+        later = [asyncio.create_task(batch.submit(f"{number}")) for number in range(20)]
+        await asyncio.sleep(0.05)
+        batch.submitter.stop(NotSubmittedError())
+        settling = asyncio.create_task(batch.submitter.settle(60))
+        done, _ = await asyncio.wait(later, timeout=10)
+        assert len(done) == 20
+        assert not settling.done()
+        answer.set()
+        await asyncio.wait_for(settling, 10)
+        assert (await sent).status is LineStatus.PROCESSING
+        assert {str(row.status) for row in batch.written} <= {"submitting", "pending", "processing"}
+        assert [row.id for row in batch.written if row.status is LineStatus.PROCESSING] == ["sent"]
+        assert all(isinstance(line.exception(), NotSubmittedError) for line in later)
+
+    run(main)
+    assert submits(server) == 1
+
+
+def test_rejected_submit_that_waits_for_credentials_does_not_hold_up_the_end(serve, monkeypatch):
+    serve(api_error("AuthFailure.TokenFailure"))
+    renewing = asyncio.Event()
+
+    async def hang(*_):
+        renewing.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(MpsHook, "arenew_credentials", hang)
+
+    async def main(batch):
+        submitting = asyncio.create_task(batch.submit())
+        await asyncio.wait_for(renewing.wait(), 10)
+        assert batch.statuses() == ["submitting", "pending"]
+        batch.submitter.stop(NotSubmittedError())
+        await asyncio.wait_for(batch.submitter.settle(60), 10)
+        assert submitting.done()
+        assert batch.statuses() == ["submitting", "pending"]
+
+    run(main)
+
+
+def test_throttled_submit_that_is_killed_during_its_back_off_is_pending(serve):
+    server = serve(api_error("RequestLimitExceeded"), rate=5)
+
+    async def main(batch):
+        submitting = asyncio.create_task(batch.submit())
+        while batch.statuses() != ["submitting", "pending"]:
+            await asyncio.sleep(0.01)
+        batch.submitter.stop(NotSubmittedError())
+        with pytest.raises(NotSubmittedError):
+            await submitting
+        assert batch.statuses() == ["submitting", "pending"]
+
+    run(main)
+    assert submits(server) == 1

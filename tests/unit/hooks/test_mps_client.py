@@ -5,11 +5,8 @@ import traceback
 
 import pytest
 
-from airflow_provider_mps.errors import (
-    ErrorClass,
-    InvalidMpsConnectionError,
-    MpsApiError,
-)
+from airflow_provider_mps.api import submit_call
+from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsApiError, api_error
 from airflow_provider_mps.hooks.mps import MpsHook
 from tests.answers import ACCEPTED, PROCESSING
 from tests.certificates import self_signed
@@ -219,3 +216,49 @@ def test_a_lack_of_file_handles_while_a_client_is_made_may_pass(connect, calls, 
     with pytest.raises(MpsApiError, match="Too many open files") as caught:
         calls.submit()
     assert caught.value.error_class is ErrorClass.NOT_SENT
+
+
+def test_what_is_checked_last_is_checked_after_connecting_and_keeps_the_request_back(connect):
+    async def main():
+        hook = MpsHook()
+        call = submit_call("hello", "voice-1", None, None)
+        refused = api_error(f"{NOT_SENT}.Withheld", "not now")
+        connected = []
+
+        async def refuse():
+            connected.append(server.accepted)
+            raise refused
+
+        async def allow():
+            connected.append(server.accepted)
+
+        with pytest.raises(MpsApiError, match="not now") as caught:
+            await hook.acall_once(call, refuse)
+        assert caught.value.error_class is ErrorClass.NOT_SENT
+        assert server.requests == []
+        assert (await hook.acall_once(call, allow)).task_id == "task-1"
+        assert connected == [1, 2]
+        await hook.aclose()
+
+    with ScriptedServer(ACCEPTED) as server:
+        connect(server.connection_uri())
+        asyncio.run(main())
+    assert len(server.requests) == 1
+
+
+def test_response_that_came_while_the_process_was_suspended_is_read(connect):
+    """The event loop stands still for longer than the connection's timeout, as SIGSTOP would have it."""
+
+    async def main():
+        hook = MpsHook()
+
+        async def suspend():
+            asyncio.get_running_loop().call_later(0.02, time.sleep, 1.4)
+
+        accepted = await hook.acall_once(submit_call("hello", "voice-1", None, None), suspend)
+        await hook.aclose()
+        return accepted.task_id
+
+    with ScriptedServer(lambda _: time.sleep(0.1) or ACCEPTED) as server:
+        connect(server.connection_uri("timeout=0.3"))
+        assert asyncio.run(main()) == "task-1"

@@ -13,6 +13,7 @@ from airflow_provider_mps.errors import (
 from airflow_provider_mps.hooks.mps import MpsHook
 from tests.answers import ACCEPTED, NO_RESPONSE, NOT_JSON
 from tests.scripted_server import HANG, Reply, ScriptedServer, api_error, json_reply
+from tests.tracebacks import printed
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -139,3 +140,25 @@ def test_an_error_of_the_test_query_that_is_no_answer_about_a_task_disproves_the
     with ScriptedServer(json_reply({"Response": {"hello": 1}})) as server:
         connect(server.connection_uri())
         assert MpsHook().test_connection()[0] is False
+
+
+def test_a_server_that_repeats_a_requests_headers_gives_no_token_away(connect, calls):
+    echo = (
+        b'{"headers": {"X-Tc-Token": "SECRETTOKEN", "Authorization": "TC3-HMAC-SHA256 Credential=a, Signature=SECRET"}}'
+    )
+    for reply in (Reply(echo, 200), Reply(echo, 404), Reply(b"X-TC-Token: SECRETTOKEN\n", 502)):
+        with ScriptedServer(reply) as server:
+            connect(server.connection_uri("token=SECRETTOKEN"))
+            with pytest.raises(MpsApiError) as caught:
+                calls.describe()
+            assert "SECRET" not in printed(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["tencent_mps://AKIDexample:exampleKey@127.0.0.1:1/?region=r", "tencent-mps://exampleKey@127.0.0.1:1/http"]
+)
+def test_the_connection_test_quotes_no_key(connect, uri):
+    connect(uri)
+    ok, sentence = MpsHook().test_connection()
+    assert not ok
+    assert "examplekey" not in sentence.lower()
