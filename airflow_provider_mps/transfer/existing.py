@@ -79,11 +79,14 @@ class ExistingFile:
     async def _read_s3(self, fs: Any) -> int:
         """Read with one request, because some servers send a checksum of the whole with each range."""
         bucket, key, _ = fs.split_path(self._path.path)
+        if self._path.protocol == "cos":  # which keeps the CRC-64, and has a permission of its own for reading
+            head = await fs._call_s3("head_object", Bucket=bucket, Key=key)
+            if (kept := crc64_of(head["ResponseMetadata"]["HTTPHeaders"])) is not None:
+                return kept
         answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
         async with answer["Body"] as body:
-            found = crc64_of(answer["ResponseMetadata"]["HTTPHeaders"])
-            if found is not None:  # COS keeps it
-                return found
+            if (kept := crc64_of(answer["ResponseMetadata"]["HTTPHeaders"])) is not None:  # COS by its S3 API
+                return kept
             found = 0
             while block := await body.read(READ_SIZE):
                 self._still_wanted()

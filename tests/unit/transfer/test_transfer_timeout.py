@@ -51,7 +51,7 @@ STALLS = {
     "body": audio_reply(AUDIO, drip=20),
     "body without a length": Reply(AUDIO, headers={"Content-Length": "", "x-cos-hash-crc64ecma": "1"}, drip=20),
     "chunk": Reply(b"9c4\r\n" + AUDIO, headers=CHUNKED, drip=20),
-    "trickling size of a chunk": Reply(b"0" * 60_000, headers=CHUNKED, drip=0.02),
+    "trickling size of a chunk": Reply(b"0" * 1_500, headers=CHUNKED, drip=0.02),
     "trickling body": audio_reply(AUDIO, drip=0.02),
 }
 
