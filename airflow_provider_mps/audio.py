@@ -14,9 +14,10 @@ from airflow_provider_mps.redaction import keep_links_out_of_logs
 from airflow_provider_mps.store_errors import explaining
 from airflow_provider_mps.transfer.content_type import choose_content_type
 from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, Deadline
+from airflow_provider_mps.transfer.existing import ExistingFile
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.progress import Progress
-from airflow_provider_mps.transfer.uncommitted import open_uncommitted
+from airflow_provider_mps.transfer.uncommitted import open_uncommitted, validate_protocol
 from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class StoredAudio:
     size: int
     """Bytes."""
     crc64: int | None
-    """CRC-64/XZ; ``None`` where a file of the same size was there already, and was not read."""
+    """CRC-64/XZ; ``None`` where a file of the same size was there already, and its source has no CRC-64."""
 
 
 def store_audio(
@@ -72,12 +73,14 @@ def store_audio(
 
     must_be_new = if_exists is IfExists.FAIL
     filesystem_of(path, subject)  # which may look up a connection: not in the thread that uploads
+    validate_protocol(path, subject)
     keep_links_out_of_logs()
     deadline = deadline or Deadline(timeout, subject, stop)
     progress = Progress(subject, log)
     if must_be_new:
         _require_absent(path, subject, deadline)
-    skip_length = _size_now(path, subject, deadline) if if_exists is IfExists.SKIP else None
+    size_there = _size_now(path, subject, deadline) if if_exists is IfExists.SKIP else None
+    existing = ExistingFile(path, size_there, subject, deadline.check)
 
     def keep_waiting() -> None:
         deadline.check()
@@ -85,9 +88,8 @@ def store_audio(
 
     with _existence_explained(path, subject), _Upload(path, subject, keep_waiting, log, must_be_new) as upload:
         fetch = Fetch(url, upload, fresh_url=fresh_url, subject=subject, log=log, deadline=deadline, progress=progress)
-        if not fetch.run(skip_length):
-            log.info("%s has the audio's %s bytes already: nothing was moved", path, skip_length)
-            return StoredAudio(skip_length or 0, None)
+        if not fetch.run(existing.is_audio_of):
+            return _skipped(path, existing, log)
         if must_be_new:
             _require_absent(path, subject, deadline)
         told = upload.commit()
@@ -107,6 +109,19 @@ def store_audio(
         told.what,
     )
     return StoredAudio(fetch.received, fetch.crc64)
+
+
+def _skipped(path: ObjectStoragePath, existing: ExistingFile, log: Log) -> StoredAudio:
+    if existing.crc64 is None:
+        log.warning(
+            "Skipped %s: it has the audio's %s bytes. Only the size was compared, because the server of the audio "
+            "sends no CRC-64.",
+            path,
+            existing.size,
+        )
+    else:
+        log.info("Skipped %s: it has the audio's %s bytes and CRC-64 %s", path, existing.size, existing.crc64)
+    return StoredAudio(existing.size, existing.crc64)
 
 
 class _Upload:

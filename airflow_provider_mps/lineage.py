@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
+from airflow_provider_mps.assets import encode_path, encode_uri
 from airflow_provider_mps.older_airflow import uri_of
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Move:
         """Forget what is secret in the link."""
         parts = urlsplit(audio_url)
         host = parts.netloc.rpartition("@")[2]
-        return cls(f"{parts.scheme}://{host}{parts.path}", path, size)
+        return cls(f"{parts.scheme}://{host}{encode_path(parts.path, may_be_encoded=True)}", path, size)
 
     @property
     def destination(self) -> tuple[str, str]:
@@ -61,5 +63,6 @@ class Move:
     def collect(self, hook: Any) -> None:
         """Tell Airflow's own collector, which does nothing where nobody reads it."""
         collector = get_hook_lineage_collector()
-        collector.add_input_asset(context=hook, uri=self.source)
-        collector.add_output_asset(context=hook, uri=uri_of(self.path))
+        with suppress(ValueError):  # Airflow takes no asset of such a URI, e.g. a longer one; the audio is stored
+            collector.add_input_asset(context=hook, uri=self.source)
+            collector.add_output_asset(context=hook, uri=encode_uri(uri_of(self.path)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from airflow_provider_mps.assets import encode_uri
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.redaction import cause_of, describe_error, shown_path
 
@@ -39,7 +40,8 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
     """
     Give each outlet an event of the audio.
 
-    An ``AssetAlias`` gets one of the asset at ``uri``; an ``Asset`` of a fixed URI gets ``uri`` with its extra.
+    An ``AssetAlias`` gets one of the asset at ``uri``, percent-encoded; an ``Asset`` of a fixed URI keeps its own. The
+    extra of both has ``uri`` as it is, which ``ObjectStoragePath`` can open.
 
     :param context: of the running task
     :param outlets: of its operator, whatever they are
@@ -55,5 +57,4 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
 
 
 def _asset_at(uri: str) -> Asset:
-    # Airflow would cut a URI at these, and take different clips for one.
-    return Asset(uri.replace("#", "%23").replace("?", "%3F"))
+    return Asset(encode_uri(uri))

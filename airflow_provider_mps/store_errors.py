@@ -33,6 +33,7 @@ _PASSING = {
 """What S3 says of one try only, although s3fs words it as a lack of permission, a missing file or a bad argument."""
 _REFUSED = {401, 403}
 """HTTP's way to say that a permission is missing."""
+_DONE = {"list": "listed", "look at": "looked at", "remove": "removed", "write": "written"}
 _UNCHANGED = "What was there is unchanged."
 _MAYBE = "Either what was there is unchanged, or the audio is there, whole."
 
@@ -41,12 +42,16 @@ class UnknownOutcomeError(OSError):
     """A store did not answer to a commit, and does not tell whether it was done."""
 
 
+class NotReplacedError(FileExistsError):
+    """A filesystem does not rename a file to a name that is taken."""
+
+
 @contextmanager
 def committing() -> Iterator[None]:
     """Let nobody take for undone what a store may have done, unless it was refused."""
     try:
         yield
-    except (AirflowException, FileNotFoundError, UnknownOutcomeError):
+    except (AirflowException, FileNotFoundError, NotReplacedError, UnknownOutcomeError):
         raise
     except Exception as error:
         if lacks_permission(error):
@@ -92,7 +97,7 @@ def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[t
     code = s3_code(error)
     state = _MAYBE if isinstance(error, UnknownOutcomeError) else _UNCHANGED
     name, words = shown_path(path), describe_error(error)
-    problem = f"{name} could not be written: {f'{code}: ' if code else ''}{words}."
+    problem = f"{name} could not be {_DONE.get(doing, doing)}: {f'{code}: ' if code else ''}{words}."
     if code in _PASSING:
         return AudioTransferError, f"{problem} {state}"
     if lacks_permission(error):
@@ -103,9 +108,10 @@ def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[t
     if isinstance(error, IsADirectoryError):
         return DestinationError, f"{name} is a folder. End the destination with '/' to store into it."
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
-        return DestinationError, (
-            f"{name} cannot be written: its bucket or folder does not exist, or is a file ({words})."
-        )
+        why = "its bucket or folder does not exist, or is a file"
+        if isinstance(error, NotReplacedError):
+            why = "it exists, and its filesystem does not replace files, so it must be removed first"
+        return DestinationError, f"{name} cannot be written: {why} ({words})."
     if isinstance(error, ValueError) or getattr(error, "errno", None) in _LASTING:
         return DestinationError, f"{problem} Check how the destination is written, and its connection."
     return AudioTransferError, f"{problem} {state}"

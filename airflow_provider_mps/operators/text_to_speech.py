@@ -306,8 +306,8 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
     :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
     :param destination: an ``ObjectStoragePath`` or its text, e.g. ``s3://conn@bucket/clip.wav``; a text that ends
         in ``/`` is a folder, in which the file takes the audio's own name (templated)
-    :param if_exists: ``overwrite``; ``skip``, which moves nothing where a file of the same size is there already;
-        or ``fail``
+    :param if_exists: ``overwrite``; ``skip``, which moves nothing where a file of the same CRC-64 is there already, or
+        of the same size where the audio's server sends no CRC-64; or ``fail``
     :param transfer_timeout: seconds that moving the audio may take in all, tries included
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
     :param region: goes before the connection's own region (templated)

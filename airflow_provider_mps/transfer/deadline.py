@@ -42,6 +42,18 @@ class Deadline:
         self._stop = stop
         self._ends = time.monotonic() + seconds
 
+    def left(self) -> float:
+        """Return the seconds that are left; below 0 where the time is up."""
+        return self._ends - time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until the time is up or ``stop`` is set."""
+        seconds = max(0.0, min(seconds, self.left()))
+        if self._stop is None:
+            time.sleep(seconds)
+        else:
+            self._stop.wait(seconds)
+
     def check(self) -> None:
         """
         Return while there is time left.
@@ -51,7 +63,7 @@ class Deadline:
         """
         if self._stop is not None and self._stop.is_set():
             raise stopped(f"Storing the audio of {self._subject}")
-        if time.monotonic() > self._ends:
+        if self.left() <= 0:
             raise AudioTransferError(
                 f"The audio of {self._subject} was not stored within {self._seconds:g} seconds, so it was given up. At "
                 "its destination is what was there before or, if only the store's last answer was missing, the whole "

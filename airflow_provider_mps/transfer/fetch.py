@@ -11,6 +11,7 @@ from airflow_provider_mps.errors import AudioTransferError
 from airflow_provider_mps.transfer.download import Source, Verdict, judge
 from airflow_provider_mps.transfer.link import LinkError, PassingLinkError, make_session, open_link, require_http
 from airflow_provider_mps.transfer.parts import MAX_LENGTH
+from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from airflow_provider_mps.transfer.log import Log
     from airflow_provider_mps.transfer.progress import Progress
 
+_CODINGS = {
+    *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
+    *("x-compress", "x-gzip"),
+}
+"""
+Content codings, which change the bytes: https://www.iana.org/assignments/http-parameters. Objects are also kept with
+other words in this header, such as ``aws-chunked``, ``utf-8`` or ``binary``, which mean nothing for the bytes.
+"""
 MAX_FRUITLESS_TRIES = 5
 """Tries in a row that bring not one new byte before the transfer is given up."""
 MAX_RESTARTS = 4
@@ -80,10 +89,11 @@ class Fetch:
         self.crc64 = 0
         """CRC-64/XZ of them."""
 
-    def run(self, unless_length: int | None = None) -> bool:
+    def run(self, is_stored: Callable[[Source], bool] = lambda _: False) -> bool:
         """
-        Fetch the audio and check it; or nothing, where it has just ``unless_length`` bytes.
+        Fetch the audio and check it, unless it is stored already.
 
+        :param is_stored: returns whether the audio that a server begins to send is the one at the destination
         :return: whether it was fetched
         :raises AudioTransferError: when it cannot be had whole in several tries
         """
@@ -91,28 +101,30 @@ class Fetch:
             retry=retry_if_exception_type((_TryAgainError, PassingLinkError)),
             stop=self._is_hopeless,
             wait=wait_random_exponential(multiplier=0.5, max=10),
+            sleep=self._deadline.sleep,
             before_sleep=self._before_next_try,
             reraise=True,
         )
         try:
             with make_session() as session:
                 require_http(self._url)
-                fetched: bool = retrying(self._try, session, unless_length)
+                fetched: bool = retrying(self._try, session, is_stored)
         except (_TryAgainError, PassingLinkError) as error:
+            self._deadline.check()  # where the time is up, that is what ended the last try
             raise self._error(f"{self._how_far()}, and the last try ended with: {error}") from error
         except LinkError as error:
             raise self._error(str(error)) from error
         return fetched
 
-    def _try(self, session: requests.Session, unless_length: int | None) -> bool:
+    def _try(self, session: requests.Session, is_stored: Callable[[Source], bool]) -> bool:
         """Fetch what is missing and check the whole; return whether there was anything to do."""
         self._deadline.check()
         before = self.received
         try:
             headers = self.source.range_headers(self.received)
-            with open_link(session, self._url, headers, self._deadline.check) as answer:
+            with open_link(session, self._url, headers, self._deadline.check, self._deadline.left) as answer:
                 self._accept(answer)
-                if unless_length and unless_length == self.source.length:  # an empty audio is none, there or here
+                if not self.received and is_stored(self.source):
                     return False
                 for block in answer.blocks():
                     self._take(block)
@@ -149,15 +161,15 @@ class Fetch:
         if verdict is Verdict.RANGE_REFUSED:
             self._start_over()
         if verdict is Verdict.LINK_REFUSED:
-            self._url = self._fresh_url()
+            self._url = waited_for(self._fresh_url, self._deadline.check)
             require_http(self._url)
             problem += ", so MPS was asked for a fresh one"
         raise _TryAgainError(problem)
 
     def _require_verifiable(self, answer: Opened) -> None:
-        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise self._error(f"it is sent in the encoding {encoding!r}, so it cannot be verified")
+        for coding in answer.headers.get("Content-Encoding", "").split(","):
+            if coding.strip().lower() in _CODINGS:
+                raise self._error(f"it is sent in the encoding {coding.strip()!r}, so it cannot be verified")
         if self.source.length is not None and self.source.length > MAX_LENGTH:
             raise self._error(f"its server announces {self.source.length} bytes, more than any store takes")
         if self.source.content_type == "text/html":
@@ -177,6 +189,7 @@ class Fetch:
         )
 
     def _before_next_try(self, state: RetryCallState) -> None:
+        self._deadline.check()
         error = state.outcome.exception() if state.outcome else None
         self._log.warning(
             "Fetching the audio of %s broke off, %s (%s); trying again",

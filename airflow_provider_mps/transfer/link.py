@@ -7,7 +7,11 @@ of the CPU that the upload beside it needs.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import math
+import os
+import socket
+import threading
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -16,6 +20,7 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_mps.network_settings import find_ca_file, find_proxy
+from airflow_provider_mps.own_thread import start_daemon_thread
 from airflow_provider_mps.transfer.waited_for import waited_for
 
 if TYPE_CHECKING:
@@ -43,10 +48,16 @@ class Opened:
     An answer, of which the body has not been read yet.
 
     :param response: of ``requests``, made with ``stream=True``
+    :param seconds_left: returns how long reading it may take
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, seconds_left: Callable[[], float] = lambda: math.inf) -> None:
         self._response = response
+        self._seconds_left = seconds_left
+        # A chunk's size may arrive byte by byte, and the time-out bounds each wait for a byte only.
+        self._may_trickle = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+        self._closed: threading.Event | None = None
+        """Ends the thread that limits the time."""
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
@@ -54,14 +65,37 @@ class Opened:
         """
         Read the body as it was sent.
 
-        :raises PassingLinkError: where it breaks off
+        :raises PassingLinkError: where it breaks off, or the time is up
         """
         while True:
+            self._limit_time()
             with _telling_errors():
                 block: bytes = self._response.raw.read1(READ_SIZE, decode_content=False)
             if not block:
                 return
             yield block
+
+    def close(self) -> None:
+        """Forget the limit of time; the response is the caller's."""
+        if self._closed is not None:
+            self._closed.set()
+
+    def _limit_time(self) -> None:
+        """Shut the connection down when the time is up, if a read that begins now may outlast it."""
+        left = self._seconds_left()
+        if self._closed is not None or left == math.inf or (left > TIMEOUT[1] and not self._may_trickle):
+            return
+        self._closed = closed = threading.Event()
+        with suppress(AttributeError, OSError, ValueError):  # the body has ended: there is nothing to wait for
+            # Its own descriptor, because the number of a closed one may be another file's.
+            connection = socket.socket(fileno=os.dup(self._response.raw.fileno()))
+
+            def shut_down() -> None:
+                with connection, suppress(OSError):
+                    if not closed.wait(min(max(0.0, left), threading.TIMEOUT_MAX)):
+                        connection.shutdown(socket.SHUT_RDWR)
+
+            start_daemon_thread(shut_down, "mps-transfer-timeout")
 
 
 def require_http(url: str) -> None:
@@ -81,7 +115,11 @@ def require_http(url: str) -> None:
 
 @contextmanager
 def open_link(
-    session: requests.Session, url: str, headers: Mapping[str, str], still_wanted: Callable[[], None]
+    session: requests.Session,
+    url: str,
+    headers: Mapping[str, str],
+    still_wanted: Callable[[], None],
+    seconds_left: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[Opened]:
     """
     Open a link while the ``with`` block runs.
@@ -90,6 +128,7 @@ def open_link(
     :param url: an ``http`` or ``https`` link
     :param headers: sent with it, and after redirects
     :param still_wanted: called while waiting for the head of an answer; raises when the time is up
+    :param seconds_left: returns how long reading the body may take; it is broken off then
     :raises PassingLinkError: where the network fails
     :raises LinkError: where a redirect leads to anything but the web, or from https to http
     :raises InvalidMpsConnectionError: if the environment's proxy for it is unusable
@@ -109,7 +148,8 @@ def open_link(
                 target = session.get_redirect_target(response)
                 elsewhere = None if target is None else urljoin(url, target)
             if elsewhere is None:
-                yield Opened(response)
+                with closing(Opened(response, seconds_left)) as opened:
+                    yield opened
                 return
         url, before = elsewhere, scheme
         scheme = urlsplit(url).scheme

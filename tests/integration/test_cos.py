@@ -15,11 +15,15 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath, redact
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from fastcrc import crc64
+from s3fs import S3FileSystem
 
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.transfer.download import Source
+from airflow_provider_mps.transfer.existing import ExistingFile
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from tests.scripted_server import Reply, ScriptedServer
 
@@ -82,6 +86,25 @@ class TestOnARealServer:
         operator = TextToSpeechToObjectStorageOperator(task_id="s", mps_task_id=task_id, destination=f"{cos}/a.wav")
         assert operator.execute({"ti": Instance()}) == f"{cos}/a.wav"
         assert s3.seen("a.wav", BUCKET)[:4] == b"RIFF"
+
+    @pytest.mark.parametrize(("kept", "asked"), [(True, ["head_object"]), (False, ["head_object", "get_object"])])
+    def test_crc64_of_an_existing_object_comes_from_its_head_where_cos_keeps_it(
+        self, cos, s3, monkeypatch, kept, asked
+    ):
+        call, calls = S3FileSystem._call_s3, []
+
+        async def answer_as_cos_does(fs, method, *args, **kwargs):
+            calls.append(method)
+            answer = await call(fs, method, *args, **kwargs)
+            if kept:
+                answer["ResponseMetadata"]["HTTPHeaders"]["x-cos-hash-crc64ecma"] = str(crc64.xz(b"audio"))
+            return answer
+
+        (s3.folder / BUCKET / "a.wav").write_bytes(b"audio")
+        monkeypatch.setattr(S3FileSystem, "_call_s3", answer_as_cos_does)
+        existing = ExistingFile(ObjectStoragePath(f"{cos}/a.wav"), 5, "task-1", lambda: None)
+        assert existing.is_audio_of(Source(length=5, crc64=crc64.xz(b"audio")))
+        assert calls == asked
 
     def test_a_discarded_upload_leaves_nothing(self, cos, s3):
         file = open_uncommitted(ObjectStoragePath(f"{cos}/a.wav"), length=len(LONG))

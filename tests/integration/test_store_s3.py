@@ -8,19 +8,24 @@ import wave
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from fastcrc import crc64
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
 from airflow_provider_mps.audio import store_audio
+from airflow_provider_mps.choice import IfExists
 from airflow_provider_mps.errors import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.transfer.download import Source
+from airflow_provider_mps.transfer.existing import ExistingFile
 from airflow_provider_mps.transfer.pipe import Pipe
 from airflow_provider_mps.transfer.uncommitted import open_uncommitted
 from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
 
 LONG = os.urandom(60 * 1024 * 1024)
 """More than one part, so that an upload has several."""
+CLIP = LONG[:3_000_000]
 
 
 class Instance:
@@ -217,6 +222,35 @@ def test_two_parts_are_under_way_at_once_where_the_store_is_far(s3, monkeypatch)
     pipe.commit()
     assert max(most) == 2
     assert s3.seen("a.wav") == LONG
+
+
+@pytest.mark.parametrize("there", [CLIP, CLIP[::-1]], ids=["same audio", "other audio of the same size"])
+def test_skip_in_s3_compares_the_crc64_with_one_read(s3, log, requests_to_s3, there):
+    (s3.folder / "clips" / "a.wav").write_bytes(there)
+    with ScriptedServer(lambda request: audio_reply(CLIP, request)) as server:
+        url = f"{server.url}/a.wav"
+        path = ObjectStoragePath(f"{s3.root}a.wav")
+        stored = store_audio(url, path, fresh_url=lambda: url, subject="task task-1", log=log, if_exists=IfExists.SKIP)
+    assert (stored.size, stored.crc64) == (len(CLIP), crc64.xz(CLIP))
+    assert s3.seen("a.wav") == CLIP
+    assert requests_to_s3 == ["head_object", "get_object"] + ["put_object"] * (there != CLIP)
+
+
+def test_skip_reads_no_audio_where_the_header_has_the_crc64(s3, monkeypatch):
+    call, read = S3FileSystem._call_s3, []
+
+    async def answer_as_cos_does(fs, method, *args, **kwargs):
+        answer = await call(fs, method, *args, **kwargs)
+        if method == "get_object":
+            answer["ResponseMetadata"]["HTTPHeaders"]["x-cos-hash-crc64ecma"] = str(crc64.xz(b"audio"))
+            monkeypatch.setattr(answer["Body"], "read", read.append)
+        return answer
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", answer_as_cos_does)
+    (s3.folder / "clips" / "a.wav").write_bytes(b"audio")
+    existing = ExistingFile(ObjectStoragePath(f"{s3.root}a.wav"), 5, "task-1", lambda: None)
+    assert existing.is_audio_of(Source(length=5, crc64=crc64.xz(b"audio")))
+    assert read == []
 
 
 def test_a_bucket_alone_is_no_destination(s3, log):

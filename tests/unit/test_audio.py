@@ -150,6 +150,7 @@ GIVEN_UP = {
     "absurdly long": lambda _: Reply(AUDIO, 200, {"Content-Length": "9" * 15}),
     "a web page": lambda _: Reply(b"<html>log in</html>", 200, {"Content-Type": "text/html; charset=utf-8"}),
     "encoded": lambda _: Reply(AUDIO, 200, {"Content-Encoding": "gzip"}),
+    "encoded twice": lambda _: Reply(AUDIO, 200, {"Content-Encoding": "utf-8, Br"}),
 }
 
 
@@ -266,6 +267,18 @@ def test_a_link_that_cannot_be_opened_is_a_clear_error(store, url):
         )
 
 
+@pytest.mark.parametrize("encoding", ["aws-chunked", "UTF-8", "binary", "identity, aws-chunked", " ", "none"])
+def test_content_encoding_that_is_no_coding_is_stored(store, encoding):
+    def named(request):
+        reply = audio_reply(AUDIO, request)
+        reply.headers["Content-Encoding"] = encoding
+        return reply
+
+    with ScriptedServer(named) as server:
+        store(server)
+    assert store.seen() == AUDIO
+
+
 def test_a_wrong_checksum_is_told_with_how_much_arrived(store):
     said = f"{len(AUDIO)} of {len(AUDIO)} bytes arrived.*CRC-64"
     wrong = Reply(AUDIO, 200, {"x-cos-hash-crc64ecma": "1"})
@@ -296,27 +309,6 @@ def test_fail_stores_where_nothing_is(store):
     with ScriptedServer(whole) as server:
         store(server, if_exists=IfExists.FAIL)
     assert store.seen() == AUDIO
-
-
-def test_skip_moves_nothing_where_the_same_size_is_there(store):
-    same_size = bytes(len(AUDIO))
-    store.file.write_bytes(same_size)
-    with ScriptedServer(whole) as server:
-        store(server, if_exists=IfExists.SKIP)
-    assert store.seen() == same_size
-
-
-def test_skip_stores_where_another_size_is_there(store):
-    store.file.write_bytes(OLD)
-    with ScriptedServer(whole) as server:
-        store(server, if_exists=IfExists.SKIP)
-    assert store.seen() == AUDIO
-
-
-def test_skip_takes_no_empty_file_for_an_empty_audio(store):
-    store.file.write_bytes(b"")
-    with ScriptedServer(lambda _: audio_reply(b"")) as server, pytest.raises(AudioTransferError, match="task-1"):
-        store(server, if_exists=IfExists.SKIP)
 
 
 def test_an_unknown_if_exists_is_refused_with_the_choices():

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.sdk.lineage import HookLineageCollector
 
 from airflow_provider_mps.lineage import Move
 
@@ -37,6 +38,27 @@ class Collector:
 
     def add_output_asset(self, *, context, uri):
         self.told["output"] = uri
+
+
+def test_uris_for_lineage_are_percent_encoded_once(monkeypatch):
+    collector = Collector()
+    monkeypatch.setattr("airflow_provider_mps.lineage.get_hook_lineage_collector", lambda: collector)
+    link = "https://bucket.cos.example/%E8%AF%AD/音 1.wav?sign=SECRETSIGN"
+    Move.of(link, ObjectStoragePath("s3://clips/语 1%20#.wav"), 5).collect(hook=None)
+    assert collector.told == {
+        "input": "https://bucket.cos.example/%E8%AF%AD/%E9%9F%B3%201.wav",
+        "output": "s3://clips/%E8%AF%AD%201%2520%23.wav",
+    }
+
+
+def test_lineage_of_a_uri_that_no_asset_can_have_is_left_out(monkeypatch):
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow_provider_mps.lineage.get_hook_lineage_collector", lambda: collector)
+    Move.of(LINK, ObjectStoragePath(f"s3://clips/{'语' * 500}.wav"), 5).collect(hook=None)
+    assert [asset.asset.uri for asset in collector.collected_assets.inputs] == [
+        "https://bucket.cos.example/async_dubbing/clip.wav"
+    ]
+    assert collector.collected_assets.outputs == []
 
 
 def test_airflows_own_collector_is_told_too(monkeypatch):

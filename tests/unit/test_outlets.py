@@ -28,6 +28,28 @@ def test_clips_whose_names_hold_signs_of_uris_are_different_assets():
     assert len({event.dest_asset_key for event in events[alias].asset_alias_events}) == 3
 
 
+@pytest.mark.parametrize(
+    ("uri", "encoded"),
+    [
+        ("s3://clips/语音.wav", "s3://clips/%E8%AF%AD%E9%9F%B3.wav"),
+        ("file:///data/a b.wav", "file:///data/a%20b.wav"),
+        ("gs://clips/100%25#1?x=y.wav", "gs://clips/100%2525%231%3Fx=y.wav"),
+        ("cos://clips-1250000000/é/[1]@2:3.wav", "cos://clips-1250000000/%C3%A9/%5B1%5D@2:3.wav"),
+        ("s3://clips/a://é.wav", "s3://clips/a://%C3%A9.wav"),
+        ("s3://clips/\ud800.wav", "s3://clips/%ED%A0%80.wav"),
+    ],
+)
+def test_asset_of_an_alias_is_percent_encoded_and_its_extra_has_the_path(uri, encoded, monkeypatch):
+    # As Airflow checks it where its database is MySQL.
+    monkeypatch.setattr("airflow.sdk.definitions.asset.SQL_ALCHEMY_CONN", "mysql://airflow")
+    alias, events = AssetAlias("clips"), OutletEventAccessors()
+    require_assets([alias], uri, "task 1")
+    add_asset_events({"outlet_events": events}, [alias], uri, {"size": 5})
+    (event,) = events[alias].asset_alias_events
+    assert event.dest_asset_key.uri == encoded
+    assert event.extra == {"uri": uri, "size": 5}
+
+
 def test_an_asset_of_a_fixed_uri_is_told_where_the_audio_is():
     asset = Asset("mps://clips")
     assert events_of(asset)[asset].extra == {"uri": URI, "size": 5}

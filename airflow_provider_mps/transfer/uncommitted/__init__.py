@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.store_errors import not_stored
 from airflow_provider_mps.transfer.uncommitted.held_back import HeldBackFile
 from airflow_provider_mps.transfer.uncommitted.local import LocalFile
 from airflow_provider_mps.transfer.uncommitted.s3 import S3File
-from airflow_provider_mps.transfer.uncommitted.spooled import SpooledFile
+from airflow_provider_mps.transfer.uncommitted.spooled import SUPPORTED, SpooledFile
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
 # Only filesystems whose `autocommit=False` is known to keep a file unseen until its commit. Others take the word and
 # publish all the same; fsspec's own memory filesystem even empties what is there.
-_SPEAK_S3 = {"s3", "s3a", "cos"}
+_SPEAK_S3 = {"s3", "s3a", "s3n", "cos"}
 _HOLD_BACK = {"gs", "gcs"}
+_LOCAL = {"", "file", "local"}
+_SHOW_WHOLE_FILES = _SPEAK_S3 | _HOLD_BACK | _LOCAL | SUPPORTED
 
 
 class UncommittedFile(Protocol):
@@ -45,6 +49,20 @@ class UncommittedFile(Protocol):
         """Leave the path as it was. It may be called more than once, and by another thread than writes."""
 
 
+def validate_protocol(path: ObjectStoragePath, subject: str = "") -> None:
+    """
+    Refuse a filesystem that would show a file before it is whole.
+
+    :param subject: whose audio is to be stored there, for the error
+    :raises DestinationError: when the filesystem is not one that shows files only when they are whole
+    """
+    if path.protocol not in _SHOW_WHOLE_FILES:
+        raise DestinationError(
+            f"{not_stored(subject)}{path.protocol}:// is not known to show files only when they are whole, so that "
+            "readers could see a part of one. Choose s3, cos, gs, abfs, oss, sftp, hdfs, smb, ftp or file."
+        )
+
+
 def open_uncommitted(
     path: ObjectStoragePath,
     *,
@@ -59,10 +77,11 @@ def open_uncommitted(
     :param content_type: kept with the file by stores that can, so that a browser plays it
     :param length: bytes that will be written, where it is known
     :param create_only: never replace what is at ``path``, as far as the storage enforces that
-    :raises DestinationError: when no filesystem is known for the path, or its package is missing
+    :raises DestinationError: when no filesystem is known for the path, its package is missing, or it is not supported
     """
     fs = filesystem_of(path)
-    if path.protocol in {"", "file", "local"}:
+    validate_protocol(path)
+    if path.protocol in _LOCAL:
         return LocalFile(Path(path.path), create_only=create_only)
     if path.protocol in _SPEAK_S3:
         return S3File(fs, path.path, content_type=content_type, length=length, create_only=create_only)

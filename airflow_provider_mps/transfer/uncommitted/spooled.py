@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.conditional_write import AzureObject, new_token
-from airflow_provider_mps.store_errors import UnknownOutcomeError, committing, lacks_permission
+from airflow_provider_mps.store_errors import NotReplacedError, UnknownOutcomeError, committing, lacks_permission
 from airflow_provider_mps.transfer.uncommitted.told import Told
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _AZURE = {"abfs", "abfss", "adl", "az", "wasb"}
 # Object stores, where a file that is put appears when all of it is there.
 _PUTS_WHOLE = _AZURE | {"oss"}
+# Their `mv` shows a file at once; that of most other filesystems copies it, and readers see parts.
+_RENAMES = {"ftp", "hdfs", "memory", "sftp", "smb", "ssh", "webhdfs"}
+SUPPORTED = _PUTS_WHOLE | _RENAMES
+"""Protocols whose readers never see a part of a file."""
 
 BLOCK_SIZE = 1024 * 1024
 
@@ -85,11 +89,19 @@ class SpooledFile:
             self._fs.put_file(self._spool.name, part)
             self._require_whole(part)
             with committing():
-                self._fs.mv(part, self._path)
+                self._rename(part)
         except BaseException:
             with suppress(Exception):
                 self._fs.rm_file(part)
             raise
+
+    def _rename(self, part: str) -> None:
+        try:
+            self._fs.mv(part, self._path)
+        except FileExistsError as error:  # SMB
+            raise NotReplacedError(str(error)) from error
+        if self._protocol == "webhdfs" and self._fs.exists(part):  # which reports no error
+            raise NotReplacedError(self._path)
 
     def _options(self) -> dict[str, Any]:
         if self._protocol not in _AZURE:

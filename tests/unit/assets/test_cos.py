@@ -32,6 +32,15 @@ def test_an_asset_is_made_of_bucket_and_key():
     assert create_asset(bucket="clips-1250000000", key="/a.wav").uri == "cos://clips-1250000000/a.wav"
 
 
+def test_what_is_not_ascii_is_percent_encoded_once():
+    encoded = "cos://clips-1250000000/%E8%AF%AD/a%20b.wav"
+    assert Asset("cos://clips-1250000000/语/a b.wav").uri == encoded
+    assert Asset(encoded).uri == encoded
+    assert create_asset(bucket="clips-1250000000", key="语/a b.wav").uri == encoded
+    assert create_asset(bucket="clips-1250000000", key="100%#?.wav").uri == "cos://clips-1250000000/100%25%23%3F.wav"
+    assert convert_asset_to_openlineage(Asset(encoded), None).name == "语/a b.wav"
+
+
 def test_openlineage_names_it_by_bucket_and_key():
     dataset = convert_asset_to_openlineage(Asset("cos://clips-1250000000/a/b.wav"), None)
     assert (dataset.namespace, dataset.name) == ("cos://clips-1250000000", "a/b.wav")
