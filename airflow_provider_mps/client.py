@@ -205,8 +205,9 @@ def _classified_errors(connection: MpsConnection) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in TRANSIENT_OS_ERRORS:
             raise api_error(NOT_SENT, f"{type(error).__name__}: {error.strerror}", context=context) from None
         # Neither quoted nor kept as the cause: a library's error may hold the proxy's URL with its password.
+        reason = f"ImportError: {error}" if isinstance(error, ImportError) else type(error).__name__
         raise InvalidMpsConnectionError(
-            f"{context} failed with {type(error).__name__}, and nothing was sent. Check the connection's fields, the "
+            f"{context} failed with {reason}, and nothing was sent. Check the connection's fields, the "
             "proxy and certificate variables of the environment, and the installed packages."
         ) from None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.answer import storable
 from airflow_provider_mps.errors import INVALID_RESPONSE, UNKNOWN_STATUS, TextToSpeechTaskFailed, api_error
-from airflow_provider_mps.redaction import quoted
+from airflow_provider_mps.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ class TextToSpeechTask:
         if status not in list(TaskStatus):
             raise api_error(
                 UNKNOWN_STATUS,
-                f"the Status of task {task_id} is {quoted(status)}, which is none of "
+                f"the Status of task {task_id} is {redact(repr(status)):.100}, which is none of "
                 f"{', '.join(TaskStatus)}; it is taken for neither success nor failure",
                 request_id,
             )

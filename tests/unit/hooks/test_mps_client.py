@@ -225,18 +225,21 @@ def test_what_is_checked_last_is_checked_after_connecting_and_keeps_the_request_
         refused = api_error(f"{NOT_SENT}.Withheld", "not now")
         connected = []
 
-        async def refuse():
+        async def note_connection():
+            async with asyncio.timeout(30):
+                while server.accepted == len(connected):  # until the server has seen it, too
+                    await asyncio.sleep(0.01)
             connected.append(server.accepted)
-            raise refused
 
-        async def allow():
-            connected.append(server.accepted)
+        async def refuse():
+            await note_connection()
+            raise refused
 
         with pytest.raises(MpsApiError, match="not now") as caught:
             await hook.acall_once(call, refuse)
         assert caught.value.error_class is ErrorClass.NOT_SENT
         assert server.requests == []
-        assert (await hook.acall_once(call, allow)).task_id == "task-1"
+        assert (await hook.acall_once(call, note_connection)).task_id == "task-1"
         assert connected == [1, 2]
         await hook.aclose()
 

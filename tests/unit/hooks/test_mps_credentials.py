@@ -200,11 +200,10 @@ def test_connection_that_does_not_change_is_given_up():
 
 @pytest.mark.parametrize("fault", [ImportError("cannot import name 'x'"), ValueError("http://user:pass@host")])
 def test_client_that_cannot_be_made_is_named_without_secrets(connect, calls, monkeypatch, fault):
-    def fail(_):
+    def fail(*_, **__):
         raise fault
 
-    for name in ("make_client", "make_async_client"):
-        monkeypatch.setattr(f"airflow_provider_mps.client.{name}", fail)
+    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
     connect("tencent-mps://id:key@mps.invalid/http")
     with pytest.raises(InvalidMpsConnectionError, match=type(fault).__name__) as caught:
         calls.describe()

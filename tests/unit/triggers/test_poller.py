@@ -79,11 +79,11 @@ def test_who_is_due_first_is_asked_first(connect):
         connect(server.connection_uri("requests_per_second=20"))
 
         async def late_ones_first():
-            waits = [wait_for_task(f"in {delay}", FAST, first_poll_in=delay) for delay in (1.2, 0.4, 0.8, 0.0)]
+            waits = [wait_for_task(f"in-{delay}", FAST, first_poll_in=delay) for delay in (1.2, 0.4, 0.8, 0.0)]
             await asyncio.gather(*waits)
 
         asyncio.run(late_ones_first())
-        assert [task_of(request) for request in server.requests] == ["in 0.0", "in 0.4", "in 0.8", "in 1.2"]
+        assert [task_of(request) for request in server.requests] == ["in-0.0", "in-0.4", "in-0.8", "in-1.2"]
 
 
 def test_several_requests_are_in_flight_but_not_too_many(connect):

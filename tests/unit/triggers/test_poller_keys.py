@@ -284,19 +284,19 @@ def test_role_whose_own_keys_are_replaced_fails_no_task(connect, monkeypatch):
     ("error", "quoted"),
     [
         (ImportError("cannot import name 'x' from 'tencentcloud.common'"), "ImportError: cannot import name"),
-        (FileNotFoundError(2, "No such file or directory"), "(FileNotFoundError)"),
-        (ValueError("Unknown scheme for proxy URL 'ftp://user:pass@host'"), "(ValueError)"),
-        (TypeError("an older SDK"), "(TypeError)"),
+        (FileNotFoundError(2, "No such file or directory"), "failed with FileNotFoundError"),
+        (ValueError("Unknown scheme for proxy URL 'ftp://user:pass@host'"), "failed with ValueError"),
+        (TypeError("an older SDK"), "failed with TypeError"),
     ],
 )
 def test_client_that_cannot_be_made_ends_it_for_all_at_once(connect, monkeypatch, told, error, quoted):
     attempts = []
 
-    def fail(_):
+    def fail(*_, **__):
         attempts.append(error)
         raise error
 
-    monkeypatch.setattr("airflow_provider_mps.client.make_async_client", fail)
+    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
     connect("tencent-mps://id:key@mps.invalid/http")
     outcomes = asyncio.run(wait_all(*names(5)))
     assert len(attempts) == 1

@@ -157,10 +157,10 @@ def test_deadline_reports_that_the_connection_could_not_be_used(monkeypatch):
 
 
 def test_client_that_cannot_be_made_is_reported_to_the_worker_at_once(connect, monkeypatch):
-    def fail(_):
+    def fail(*_, **__):
         raise ImportError("cannot import name 'common_client_async' from 'tencentcloud.common'")
 
-    monkeypatch.setattr("airflow_provider_mps.client.make_async_client", fail)
+    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
     connect("tencent-mps://id:key@mps.invalid/http")
     with pytest.raises(InvalidMpsConnectionError, match="common_client_async"):
         finished_task(the_event_of(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 3600)))
