@@ -56,6 +56,7 @@ class Books:
         self._options = options
         self._run = list(holder.instance)
         self._max_tries = holder.max_tries
+        self._try_number = holder.try_number
         self._stop = stop
         self._log = log
         self._held = held or _no_lease
@@ -91,7 +92,11 @@ class Books:
         await in_own_thread(lambda: self._results.require_rows(known, summary))
         await in_own_thread(lambda: self.ledger.load(earlier))
         await self.adopt_late()
-        is_retry = (summary.get("run"), summary.get("max_tries")) == (self._run, self._max_tries)
+        is_retry = (
+            (summary.get("run"), summary.get("max_tries")) == (self._run, self._max_tries)
+            # Of an attempt that had ended for good, the next one is no retry.
+            and not 0 < summary.get("ended", 0) < self._try_number
+        )
         if summary.get("finished") and not is_retry:
             # Somebody runs again what has ended by itself: he wants what failed to be tried again.
             self.ledger.try_failed_again()

@@ -139,6 +139,19 @@ class Results:
         """Write the summary."""
         replace_object(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
 
+    def mark_ended(self, run: list[Any], try_number: int) -> None:
+        """
+        Record that an attempt has succeeded or failed permanently: only a *clear*, or another run, can follow.
+
+        A clear cannot always be recognised by the task's ``max_tries``, which it may leave as it was.
+
+        :param run: the task instance, as in the summary
+        :param try_number: of the attempt
+        """
+        summary = self.read_summary()
+        if summary.get("run") == run and summary.get("finished") and read_object(self.lock_path) is None:
+            self.write_summary({**summary, "ended": try_number})
+
     def _unreadable(self, error: Exception) -> AirflowException:
         return AirflowException(
             f"{self.rows_path} could not be read ({describe_error(error)}): it tells what has been paid "

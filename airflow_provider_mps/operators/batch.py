@@ -173,7 +173,21 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
         end = self._run(context, options, holder, time_left)
         if end.waiting:
             self._defer(context, end, holder.token)
-        return self._end(context, options, end.summary)
+        try:
+            told = self._end(context, options, end.summary)
+        except AirflowFailException:
+            self._mark_ended(options, holder)
+            raise
+        self._mark_ended(options, holder)
+        return told
+
+    def _mark_ended(self, options: BatchOptions, holder: Holder) -> None:
+        from airflow_provider_mps.batch.results import Results
+
+        try:
+            Results(options.destination).mark_ended(list(holder.instance), holder.try_number)
+        except Exception as error:  # noqa: BLE001 - it must not hide how the batch has ended
+            self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Store what has finished while the triggerer waited."""

@@ -214,7 +214,7 @@ def test_an_unusable_proxy_is_a_clear_error_before_anything_is_sent(way, server,
     assert server.requests == []
 
 
-@pytest.mark.parametrize("way", {*WAYS} - {"download"}, indirect=True)
+@pytest.mark.parametrize("way", sorted({*WAYS} - {"download"}), indirect=True)
 def test_the_connections_proxy_overrides_the_environment(way, server, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")

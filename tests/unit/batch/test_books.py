@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, ObjectStorageP
 from airflow_provider_mps.batch.books import Books
 from airflow_provider_mps.batch.journal import Journal
 from airflow_provider_mps.batch.lease import Holder
+from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.errors import DestinationError
 
@@ -21,10 +22,10 @@ def open_books(tmp_path):
     """The books of a run on one and the same destination."""
     stopped = []
 
-    def make(run="run-1", max_tries=0, **options):
+    def make(run="run-1", max_tries=0, try_number=1, **options):
         destination = ObjectStoragePath(f"file://{tmp_path}/clips")
         asked = SimpleNamespace(manifest="m.jsonl", destination=destination, **{"resume": True, **options})
-        books = Books(asked, Holder("dag", run, "task", max_tries=max_tries), stopped.append, LOG)
+        books = Books(asked, Holder("dag", run, "task", try_number=try_number, max_tries=max_tries), stopped.append, LOG)
         books.stopped = stopped
         return books
 
@@ -156,6 +157,24 @@ def test_what_failed_is_tried_again_by_a_clear_and_by_another_run_and_not_by_a_r
         return status
 
     left_behind(open_books(), row("a", LineStatus.FAILED))
+    assert asyncio.run(second()) is (LineStatus.PENDING if again else LineStatus.FAILED)
+
+
+@pytest.mark.parametrize(("ended", "try_number", "again"), [(1, 2, True), (1, 1, False), (None, 2, False)])
+def test_clear_after_lowered_retries_submits_what_failed(open_books, tmp_path, ended, try_number, again):
+    """Airflow's max_tries is then what it was; but only a clear can follow an attempt that has ended for good."""
+
+    async def second():
+        books = open_books(try_number=try_number)
+        await books.recall()
+        status = books.ledger.find("a").status
+        books.ledger.close()
+        return status
+
+    left_behind(open_books(), row("a", LineStatus.FAILED))
+    if ended:
+        results = Results(ObjectStoragePath(f"file://{tmp_path}/clips"))
+        results.mark_ended(results.read_summary()["run"], ended)
     assert asyncio.run(second()) is (LineStatus.PENDING if again else LineStatus.FAILED)
 
 
