@@ -25,7 +25,8 @@ def open_books(tmp_path):
     def make(run="run-1", max_tries=0, try_number=1, **options):
         destination = ObjectStoragePath(f"file://{tmp_path}/clips")
         asked = SimpleNamespace(manifest="m.jsonl", destination=destination, **{"resume": True, **options})
-        books = Books(asked, Holder("dag", run, "task", try_number=try_number, max_tries=max_tries), stopped.append, LOG)
+        holder = Holder("dag", run, "task", try_number=try_number, max_tries=max_tries)
+        books = Books(asked, holder, stopped.append, LOG)
         books.stopped = stopped
         return books
 
