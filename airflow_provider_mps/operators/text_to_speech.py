@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowTaskTimeout,
     BaseOperator,
     conf,
 )
@@ -193,7 +194,7 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
             except AirflowSensorTimeout as error:
                 if mps_task_id and self._is_done_after_all(mps_task_id):
                     return mps_task_id
-                raise self._timed_out(context, str(error).partition(" when ")[0]) from None
+                raise self._timed_out(context, str(error).removesuffix(" when the sensor's timeout ended.")) from None
             task.is_ready()
             self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
             return task.task_id
@@ -264,11 +265,18 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
             self._defer(task_id)
         from airflow_provider_mps.own_loop import OwnLoop
         from airflow_provider_mps.triggers.poller import wait_for_task
+        from airflow_provider_mps.triggers.report import LastSeen
 
+        last_seen = LastSeen(time.time())
         waiting = OwnLoop(
-            lambda: wait_for_task(task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval)
+            lambda: wait_for_task(
+                task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval, last_seen=last_seen
+            )
         )
-        task = waiting.run()
+        try:
+            task = waiting.run()
+        except AirflowTaskTimeout as error:
+            raise AirflowTaskTimeout(f"{str(error).rstrip('.')}. {last_seen.describe(task_id)}.") from None
         task.is_ready()
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
 

@@ -254,8 +254,9 @@ def test_waiting_that_airflow_ends_is_retried_only_with_store(emulator, reason, 
 def test_execution_timeout_in_the_worker_is_retried_only_with_store(start_emulator, store):
     start_emulator(synthesis_time=60)
     waiting = operator(wait_for_completion=True, poll_interval=0.01)
-    with pytest.raises(AirflowTaskTimeout if store else AirflowFailException), timeout(1):
+    with pytest.raises(AirflowTaskTimeout if store else AirflowFailException) as caught, timeout(1):
         waiting.execute(context(store))
+    assert ("was still processing at" in str(caught.value)) is (store is not None)
 
 
 def test_a_failed_task_is_submitted_once_over_all_retries(emulator):
