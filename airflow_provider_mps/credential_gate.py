@@ -20,6 +20,7 @@ from airflow_provider_mps.errors import (
     refuses_credentials,
 )
 from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.redaction import describe_error
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import AirflowException
@@ -212,9 +213,11 @@ class CredentialGate:
                 # Connections may come from anywhere and fail in any way, but not for ever.
                 if not isinstance(error, MpsApiError) and failures >= MAX_FAILURES:
                     raise
-                # Not quoted: an error of a secrets backend may hold a URL with credentials.
-                self.trouble = (time.time(), str(error) if isinstance(error, MpsApiError) else type(error).__name__)
-                self._log.warning("Connection '%s' cannot be used now, still trying: %s", self._hook.mps_conn_id, error)
+                # An error of a secrets backend may hold a URL with credentials.
+                reason = str(error) if isinstance(error, MpsApiError) else describe_error(error)
+                self.trouble = (time.time(), reason)
+                words = reason.removeprefix(f"{type(error).__name__}: ")
+                self._log.warning("Connection '%s' cannot be used now, still trying: %s", self._hook.mps_conn_id, words)
                 await self._sleep(_BACKOFF.after_errors(failures, random.random()))  # noqa: S311 - no secret
             else:
                 return client
