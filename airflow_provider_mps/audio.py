@@ -114,13 +114,13 @@ def store_audio(
 def _skipped(path: ObjectStoragePath, existing: ExistingFile, log: Log) -> StoredAudio:
     if existing.crc64 is None:
         log.warning(
-            "Skipped %s: it has the audio's %s bytes. Only the size was compared, because the server of the audio "
-            "sends no CRC-64.",
+            "%s has the audio's %s bytes: nothing was moved. Only the size was compared, because the server of the "
+            "audio sends no CRC-64.",
             path,
             existing.size,
         )
     else:
-        log.info("Skipped %s: it has the audio's %s bytes and CRC-64 %s", path, existing.size, existing.crc64)
+        log.info("%s has the audio's %s bytes and CRC-64 %s: nothing was moved", path, existing.size, existing.crc64)
     return StoredAudio(existing.size, existing.crc64)
 
 

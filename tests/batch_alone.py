@@ -25,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--run-id", default="run-1")
     parser.add_argument("--on-unknown", default="fail")
     parser.add_argument("--lease-valid", type=float, help="seconds after a heartbeat for which the lease is certain")
+    parser.add_argument("--takeover", type=float, help="seconds after which another process takes over from a dead one")
     parser.add_argument("--fill", type=int, help="bytes of a file that is put beside the destination first")
     parser.add_argument("--then-remove", type=Path, help="that file, after which the batch is run once more")
     parser.add_argument("--files-of", type=Path, help="a folder that only this process sees, whose results to print")
@@ -33,7 +34,9 @@ def main(argv: Sequence[str]) -> None:
     set_lease_times(setattr)
     if arguments.lease_valid:
         lease.VALID = arguments.lease_valid
-    take_over_soon()
+    take_over_soon(arguments.takeover or TAKEOVER_SECONDS)
+    if arguments.takeover:  # a holder must know when others may have taken over
+        set_own_limit(arguments.takeover)
     journal.PATIENCE = 1.0
     if arguments.fill:
         arguments.then_remove.write_bytes(b"x" * arguments.fill)
@@ -43,12 +46,16 @@ def main(argv: Sequence[str]) -> None:
         run(arguments)
 
 
-def take_over_soon() -> None:
+def set_own_limit(seconds: float) -> None:
+    lease.DEAD = LEASE_TIMES_SECONDS["DEAD"] = seconds
+
+
+def take_over_soon(seconds: float) -> None:
     """Shorten the watch over a lock's earlier holder, and only that: the own lease keeps its wide margin."""
     is_dead = Lease._is_dead
 
     async def is_dead_soon(self: Lease, before: Holder) -> bool:
-        lease.DEAD = TAKEOVER_SECONDS
+        lease.DEAD = seconds
         try:
             return await is_dead(self, before)
         finally:

@@ -25,7 +25,7 @@ from airflow_provider_mps.errors import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from tests import batch_alone, faulty_emulator
-from tests.batching import LEASE_TIMES_SECONDS, Clips, accepted, run_batch, submits, wait_until
+from tests.batching import Clips, accepted, run_batch, submits, wait_until
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 from tests.integration.test_storing_limits import ROOM, require_small_disk
@@ -35,6 +35,8 @@ from tests.s3_server import S3Server
 LINES = 200
 KILLS = 10
 SUSPENDED_LINES = 60
+TAKEOVER_SECONDS = 3.0
+"""How long a batch watches the lock of a suspended one before it takes over; both processes know it."""
 REFUSED_PROBES = 6
 """Status checks that an outage refuses: more than the four attempts that the hook makes of a call by itself."""
 
@@ -189,12 +191,12 @@ def test_submits_answered_seconds_after_sigterm_leave_no_line_unknown(app, manif
 def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id(app, manifest, clips, start, wakes):
     lines = manifest(SUSPENDED_LINES)
     app.response_delay = 0.4
-    valid = ("--lease-valid", str(0.8 * (batch_alone.TAKEOVER_SECONDS + LEASE_TIMES_SECONDS["SETTLED"])))
-    with start(lines, clips.destination, *valid, "--run-id", "first") as first:
+    times = ("--takeover", str(TAKEOVER_SECONDS), "--lease-valid", str(0.8 * TAKEOVER_SECONDS))
+    with start(lines, clips.destination, *times, "--run-id", "first") as first:
         first.wait_until(lambda: submits(app) >= 30)
         first.send_signal(signal.SIGSTOP)
         before = submits(app)
-        with start(lines, clips.destination, "--run-id", "second") as second:
+        with start(lines, clips.destination, *times, "--run-id", "second") as second:
             if wakes.startswith("while"):
                 second.wait_until(lambda: submits(app) >= before + 5)
             else:
