@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TASK_ID = re.compile(r"[A-Za-z0-9._~:+=/@#$%*!,;|()^-]{1,256}")
+_TASK_ID = re.compile(r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}")
 """Wider than what MPS gives, and neither a URL with a query nor a dict."""
 
 

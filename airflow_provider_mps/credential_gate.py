@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from airflow.providers.common.compat.sdk import AirflowException
+
 from airflow_provider_mps.errors import (
     ErrorClass,
     InvalidMpsConnectionError,
@@ -20,11 +22,9 @@ from airflow_provider_mps.errors import (
     refuses_credentials,
 )
 from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.redaction import describe_error
+from airflow_provider_mps.redaction import cause_of, describe_error
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import AirflowException
-
     from airflow_provider_mps.client import AsyncClient
     from airflow_provider_mps.credentials import Credential
     from airflow_provider_mps.hooks.mps import MpsHook
@@ -36,6 +36,8 @@ FIRST_USE_GRACE_SECONDS = 30.0
 MAX_FAILURES = 15
 """Attempts, some five minutes, before an unforeseen error of a connection look-up counts as permanent."""
 _BACKOFF = PollInterval(1.0)
+ACCEPTED: set[str] = set()
+"""Connections whose credentials MPS has accepted in this process, outside of any gate."""
 _ACCEPTED: WeakKeyDictionary[asyncio.AbstractEventLoop, set[str]] = WeakKeyDictionary()
 """Connections of which MPS has accepted credentials, whichever gate of the event loop they passed."""
 
@@ -51,6 +53,10 @@ class Grace:
     def note_accepted(self) -> None:
         """Note that MPS accepted the credentials."""
         self.has_worked = True
+        self._refused_since = None
+
+    def note_unjudged(self) -> None:
+        """Note that MPS has neither accepted nor refused the credentials: the grace period begins again."""
         self._refused_since = None
 
     def note_refused(self, now: float) -> float:
@@ -152,6 +158,10 @@ class CredentialGate:
             self._grace.note_accepted()
             self._accepted.add(self._hook.mps_conn_id)
             self._refusal = self.trouble = None
+        elif permit is self._probe and self._refusal is not None and classify(code) is not ErrorClass.THROTTLED:
+            # MPS has judged nothing, e.g. in an outage: that time does not count, and the key may be replaced by now.
+            self._grace.note_unjudged()
+            self._refusal.is_refreshed = False
 
     def release(self, permit: Permit) -> None:
         """Let the next request through, whatever became of this one."""
@@ -171,7 +181,7 @@ class CredentialGate:
 
     def _note_refusal(self, credential: Credential | None, error: Exception) -> None:
         self.trouble = (time.time(), str(error))
-        self._grace.has_worked |= self._hook.mps_conn_id in self._accepted
+        self._grace.has_worked |= self._hook.mps_conn_id in self._accepted | ACCEPTED
         left = self._grace.note_refused(asyncio.get_running_loop().time())
         if self._refusal is None:
             self._refusal = _Refusal(credential, error)
@@ -209,12 +219,12 @@ class CredentialGate:
                 await client.credential.renew()
             except (InvalidMpsConnectionError, MpsPermanentError):
                 raise
-            except Exception as error:
-                # Connections may come from anywhere and fail in any way, but not for ever.
-                if not isinstance(error, MpsApiError) and failures >= MAX_FAILURES:
-                    raise
+            except Exception as error:  # noqa: BLE001 - connections may come from anywhere and fail in any way
                 # An error of a secrets backend may hold a URL with credentials.
                 reason = str(error) if isinstance(error, MpsApiError) else describe_error(error)
+                if not isinstance(error, MpsApiError) and failures >= MAX_FAILURES:
+                    message = f"Connection '{self._hook.mps_conn_id}' cannot be used: {reason}"
+                    raise AirflowException(message) from cause_of(error)
                 self.trouble = (time.time(), reason)
                 words = reason.removeprefix(f"{type(error).__name__}: ")
                 self._log.warning("Connection '%s' cannot be used now, still trying: %s", self._hook.mps_conn_id, words)

@@ -23,6 +23,7 @@ from tencentcloud.common import credential as sdk
 from tencentcloud.common.exception import TencentCloudSDKException
 
 from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, api_error, classify
+from airflow_provider_mps.network_settings import TRANSIENT_OS_ERRORS
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.redaction import cause_of, describe_error, redact
 
@@ -127,6 +128,8 @@ def _default_chain(connection: MpsConnection) -> Credential:
             "secret_id and secret_key."
         ) from None
     except (TencentCloudSDKException, OSError) as error:
+        if getattr(error, "errno", None) in TRANSIENT_OS_ERRORS:
+            raise
         if _runs_on_cvm():
             problem = f"the role of this CVM gave no keys to connection '{connection.conn_id}'"
             raise api_error(f"{NOT_SENT}.NoRole", problem) from cause_of(error)

@@ -128,8 +128,9 @@ class DurableSubmit:
     @contextmanager
     def _recorded(self, fingerprint: str) -> Iterator[None]:
         """Record that a request is sent; forget it if MPS provably did not accept it."""
-        submission = Submission.beginning(fingerprint, self._max_tries)
+        submission, earlier = Submission.beginning(fingerprint, self._max_tries), None
         if self._store:
+            earlier = self._store.get(KEY)
             submission.remember(self._store)
         self.goes_on = f"What was sent at {submission.sent_at}, if MPS has accepted it,"
         self._sending = submission
@@ -137,7 +138,7 @@ class DurableSubmit:
             yield
         except (MpsApiError, InvalidMpsConnectionError) as error:
             if not isinstance(error, MpsApiError) or error.error_class is not ErrorClass.OUTCOME_UNKNOWN:
-                self._forget()
+                self._forget(earlier)
             raise
 
     @contextmanager
@@ -145,8 +146,9 @@ class DurableSubmit:
         """
         Keep a retry, or what looks like one, from submitting again what MPS has accepted.
 
-        If what is inside succeeds or fails permanently, this is stored: only a *clear* can follow, and it cannot always
-        be recognised later, e.g. if ``retries`` was lowered. Without a store, no failure may be retried any more.
+        If what is inside fails permanently, this is stored: only a *clear* can follow, and it cannot always be
+        recognised later, e.g. if ``retries`` was lowered. (After a success, Airflow may still retry: it pushes the XCom
+        then.) Without a store, no failure may be retried any more.
 
         :param accepted: the ``TaskId``, if an earlier process of this attempt has submitted
         :raises AirflowFailException: in place of an error that Airflow would retry, where there is no store
@@ -168,7 +170,6 @@ class DurableSubmit:
                 "retried, for nothing has remembered the task: a clear submits again, which is billed. A "
                 "TextToSpeechTaskSensor with this id waits for it."
             ) from error
-        self._conclude()
 
     def _conclude(self) -> None:
         if not self._store:
@@ -209,12 +210,15 @@ class DurableSubmit:
         )
         return task
 
-    def _forget(self) -> None:
-        """Let another attempt submit, since nothing was accepted."""
+    def _forget(self, earlier: object) -> None:
+        """Let another attempt submit, since nothing was accepted; what was stored before is stored again."""
         self.goes_on = self._sending = None
         if self._store:
             try:
-                self._store.delete(KEY)
+                if earlier is None:
+                    self._store.delete(KEY)
+                else:
+                    self._store.set(KEY, earlier)
             except Exception as error:  # noqa: BLE001 - what was raised by MPS is the error to report
                 self._log.error("Airflow could not forget a submit that MPS did not accept, clear the task: %s", error)
 

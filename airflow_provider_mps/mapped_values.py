@@ -41,4 +41,11 @@ def _is_returned_by_task(operator: BaseOperator, name: str, context: Context) ->
         kwargs = kwargs[context["ti"].map_index or 0]
     if kwargs is None or isinstance(kwargs, Mapping):  # not mapped, or mapped by `expand` or by a dict in the DAG
         return False
-    return bool(name not in mapped.partial_kwargs or getattr(operator, name) != mapped.partial_kwargs[name])
+    group = operator.task_group
+    written = {
+        **operator.dag.default_args,
+        **(group.default_args if group and group.default_args else {}),
+        **(mapped.partial_kwargs.get("default_args") or {}),
+        **mapped.partial_kwargs,
+    }
+    return bool(name not in written or getattr(operator, name) != written[name])

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+class TimeLimit:
+    """
+    Keep Airflow 2 from ending a resumed task before it has run.
+
+    Airflow 2.11 compares ``execution_timeout`` with the age of the attempt before it resumes a deferred task, and
+    raises an error that it retries. Classes with this mixin end the wait at that time, and then resume.
+    """
+
+    execution_timeout: timedelta | None
+    _time_limit: timedelta | None = None
+
+    @property
+    def time_limit(self) -> timedelta | None:
+        """The ``execution_timeout`` of the task."""
+        return self._time_limit or self.execution_timeout
+
+    def pre_execute(self, context: Any) -> None:
+        """Take ``execution_timeout`` away from Airflow 2 if the task resumes."""
+        super().pre_execute(context)  # type: ignore[misc]
+        if version("apache-airflow").startswith("2.") and getattr(context.get("ti"), "next_method", None):
+            self._time_limit, self.execution_timeout = self.execution_timeout, None
 
 
 def uri_of(path: ObjectStoragePath) -> str:

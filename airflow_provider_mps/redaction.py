@@ -22,12 +22,15 @@ _PATTERNS = (
     # What servers and libraries repeat of a request.
     (
         re.compile(
-            r"(?i)([\w-]*(?:token|secret|secret_?key|passwd|password|signature|sign|sig|credential)['\"]?\s*=\s*['\"]?"
-            r"|['\"][\w-]*(?:token|secret|secret_?key|passwd|password|signature|authorization)['\"]\s*:\s*['\"]"
-            r"|(?:x-tc-token|x-cos-security-token|authorization):\s*)[^\s'\"&,;<>]+"
+            r"(?i)((?:token|secret|key|passwd|password|signature|sign|sig|credential)\\?['\"]?\s*=\s*\\?['\"]?"
+            r"|(?:token|secret|signature)\\?['\"]\s*:\s*\\?['\"]"
+            r"|(?:secret_?(?:access_?)?key|passwd|password)\\?['\"]?\s*:\s*\\?['\"]?)"
+            r"[^\s'\"\\&,;<>]+"
         ),
         rf"\1{_HIDDEN}",
     ),
+    # The rest of the line: a scheme comes before the credentials.
+    (re.compile(r"(?i)((?:authorization|cookie)\\?['\"]?\s*[:=,]\s*\\?['\"]?)[^\n'\"\\<>]+"), rf"\1{_HIDDEN}"),
     # What Python's own parsers quote of a URL.
     (
         re.compile(r"(integer value as |base 10: |netloc |could not convert string to float: )(['\"]).*\2"),
@@ -36,6 +39,8 @@ _PATTERNS = (
     # A host without a dot may be a key that was pasted into the wrong field.
     (re.compile(r"(Failed to resolve |\bhost=)'(?!localhost')[^'.:]*'"), rf"\1'{_HIDDEN}'"),
 )
+_READ = 2000
+"""Characters of which secrets are looked for: more than is ever quoted, and few enough to take no time."""
 _UNQUOTABLE = {
     "InvalidHeader",
     "InvalidProxyURL",
@@ -48,11 +53,17 @@ _UNQUOTABLE = {
     "UnsupportedProtocol",
 }
 """Errors whose words are a piece of what could not be sent or parsed."""
+_USER_WITHOUT_SCHEME = re.compile(r"^//[^/@]*:[^/@]*@")
 _POOL = re.compile(r"^(?:HTTPS?Connection(?:Pool)?\([^)]*\)|<[^>]*>): ")
 
 
 def redact(text: str) -> str:
-    """Remove user names, passwords and queries of whatever looks like a URL, and values of what is named a secret."""
+    """
+    Remove user names, passwords and queries of whatever looks like a URL, and values of what is named a secret.
+
+    Only the beginning of a long text is returned.
+    """
+    text = text[:_READ]
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return _URL.sub(_redact_url, text)
@@ -78,6 +89,7 @@ def cause_of(error: BaseException) -> BaseException | None:
     link: BaseException | None = error
     while link is not None:
         printed = "\n".join([str(link), *getattr(link, "__notes__", ())])
+        # A long text, of which only the beginning is returned, differs, too.
         if type(link).__name__ in _UNQUOTABLE or redact(printed) != printed:
             return None
         if any(cause_of(each) is None for each in getattr(link, "exceptions", ())):
@@ -108,7 +120,8 @@ def shown_path(path: object) -> str:
     text = str(path).strip()
     if text[:1] in {"{", "["}:
         return f"(a text that begins with {text[0]!r})"
-    return redact(text.partition("?")[0])[:_QUOTED]
+    path_only = text[:_READ].partition("?")[0]
+    return redact(_USER_WITHOUT_SCHEME.sub(f"//{_HIDDEN}@", path_only))[:_QUOTED]
 
 
 def _is_path(value: object) -> bool:

@@ -89,7 +89,10 @@ def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write")
         raise
     except Exception as error:  # noqa: BLE001 - raised as what it means
         kind, problem = _explained(error, path, doing)
-        raise kind(f"{not_stored(subject)}{problem}") from cause_of(error)
+        explained = kind(f"{not_stored(subject)}{problem}")
+        if is_full(error):
+            explained.errno = errno.ENOSPC  # type: ignore[attr-defined] - also if its cause cannot be kept
+        raise explained from cause_of(error)
 
 
 def _explained(error: Exception, path: ObjectStoragePath, doing: str) -> tuple[type[AirflowException], str]:

@@ -48,7 +48,7 @@ class Submission:
     task_id: str | None = None
     """``None`` until MPS has responded: if the attempt is killed before that, the outcome is unknown."""
     has_ended: bool = False
-    """Whether its attempt has succeeded, or failed permanently. Airflow retries neither: only a *clear* can follow."""
+    """Whether its attempt has failed permanently, which Airflow does not retry: only a *clear* can follow."""
 
     @classmethod
     def beginning(cls, fingerprint: str, max_tries: int) -> Submission:

@@ -77,7 +77,7 @@ class TextToSpeechTask:
             voice_id=_text(answer.get("VoiceId")),
             ext_info=_parse_ext_info(answer.get("ExtInfo")),
             error_code=_integer(answer.get("ErrorCode")),
-            message=_text(answer.get("Msg")) or "",
+            message=redact(_text(answer.get("Msg")) or ""),
             request_id=request_id,
         )
 

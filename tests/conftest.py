@@ -87,6 +87,7 @@ def no_patience(monkeypatch):
     monkeypatch.setattr("airflow_provider_mps.connection_look_up.wait_exponential", wait_none)
     monkeypatch.setattr("airflow_provider_mps.call_retries.wait_fixed", lambda _: wait_none())
     monkeypatch.setattr("airflow_provider_mps.credential_gate.FIRST_USE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_provider_mps.credential_gate.ACCEPTED", set())
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from airflow_provider_mps.batch.summary import NAMED, Summary
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.store_errors import is_full
+from airflow_provider_mps.transfer.uncommitted.spooled import MAY_NOT_REPLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -74,6 +75,9 @@ class Books:
         await self.look_back()
         self._knows_all = True
         await self.write_results(finished=False)
+        if self._options.destination.protocol in MAY_NOT_REPLACE:
+            # Before anything is billed: some of these filesystems write a file, and do not replace it later.
+            await self.write_results(finished=False)
 
     async def look_back(self) -> None:
         """

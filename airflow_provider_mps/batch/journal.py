@@ -17,6 +17,7 @@ from airflow_provider_mps.batch.row import Row
 from airflow_provider_mps.errors import DestinationError
 from airflow_provider_mps.own_thread import in_own_thread
 from airflow_provider_mps.store_errors import explaining
+from airflow_provider_mps.transfer.uncommitted.local import where_offered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,7 +234,8 @@ class Journal:
                 self._torn = True
                 if opened.write(content) != len(content):
                     raise OSError("the disk took only a part of it")
-                os.fdatasync(opened.fileno())
+                with where_offered():
+                    os.fdatasync(opened.fileno())
                 self._torn = False
 
     def _read(self, part: ObjectStoragePath, content: bytes) -> Iterator[Row]:

@@ -141,7 +141,7 @@ class Results:
 
     def mark_ended(self, run: list[Any], try_number: int) -> None:
         """
-        Record that an attempt has succeeded or failed permanently: only a *clear*, or another run, can follow.
+        Record that an attempt has failed permanently: only a *clear*, or another run, can follow.
 
         A clear cannot always be recognised by the task's ``max_tries``, which it may leave as it was.
 

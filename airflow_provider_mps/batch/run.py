@@ -104,7 +104,13 @@ class Batch:
             self._tell_of_what_is_left_over()
             return BatchEnd(self._books.summary(), str(lock_path), list(self._carrier.waiting))
         finally:
-            await self._clear_up(lease, keeping, finished=finished, paused=paused)
+            clearing = asyncio.create_task(self._clear_up(lease, keeping, finished=finished, paused=paused))
+            try:
+                await asyncio.shield(clearing)
+            except asyncio.CancelledError:
+                # Airflow ends the task meanwhile: what was sent must still be written down.
+                await asyncio.wait([clearing])
+                raise
 
     async def _work(self, keeping: asyncio.Task[NoReturn]) -> None:
         """Carry all lines as far as they get."""

@@ -25,7 +25,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
 from airflow_provider_mps.mapped_values import LiteralMappedValues
-from airflow_provider_mps.older_airflow import uri_of
+from airflow_provider_mps.older_airflow import TimeLimit, uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
 from airflow_provider_mps.speech_request import require_limit
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.own_loop import OwnLoop
 
 
-class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
+class TextToSpeechBatchOperator(TimeLimit, LiteralMappedValues, BaseOperator):
     """
     Submit the lines of a manifest, wait for them, and store their audio: in one task, however many they are.
 
@@ -174,12 +174,10 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
         if end.waiting:
             self._defer(context, end, holder.token)
         try:
-            told = self._end(context, options, end.summary)
+            return self._end(context, options, end.summary)
         except AirflowFailException:
             self._mark_ended(options, holder)
             raise
-        self._mark_ended(options, holder)
-        return told
 
     def _mark_ended(self, options: BatchOptions, holder: Holder) -> None:
         from airflow_provider_mps.batch.results import Results
@@ -205,10 +203,10 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
 
     def _deadline(self, context: Context) -> float | None:
         """Return when ``execution_timeout`` ends, in seconds since 1970: it counts from the start of the attempt."""
-        if self.execution_timeout is None:
+        if self.time_limit is None:
             return None
         started = getattr(context.get("ti"), "start_date", None)
-        return (started.timestamp() if started else time.time()) + self.execution_timeout.total_seconds()
+        return (started.timestamp() if started else time.time()) + self.time_limit.total_seconds()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer; where Airflow has ended the waiting by itself, leave the destination to others."""
@@ -240,7 +238,7 @@ class TextToSpeechBatchOperator(LiteralMappedValues, BaseOperator):
                 if not limit.expired():
                     raise
             raise AirflowTaskTimeout(
-                f"execution_timeout ended, {self.execution_timeout} after this attempt had started. Nothing was lost: "
+                f"execution_timeout ended, {self.time_limit} after this attempt had started. Nothing was lost: "
                 "a retry, or a clear, continues this batch."
             )
 

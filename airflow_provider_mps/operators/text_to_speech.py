@@ -27,7 +27,7 @@ from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
 from airflow_provider_mps.mapped_values import LiteralMappedValues
-from airflow_provider_mps.older_airflow import uri_of
+from airflow_provider_mps.older_airflow import TimeLimit, uri_of
 from airflow_provider_mps.outlets import add_asset_events, require_assets
 from airflow_provider_mps.speech_request import SpeechRequest, require_limit
 from airflow_provider_mps.submission import max_tries_of, started_at, state_store, try_number_of
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
-class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
+class TextToSpeechOperator(TimeLimit, LiteralMappedValues, BaseOperator):
     """
     Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
 
@@ -263,10 +263,12 @@ class TextToSpeechOperator(LiteralMappedValues, BaseOperator):
         """Wait in this worker, or leave it to the triggerer."""
         if self.deferrable:
             self._defer(task_id)
+        from airflow_provider_mps.credential_gate import ACCEPTED
         from airflow_provider_mps.own_loop import OwnLoop
         from airflow_provider_mps.triggers.poller import wait_for_task
         from airflow_provider_mps.triggers.report import LastSeen
 
+        ACCEPTED.add(self.hook.mps_conn_id)  # it has just submitted, or queried, this task
         last_seen = LastSeen(time.time())
         waiting = OwnLoop(
             lambda: wait_for_task(

@@ -24,6 +24,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.intervals import MAX_DOUBLINGS, earlier_limit, spread
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
 from airflow_provider_mps.mapped_values import LiteralMappedValues
+from airflow_provider_mps.older_airflow import TimeLimit
 from airflow_provider_mps.redaction import mask_link
 from airflow_provider_mps.triggers.event import event_of, finished_task
 from airflow_provider_mps.triggers.report import LastSeen
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.text_to_speech import TextToSpeechTask
 
 
-class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
+class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator):
     """
     Wait until a text-to-speech task of MPS has finished.
 
@@ -150,7 +151,7 @@ class TextToSpeechTaskSensor(LiteralMappedValues, BaseSensorOperator):
             last = self.poke(context)
             if last.is_done:
                 return last.xcom_value
-            limit = earlier_limit(self.timeout, self.execution_timeout)
+            limit = earlier_limit(self.timeout, self.time_limit)
             seen = str(error) if self._last_seen.processing_at is None else self._last_seen.describe(self.mps_task_id)
             kind = AirflowTaskTimeout if limit.name == "execution_timeout" else AirflowSensorTimeout
             raise kind(f"{seen} when {limit} ended.") from None

@@ -184,7 +184,7 @@ def test_probe_without_a_verdict_is_followed_by_another():
             probe = await gate.permit()
             gate.judge(probe, error)
             gate.release(probe)
-        assert len(requests.hook.refreshes) == 1
+        assert len(requests.hook.refreshes) == 2  # during the outage, the key may have been replaced
         probe = await gate.permit()
         waiting = loop.create_task(gate.permit())
         await asyncio.sleep(60)

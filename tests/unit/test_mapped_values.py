@@ -14,8 +14,8 @@ TEMPLATES = ["{{ secret }}", "{% if secret %}x{% endif %}", "{# secret #}", "{{ 
 def rendered(monkeypatch):
     """Render what a mapped operator makes of one map index."""
 
-    def render(operator_class, returned=None, in_the_dag=None, index=0, **partial):
-        with DAG("mapped", schedule=None) as dag:
+    def render(operator_class, returned=None, in_the_dag=None, index=0, default_args=None, **partial):
+        with DAG("mapped", schedule=None, default_args=default_args or {}) as dag:
             read = BaseOperator(task_id="read")
             mapped = operator_class.partial(task_id="mapped", **partial).expand_kwargs(in_the_dag or read.output)
         monkeypatch.setattr(type(read.output), "resolve", lambda *_: returned)
@@ -57,3 +57,9 @@ def test_every_operator_keeps_returned_values(rendered, operator_class, field, p
 def test_values_written_in_the_dag_are_rendered(rendered):
     task = rendered(TextToSpeechOperator, in_the_dag=[{"text": "a {{ secret }}"}], voice_id="v")
     assert task.text == "a RENDERED"
+
+
+def test_default_arguments_of_the_dag_are_rendered(rendered):
+    defaults = {"region": "{{ secret }}"}
+    task = rendered(TextToSpeechOperator, [{"text": "{{ secret }}"}], default_args=defaults, voice_id="v")
+    assert (task.text, task.region) == ("{{ secret }}", "RENDERED")

@@ -1,10 +1,13 @@
 import io
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_mps import older_airflow
 from airflow_provider_mps.older_airflow import let_paths_know_cos, lines_of, uri_of
+from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,17 @@ def test_a_newer_airflow_is_left_alone(monkeypatch):
     let_paths_know_cos()
     path = ObjectStoragePath("cos://mps_default@clips-1250000000/a/b.wav")
     assert path.path == "clips-1250000000/a/b.wav"
+
+
+@pytest.mark.parametrize(
+    ("airflow", "next_method", "left_to_airflow"),
+    [("2.11.2", None, True), ("2.11.2", "execute_complete", False), ("3.3.2", "execute_complete", True)],
+)
+def test_airflow_2_does_not_end_a_resumed_task_before_it_runs(monkeypatch, airflow, next_method, left_to_airflow):
+    """It raises AirflowTaskTimeout, which it retries, as soon as the attempt is older than execution_timeout."""
+    monkeypatch.setattr(older_airflow, "version", lambda _: airflow)
+    limit = timedelta(seconds=2)
+    task = TextToSpeechOperator(task_id="submit", text="hello", voice_id="v", execution_timeout=limit)
+    task.pre_execute({"ti": SimpleNamespace(next_method=next_method)})
+    assert task.execution_timeout == (limit if left_to_airflow else None)
+    assert task.time_limit == limit

@@ -42,6 +42,13 @@ def test_nothing_is_masked_where_nothing_is_signed(masked, link):
         ("Credential=AKID/d, Signature=abc", "Credential=***, Signature=***"),
         ("Port could not be cast to integer value as 'key'", "Port could not be cast to integer value as ***"),
         ("HTTPConnectionPool(host='key', port=1)", "HTTPConnectionPool(host='***', port=1)"),
+        ("Proxy-Authorization: Basic dXNlcjpw=\nHost: h", "Proxy-Authorization: ***\nHost: h"),
+        ("authorization: Bearer a.b.c", "authorization: ***"),
+        ("Cookie: s=1; t=2", "Cookie: ***"),
+        ("password: hunter2", "password: ***"),
+        ("SecretKey: abc", "SecretKey: ***"),
+        ("aws_secret_access_key=abc", "aws_secret_access_key=***"),
+        (r"{\"Token\": \"abc\"}", r"{\"Token\": \"***\"}"),
     ],
 )
 def test_what_a_url_may_hold_in_secret_is_removed(text, redacted):
@@ -108,3 +115,12 @@ def test_an_error_is_no_cause_where_its_chain_would_print_a_secret():
 )
 def test_an_argument_is_quoted_without_what_may_be_secret(value, quoted):
     assert redaction.quoted(value) == quoted
+
+
+@pytest.mark.parametrize("text", ["\u4e2d" * 100_000, "a" * 100_000, "token" * 50_000, "%3F" * 50_000, "a:b" * 50_000])
+def test_long_texts_are_cut_before_secrets_are_looked_for(text):
+    assert len(redaction.redact(text)) <= 2 * redaction._READ
+
+
+def test_path_without_scheme_is_shown_without_its_password():
+    assert redaction.shown_path("//user:SECRET@host/path") == "//***@host/path"

@@ -61,6 +61,12 @@ def test_what_could_be_neither_stored_nor_handed_over_is_not_in_the_result(ext_i
     assert parse(ExtInfo=ext_info).ext_info == read
 
 
+def test_message_is_kept_without_the_query_of_a_url():
+    assert parse(Status="fail", Msg="cannot put https://h/a.wav?q-signature=SECRET").message == (
+        "cannot put https://h/a.wav?***"
+    )
+
+
 def test_an_error_code_that_no_database_holds_is_none():
     assert parse(Status="fail", ErrorCode=2**64).error_code is None
 

@@ -125,9 +125,9 @@ class LocalFile:
     def _sync(self, descriptor: int) -> int:
         """Let the disk have all of a file, with the permissions of the one it replaces; return its size."""
         if self._path.exists():
-            with _where_offered():
+            with where_offered():
                 os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
-        with _where_offered():
+        with where_offered():
             os.fsync(descriptor)
         size = os.fstat(descriptor).st_size
         if size != self._written:
@@ -166,7 +166,7 @@ class LocalFile:
 
 
 @contextmanager
-def _where_offered() -> Iterator[None]:
+def where_offered() -> Iterator[None]:
     """Ignore that a filesystem refuses or lacks an operation that the bytes of the audio do not depend on."""
     try:
         yield
@@ -189,7 +189,7 @@ def _make_folder(folder: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Let the disk have the names in a folder, where it offers that."""
-    with _where_offered():
+    with where_offered():
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -204,8 +204,10 @@ def _remove_abandoned_parts(folder: Path) -> None:
     _cleaned.add(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if (
-                _PART.fullmatch(entry.name)
-                and time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
-            ):
-                Path(entry).unlink()
+            # Another user's part cannot be removed, and another process may remove it at the same time.
+            with suppress(OSError):
+                if (
+                    _PART.fullmatch(entry.name)
+                    and time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+                ):
+                    Path(entry).unlink()

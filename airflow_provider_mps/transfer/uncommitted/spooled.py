@@ -22,6 +22,8 @@ _PUTS_WHOLE = _AZURE | {"oss"}
 # Their `mv` shows a file at once; that of most other filesystems copies it, and readers see parts.
 _RENAMES = {"ftp", "hdfs", "memory", "sftp", "smb", "ssh", "webhdfs"}
 SUPPORTED = _PUTS_WHOLE | _RENAMES
+MAY_NOT_REPLACE = _RENAMES
+"""Filesystems of which some do not replace a file, whatever the user may do."""
 """Protocols whose readers never see a part of a file."""
 
 BLOCK_SIZE = 1024 * 1024

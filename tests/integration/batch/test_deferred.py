@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,10 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mps.batch.lease import DestinationTakenError
+from airflow_provider_mps.errors import DestinationError
 from tests.batching import LINES, accepted, batch, context, line, run_batch, submits
 
 
@@ -95,6 +98,19 @@ def test_execution_timeout_that_ends_after_the_batch_has_resumed_ends_it(app, ma
     app.finish_all_tasks()
     assert run_batch(lines, clips.destination, "run-2")["stored"] == 1
     assert set(accepted(app.app).values()) == {1}
+
+
+def test_filesystem_that_does_not_replace_is_noticed_before_anything_is_billed(app, manifest, monkeypatch):
+    def keep(fs, source, target, **options):
+        if fs.exists(target):
+            raise FileExistsError(target)
+        return move(fs, source, target, **options)
+
+    move = MemoryFileSystem.mv
+    monkeypatch.setattr(MemoryFileSystem, "mv", keep)
+    with pytest.raises(DestinationError, match="does not replace files"):
+        run_batch(manifest([line(0)]), f"memory:///{uuid.uuid4()}")
+    assert submits(app) == 0
 
 
 def started_at(moment):

@@ -187,17 +187,25 @@ def test_event_loop_of_a_triggerer_is_not_blocked(path, mine, monkeypatch):
     assert asyncio.run(wait()) >= 3
 
 
-@pytest.mark.parametrize("conn_id", ["", "conn@"])
-def test_triggerer_that_cannot_look_up_connections_in_threads_is_not_asked_to(monkeypatch, conn_id):
+@pytest.mark.parametrize(
+    ("path", "is_renewed"),
+    [
+        ("s3://bucket/lock.json", True),
+        ("s3://conn@bucket/lock.json", False),
+        ("cos://clips-1250000000/lock.json", False),
+    ],
+)
+def test_triggerer_that_cannot_look_up_connections_in_threads_is_not_asked_to(monkeypatch, path, is_renewed):
     """https://github.com/apache/airflow/issues/64620"""
+    monkeypatch.setattr(module, "conditional_object", lambda _: None)
     monkeypatch.setattr(module, "read_object", calls := Mock(return_value=None))
     monkeypatch.setitem(sys.modules, "airflow.jobs.triggerer_job_runner", SimpleNamespace(TriggerCommsDecoder=object))
 
     async def wait():
-        parked = ParkedLease(f"s3://{conn_id}bucket/lock.json", "token", LOG)
+        parked = ParkedLease(path, "token", LOG)
         parked.start()
         await asyncio.sleep(1)
         await parked.stop()
 
     run_in_simulated_time(wait())
-    assert calls.call_count == (0 if conn_id else 1)
+    assert calls.call_count == is_renewed

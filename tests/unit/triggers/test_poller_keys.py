@@ -170,6 +170,18 @@ def test_a_look_up_that_never_works_is_given_up(monkeypatch):
     assert all("is gone" in repr(error) for error in outcomes)
 
 
+def test_error_of_a_secrets_backend_is_logged_and_raised_without_its_password(monkeypatch, caplog):
+    async def stumble(_):
+        raise RuntimeError("POST https://vault:SECRET@vault.example/v1?token=SECRET failed")
+
+    monkeypatch.setattr(MpsHook, "_alook_up", stumble)
+    monkeypatch.setattr(credential_gate, "_BACKOFF", QUICK)
+    monkeypatch.setattr(credential_gate, "MAX_FAILURES", 2)
+    (error,) = asyncio.run(wait_all(*names(1)))
+    assert "vault.example" in str(error)
+    assert "SECRET" not in caplog.text + "".join(traceback.format_exception(error))
+
+
 def test_keys_that_take_long_to_renew_hold_up_nobody_else(connect):
     left, answered = threading.Event(), []
 
