@@ -91,7 +91,7 @@ def explaining(path: ObjectStoragePath, subject: str = "", doing: str = "write")
         kind, problem = _explained(error, path, doing)
         explained = kind(f"{not_stored(subject)}{problem}")
         if is_full(error):
-            explained.errno = errno.ENOSPC  # type: ignore[attr-defined] - also if its cause cannot be kept
+            explained.errno = errno.ENOSPC  # type: ignore[attr-defined]  # also if its cause cannot be kept
         raise explained from cause_of(error)
 
 
