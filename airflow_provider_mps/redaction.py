@@ -24,6 +24,7 @@ _PATTERNS = (
         re.compile(
             r"(?i)((?:token|secret|key|passwd|password|signature|sign|sig|credential)\\?['\"]?\s*=\s*\\?['\"]?"
             r"|(?:token|secret|signature)\\?['\"]\s*:\s*\\?['\"]"
+            r"|(?:x-tc-token|x-cos-security-token):\s*"
             r"|(?:secret_?(?:access_?)?key|passwd|password)\\?['\"]?\s*:\s*\\?['\"]?)"
             r"[^\s'\"\\&,;<>]+"
         ),

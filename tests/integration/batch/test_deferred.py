@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mps.batch.lease import DestinationTakenError
@@ -106,6 +107,7 @@ def test_filesystem_that_does_not_replace_is_noticed_before_anything_is_billed(a
             raise FileExistsError(target)
         return move(fs, source, target, **options)
 
+    attach("memory", fs=MemoryFileSystem())
     move = MemoryFileSystem.mv
     monkeypatch.setattr(MemoryFileSystem, "mv", keep)
     with pytest.raises(DestinationError, match="does not replace files"):
