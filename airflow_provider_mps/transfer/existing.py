@@ -84,7 +84,8 @@ class ExistingFile:
             if (kept := crc64_of(head["ResponseMetadata"]["HTTPHeaders"])) is not None:
                 return kept
         answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
-        async with answer["Body"] as body:
+        body = answer["Body"]
+        async with body:  # not `as`: older versions of aiobotocore return aiohttp's response, which reads all at once
             if (kept := crc64_of(answer["ResponseMetadata"]["HTTPHeaders"])) is not None:  # COS by its S3 API
                 return kept
             found = 0
