@@ -67,9 +67,10 @@ test-matrix: $(INSTALLED) ## Try the wheel on every Airflow and Python that is h
 	$(BIN)/python -m dev.matrix --airflow $(AIRFLOWS) --python $(PYTHONS)
 
 .PHONY: lint
-lint: $(INSTALLED) ## Check style and format
+lint: $(INSTALLED) ## Check style, format, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 .PHONY: types
 types: $(INSTALLED) ## Check types
@@ -84,7 +85,7 @@ docs: $(VENV)/.installed-docs ## Build the pages of docs/ as a site in build/doc
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: constraints
-constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
+constraints: $(INSTALLED) ## Refresh constraints.txt with today's newest versions
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-annotate \
 		--no-header --extra dev --extra docs --extra scaling pyproject.toml -o constraints.txt
 	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt

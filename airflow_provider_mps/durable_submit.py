@@ -3,247 +3,297 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_mps.choice import OnUnknown
-from airflow_provider_mps.errors import (
-    ErrorClass,
+from airflow_provider_mps.error_codes import ErrorClass, is_connection_error
+from airflow_provider_mps.exceptions import (
     InvalidMpsConnectionError,
     MpsApiError,
     MpsPermanentError,
-    disproves_connection,
+    TextToSpeechTaskFailed,
 )
-from airflow_provider_mps.submission import KEY, Step, Submission, first_step
-from airflow_provider_mps.text_to_speech import TaskStatus
+from airflow_provider_mps.speech.arguments import OnUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_mps.hooks.mps import MpsHook
-    from airflow_provider_mps.speech_request import SpeechRequest
-    from airflow_provider_mps.submission import StateStore
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.speech.request import SpeechRequest
+    from airflow_provider_mps.speech.task import TextToSpeechTask
+
+STATE_KEY = "mps_submission"
+"""Key of the record in the task state store. Running tasks have stored it, so it must not change."""
+NOT_RETRIED = (
+    "It is not retried, because Airflow has no record of the task: a clear submits again, which is billed. "
+    "Wait for the task with a TextToSpeechTaskSensor instead."
+)
+"""Why an error is permanent, and what to do."""
+
+
+@dataclass(frozen=True)
+class SubmitRecord:
+    """What the task state store holds about one submit, written just before the request is sent."""
+
+    fingerprint: str
+    """Fingerprint of the request, the connection and the region."""
+    max_tries: int
+    """``max_tries`` of the task instance then. Only a clear changes it, but not always if ``retries`` has changed."""
+    sent_at: str
+    """UTC, in ISO 8601."""
+    task_id: str | None = None
+    """``None`` until MPS has responded: if the attempt is killed before that, the outcome is unknown."""
+    has_ended: bool = False
+    """Whether the attempt failed permanently, so that Airflow does not retry it: only a clear can follow."""
+
+    @classmethod
+    def start(cls, fingerprint: str, max_tries: int) -> SubmitRecord:
+        """Return the record of a request that is about to be sent."""
+        return cls(fingerprint, max_tries, format_utc_now())
+
+    @classmethod
+    def load(cls, store: Any) -> SubmitRecord | None:
+        """Return the record of an earlier attempt; ``None`` if there is no store or no readable record."""
+        stored = store.get(STATE_KEY) if store else None
+        if not isinstance(stored, dict):
+            return None
+        # A later version may have stored more fields.
+        known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
+        try:
+            return cls(**known)
+        except TypeError:
+            return None
+
+    def save(self, store: Any) -> None:
+        """Store the record for the next attempt."""
+        store.set(STATE_KEY, asdict(self))
+
+    def was_cleared(self, max_tries: int, try_number: int) -> bool:
+        """Return whether a user has cleared the task since, from its numbers now (``try_number`` 0: unknown)."""
+        return self.has_ended or max_tries != self.max_tries or try_number > self.max_tries + 1
+
+
+class SubmitDecision(Enum):
+    """What an attempt does first."""
+
+    SUBMIT = auto()
+    RECONNECT = auto()
+    """Continue with the task that an earlier attempt submitted."""
+    FAIL = auto()
+    """An earlier attempt may have submitted, and submitting again may be billed twice."""
+
+
+def decide(earlier: SubmitRecord, fingerprint: str, on_unknown: OnUnknown, *, was_cleared: bool) -> SubmitDecision:
+    """Decide from the record of an ``earlier`` attempt, and from the ``fingerprint`` of the request now."""
+    if earlier.task_id is None:
+        # The fingerprint does not matter: a template such as {{ now }} renders differently in each attempt.
+        can_resubmit = was_cleared or on_unknown is OnUnknown.RESUBMIT
+        return SubmitDecision.SUBMIT if can_resubmit else SubmitDecision.FAIL
+    return SubmitDecision.RECONNECT if earlier.fingerprint == fingerprint else SubmitDecision.SUBMIT
 
 
 class DurableSubmit:
     """
-    One task instance's submit, over all of its attempts.
+    The submit of one task instance, over all of its attempts.
 
-    :param hook: submits, and queries what was submitted
-    :param store: Airflow's task state store; ``None`` remembers nothing
-    :param max_tries: of the task instance now
-    :param on_unknown: what to do if it is unknown whether MPS has accepted the text
-    :param log: the task's
-    :param try_number: of the attempt now, from 1; 0 if it is unknown
+    Airflow's task state store (3.3 and later) keeps the record over retries. Airflow 3.3 keeps it over a clear, too;
+    later versions may delete it then (apache/airflow#72100).
+
+    :param hook: the hook that submits and queries
+    :param context: the context of the running task
+    :param on_unknown: what to do if it is unknown whether MPS accepted the text
+    :param log: the task's logger
+    :param durable: ``False``: keep no record
     """
 
     def __init__(
-        self,
-        hook: MpsHook,
-        store: StateStore | None,
-        max_tries: int,
-        on_unknown: OnUnknown,
-        log: Any,
-        *,
-        try_number: int = 0,
+        self, hook: MpsHook, context: Mapping[str, Any], on_unknown: OnUnknown, log: Any, *, durable: bool = True
     ) -> None:
         self._hook = hook
-        self._store = store
-        self._max_tries = max_tries
+        self._store = context.get("task_state_store") if durable else None
+        self._max_tries = get_max_tries(context)
+        self._try_number = getattr(context.get("ti"), "try_number", None) or 0
         self._on_unknown = on_unknown
         self._log = log
-        self._try_number = try_number
-        self._sending: Submission | None = None
-        self._accepted: str | None = None
-        self.goes_on: str | None = None
-        """What MPS works at, or may: the beginning of a sentence."""
+        self._pending: SubmitRecord | None = None
+
+    @property
+    def has_store(self) -> bool:
+        """Whether a later attempt can continue with what this one submits."""
+        return self._store is not None
+
+    @property
+    def pending_description(self) -> str | None:
+        """What MPS is working on, or may be, as the subject of a sentence; ``None`` if nothing was accepted."""
+        if self._pending is None:
+            return None
+        sent_at, task_id = self._pending.sent_at, self._pending.task_id
+        return f"Task {task_id}" if task_id else f"The text sent at {sent_at}, if MPS accepted it,"
 
     def reconnect(self, request: SpeechRequest) -> TextToSpeechTask | None:
         """
-        Return the task that an earlier attempt has submitted, as it is now; ``None`` where a text is to be submitted.
+        Return the current state of the task that an earlier attempt submitted; ``None`` if this attempt must submit.
 
-        :raises TextToSpeechTaskFailed: if MPS has failed the task, and no user has cleared this one since
-        :raises AirflowFailException: if it is unknown whether the earlier attempt has submitted it
-        :raises MpsApiError: if MPS does not describe the task
+        :raises TextToSpeechTaskFailed: if MPS failed the task, and no user has cleared this one since
+        :raises AirflowFailException: if it is unknown whether MPS accepted the earlier submit
+        :raises MpsApiError: if the query fails
         """
-        earlier = Submission.recalled(self._store) if self._store else None
+        earlier = SubmitRecord.load(self._store)
         if earlier is None:
             return None
-        fingerprint = self._fingerprint(request)
-        step = first_step(earlier, fingerprint, self._max_tries, self._on_unknown, try_number=self._try_number)
-        if step is Step.GIVE_UP:
+        was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
+        decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=was_cleared)
+        if decision is SubmitDecision.FAIL:
             raise AirflowFailException(
                 f"An earlier attempt of this task ended after {earlier.sent_at} while it submitted a text: it is "
-                "unknown whether MPS accepted it, so it was not submitted again. Look into MPS's console; clear the "
-                "task to submit again, which may be billed twice, or set on_unknown='resubmit'."
+                "unknown whether MPS accepted it. It was not submitted again, because that may be billed twice. Check "
+                "the MPS console, then clear the task to submit again, or set on_unknown='resubmit'."
             )
-        if step is Step.SUBMIT:
-            self._log.warning("Submitting again: %s", _reason(earlier))
+        if decision is SubmitDecision.SUBMIT:
+            self._log.warning("Submitting again: %s", _resubmit_reason(earlier))
             return None
-        self.goes_on = f"Task {earlier.task_id}"
-        task = self._as_it_is_now(earlier)
-        if task is not None and self._store:
-            # A retry of this attempt must not take the clear before it for one of its own.
-            replace(earlier, max_tries=self._max_tries, has_ended=False).remember(self._store)
-        return task
-
-    def submit(self, request: SpeechRequest) -> str:
-        """
-        Submit, and return the ``TaskId``; remember both that it begins and how it ends.
-
-        :raises AirflowException: if the outcome is unknown, and a retry may submit again
-        :raises AirflowFailException: if the outcome is unknown, and no retry may
-        :raises MpsApiError: if MPS has not accepted it
-        """
-        self._hook.get_conn()  # what fails here, in whatever way, fails before anything could be sent
-        fingerprint = self._fingerprint(request)
-        self._hook.submit_attempt = lambda: self._recorded(fingerprint)
-        try:
-            task_id = self._hook.submit_text_to_speech(
-                request.text, request.voice_id, request.text_lang, request.ext_param
-            )
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            # If Airflow ends this attempt, the next one finds what was recorded.
-            if self._sending and (isinstance(error, MpsApiError) or self._may_pay_again):
-                raise self._unknown(error, self._sending.sent_at) from error
-            raise
-        self.goes_on, self._accepted = f"Task {task_id}", task_id
-        if self._store and self._sending:
-            try:
-                replace(self._sending, task_id=task_id).remember(self._store)
-            except Exception as error:  # noqa: BLE001 - it is billed, and continues; only another attempt is affected
-                self._log.error("Task %s was accepted, but Airflow could not store its id: %s", task_id, error)
-        return task_id
-
-    @property
-    def _may_pay_again(self) -> bool:
-        """Whether a retry would submit again, which the user has not chosen."""
-        return self._store is None and self._on_unknown is OnUnknown.FAIL
-
-    @contextmanager
-    def _recorded(self, fingerprint: str) -> Iterator[None]:
-        """Record that a request is sent; forget it if MPS provably did not accept it."""
-        submission, earlier = Submission.beginning(fingerprint, self._max_tries), None
-        if self._store:
-            earlier = self._store.get(KEY)
-            submission.remember(self._store)
-        self.goes_on = f"What was sent at {submission.sent_at}, if MPS has accepted it,"
-        self._sending = submission
-        try:
-            yield
-        except (MpsApiError, InvalidMpsConnectionError) as error:
-            if not isinstance(error, MpsApiError) or error.error_class is not ErrorClass.OUTCOME_UNKNOWN:
-                self._forget(earlier)
-            raise
-
-    @contextmanager
-    def concluded(self, accepted: str | None = None) -> Iterator[None]:
-        """
-        Keep a retry, or what looks like one, from submitting again what MPS has accepted.
-
-        If what is inside fails permanently, this is stored: only a *clear* can follow, and it cannot always be
-        recognised later, e.g. if ``retries`` was lowered. (After a success, Airflow may still retry: it pushes the XCom
-        then.) Without a store, no failure may be retried any more.
-
-        :param accepted: the ``TaskId``, if an earlier process of this attempt has submitted
-        :raises AirflowFailException: in place of an error that Airflow would retry, where there is no store
-        """
-        self._accepted = accepted
-        try:
-            yield
-        except AirflowFailException:
-            self._conclude()
-            raise
-        except (TaskDeferred, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            if self._store or not self._accepted:
-                raise
-            self._log.warning("Task %s goes on at MPS, and may be billed", self._accepted, exc_info=error)
-            raise AirflowFailException(
-                f"This attempt failed ({type(error).__name__}) after MPS had accepted task {self._accepted}. It is not "
-                "retried, for nothing has remembered the task: a clear submits again, which is billed. A "
-                "TextToSpeechTaskSensor with this id waits for it."
-            ) from error
-
-    def _conclude(self) -> None:
-        if not self._store:
-            return
-        try:
-            submission = Submission.recalled(self._store)
-            if submission is not None and not submission.has_ended:
-                replace(submission, has_ended=True).remember(self._store)
-        except Exception as error:  # noqa: BLE001 - it must not hide how the task has ended
-            self._log.warning("Airflow could not store that this attempt has ended: %s", error)
-
-    def _as_it_is_now(self, earlier: Submission) -> TextToSpeechTask | None:
-        task_id, was_cleared = str(earlier.task_id), earlier.was_cleared(self._max_tries, self._try_number)
+        self._pending, task_id = earlier, str(earlier.task_id)
         try:
             task = self._hook.describe_text_to_speech_task(task_id)
-        except MpsPermanentError as error:
-            if not was_cleared or disproves_connection(error.code):
+            task.raise_for_status()
+        except (MpsPermanentError, TextToSpeechTaskFailed) as error:
+            # A retry must not pay again for a text that MPS fails.
+            if not was_cleared or (isinstance(error, MpsPermanentError) and is_connection_error(error.code)):
                 raise
-            self._log.warning("Submitting again: MPS no longer knows task %s, submitted earlier: %s", task_id, error)
-            return None
-        if task.status is TaskStatus.FAIL:
-            if not was_cleared:
-                task.is_ready()  # raises: a retry must not pay again for what MPS fails
-            self._log.warning(
-                "Submitting again: MPS has failed task %s, submitted earlier: ErrorCode %s: %s (RequestId %s)",
-                task_id,
-                task.error_code,
-                task.message,
-                task.request_id,
-            )
+            self._log.warning("Submitting again after a clear: %s", error)
             return None
         self._log.info(
-            "Reconnected to task %s, which an earlier attempt of this task has submitted: %s (RequestId %s). Nothing "
-            "was submitted again; durable=False would",
+            "Reconnected to task %s of an earlier attempt: %s (RequestId %s). Nothing was submitted again",
             task_id,
             task.status.value,
             task.request_id,
         )
+        # Without this, a retry of this attempt would take the clear before it for a clear of its own.
+        replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store)
         return task
 
-    def _forget(self, earlier: object) -> None:
-        """Let another attempt submit, since nothing was accepted; what was stored before is stored again."""
-        self.goes_on = self._sending = None
+    def submit(self, request: SpeechRequest) -> str:
+        """
+        Submit a text and return the ``TaskId``; record the start and the outcome.
+
+        :raises AirflowException: if the outcome is unknown, and a retry may submit again
+        :raises AirflowFailException: if the outcome is unknown, and no retry may submit again
+        :raises MpsApiError: if MPS did not accept the text
+        """
+        self._pending = None
+        self._hook.get_conn()  # so that its errors are raised before anything can be sent
+        fingerprint = self._fingerprint(request)
+        self._hook.submit_attempt = lambda: self._record_request(fingerprint)
+        try:
+            task_id = self._hook.submit_text_to_speech(
+                request.text, request.voice_id, request.text_lang, request.ext_param
+            )
+        except BaseException as error:
+            # If Airflow ends the attempt here, the next one finds the record. Without a store, it would submit again.
+            must_translate = isinstance(error, MpsApiError) or (not self._store and self._on_unknown is OnUnknown.FAIL)
+            if self._pending is None or not must_translate or isinstance(error, KeyboardInterrupt):
+                raise
+            raise self._make_unknown_error(error, self._pending.sent_at) from error
+        self._pending = replace(self._pending or SubmitRecord.start(fingerprint, self._max_tries), task_id=task_id)
         if self._store:
             try:
-                if earlier is None:
-                    self._store.delete(KEY)
-                else:
-                    self._store.set(KEY, earlier)
-            except Exception as error:  # noqa: BLE001 - what was raised by MPS is the error to report
-                self._log.error("Airflow could not forget a submit that MPS did not accept, clear the task: %s", error)
+                self._pending.save(self._store)
+            except Exception as error:  # noqa: BLE001 - the task is billed; only a later attempt needs its id
+                self._log.error("MPS accepted task %s, but Airflow could not store its id: %s", task_id, error)
+        return task_id
 
-    def _unknown(self, error: BaseException, sent_at: str) -> AirflowException:
-        """Return what to raise so that no text is billed twice unless the user chose to risk it."""
+    @contextmanager
+    def prevent_double_billing(self, task_id: str | None = None) -> Iterator[None]:
+        """
+        Keep a retry from submitting a text again that MPS has accepted.
+
+        With a store, a permanent failure is recorded: only a clear can follow it, which cannot always be recognized
+        later, e.g. if ``retries`` was lowered. A success is not: Airflow pushes its XCom afterwards, and may retry.
+        Without a store, every failure after MPS has accepted the text becomes permanent.
+
+        :param task_id: the ``TaskId``, if an earlier process of this attempt has submitted
+        :raises AirflowFailException: in place of an error that Airflow would retry, if there is no store
+        """
+        try:
+            yield
+        except AirflowFailException:
+            self._record_end()
+            raise
+        except BaseException as error:
+            accepted = task_id or (self._pending and self._pending.task_id)
+            if self._store or not accepted or isinstance(error, TaskDeferred | KeyboardInterrupt):
+                raise
+            self._log.warning("Task %s continues at MPS and may be billed", accepted, exc_info=error)
+            raise AirflowFailException(
+                f"This attempt failed ({type(error).__name__}) after MPS had accepted task {accepted}. {NOT_RETRIED}"
+            ) from error
+
+    @contextmanager
+    def _record_request(self, fingerprint: str) -> Iterator[None]:
+        """Record that a request is sent; restore the earlier record if MPS provably did not accept it."""
+        record, earlier = SubmitRecord.start(fingerprint, self._max_tries), None
+        if self._store:
+            earlier = self._store.get(STATE_KEY)
+            record.save(self._store)
+        self._pending = record
+        try:
+            yield
+        except (MpsApiError, InvalidMpsConnectionError) as error:
+            if getattr(error, "error_class", None) is not ErrorClass.OUTCOME_UNKNOWN:
+                self._pending = None
+                self._restore(earlier)
+            raise
+
+    def _restore(self, earlier: object) -> None:
+        """Restore what the store held before a request that MPS did not accept, so that another attempt can submit."""
+        try:
+            if self._store and earlier is None:
+                self._store.delete(STATE_KEY)
+            elif self._store:
+                self._store.set(STATE_KEY, earlier)
+        except Exception as error:  # noqa: BLE001 - the error of MPS is the one to report
+            self._log.error("Airflow could not delete the record of a rejected submit, clear the task: %s", error)
+
+    def _record_end(self) -> None:
+        """Record that this attempt has failed permanently."""
+        try:
+            record = SubmitRecord.load(self._store)
+            if record is not None and not record.has_ended:
+                replace(record, has_ended=True).save(self._store)
+        except Exception as error:  # noqa: BLE001 - the failure of the task is the error to report
+            self._log.warning("Airflow could not store that this attempt has ended: %s", error)
+
+    def _make_unknown_error(self, error: BaseException, sent_at: str) -> AirflowException:
+        """Return an error that Airflow retries only if the user has chosen to risk double billing."""
         reason = str(error) if isinstance(error, MpsApiError) else f"The attempt was ended ({type(error).__name__})."
-        request_id = getattr(error, "request_id", "") or "none was given"
-        message = (
-            f"{reason} It is unknown whether MPS accepted this text, sent at {sent_at} "
-            f"(RequestId {request_id}): it may be billed already. It was not submitted again"
-        )
+        message = f"{reason} It is unknown whether MPS accepted the text sent at {sent_at}: it may already be billed."
         if self._on_unknown is OnUnknown.RESUBMIT:
-            return AirflowException(f"{message} in this attempt; a retry does, as on_unknown='resubmit' says.")
+            return AirflowException(f"{message} A retry submits it again, as on_unknown='resubmit' requests.")
         return AirflowFailException(
-            f"{message}, and no retry will. Look into MPS's console, then clear the task to submit it again."
+            f"{message} It is not retried: check the MPS console, then clear the task to submit it again."
         )
 
     def _fingerprint(self, request: SpeechRequest) -> str:
         return request.fingerprint(self._hook.mps_conn_id, self._hook.region or None)
 
 
-def _reason(earlier: Submission) -> str:
-    """Return why a text is submitted again, for the log."""
+def _resubmit_reason(earlier: SubmitRecord) -> str:
+    """Return the reason for submitting a text again, for the log."""
     if earlier.task_id is None:
-        return f"it is unknown whether MPS accepted what was sent at {earlier.sent_at}, which may be billed twice"
-    return (
-        f"the arguments have changed since an earlier attempt; task {earlier.task_id} goes on at MPS, and may be billed"
-    )
+        return f"it is unknown whether MPS accepted the text sent at {earlier.sent_at}, which may be billed twice"
+    return f"the arguments have changed; the earlier task {earlier.task_id} continues at MPS and may be billed"
+
+
+def get_max_tries(context: Mapping[str, Any]) -> int:
+    """Return ``max_tries`` of the task instance, which a clear raises and a retry does not; 0 if unknown."""
+    max_tries = getattr(context.get("ti"), "max_tries", None)
+    return max_tries if isinstance(max_tries, int) else 0
+
+
+def format_utc_now() -> str:
+    """Return the current time in UTC, in ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,9 @@
-"""Keep secrets out of messages and logs: the one rule for what may be quoted, and filters for what libraries log."""
+"""
+Keep secrets out of errors and logs.
+
+The quoting rule: an error quotes a value only through :func:`quote_value` or :func:`format_path`, and a library's
+error only through :func:`describe_error` and ``raise ... from get_safe_cause(error)``.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,17 @@ import re
 from airflow.providers.common.compat.sdk import mask_secret
 
 _HIDDEN = "***"
-_QUOTED = 300
-"""Characters of a library's error that are quoted."""
+_MAX_QUOTED_CHARACTERS = 300
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@]*)(:[0-9]{0,5})?[.,;)\]]*")
 _PATTERNS = (
-    # A query, which may be a signature, also where a library took it for a part of the name.
+    # A query, which may be a signature, also one that a library has percent-encoded as part of the path.
     (re.compile(r"(?<=\S)(?:\?|%3F)[^\s'\"<>()?]*(?:=|%3D)[^\s'\"<>]*"), f"?{_HIDDEN}"),
-    # user:password@ of a URL, also where the password holds what must be escaped; a port is none.
+    # user:password@ of a URL, even if the password should have been escaped; host:port is kept.
     (re.compile(r"(?<=://)[^\s/?#@:\[\]]*:(?![0-9]{1,5}(?:[/?#\s'\"),\]]|$))[^\n]*@"), f"{_HIDDEN}@"),
     # The same without a scheme.
     (re.compile(r"(?<![\w/@:*])[^\s/@:'\"<>()\[\]{},=*]+:(?!//)[^\s@'\"<>]+@(?=[\w\[])"), f"{_HIDDEN}@"),
-    # What servers and libraries repeat of a request.
+    # Secrets by their names, as servers and libraries repeat them from requests.
     (
         re.compile(
             r"(?i)((?:token|secret|key|passwd|password|signature|sign|sig|credential)\\?['\"]?\s*=\s*\\?['\"]?"
@@ -30,19 +34,19 @@ _PATTERNS = (
         ),
         rf"\1{_HIDDEN}",
     ),
-    # The rest of the line: a scheme comes before the credentials.
+    # Authorization headers and cookies: the whole line, since a scheme precedes the credentials.
     (re.compile(r"(?i)((?:authorization|cookie)\\?['\"]?\s*[:=,]\s*\\?['\"]?)[^\n'\"\\<>]+"), rf"\1{_HIDDEN}"),
-    # What Python's own parsers quote of a URL.
+    # Values that Python's own parsers quote from a URL.
     (
         re.compile(r"(integer value as |base 10: |netloc |could not convert string to float: )(['\"]).*\2"),
         rf"\1{_HIDDEN}",
     ),
-    # A host without a dot may be a key that was pasted into the wrong field.
+    # A host without a dot, which may be a key that was pasted into the wrong field.
     (re.compile(r"(Failed to resolve |\bhost=)'(?!localhost')[^'.:]*'"), rf"\1'{_HIDDEN}'"),
 )
-_READ = 2000
-"""Characters of which secrets are looked for: more than is ever quoted, and few enough to take no time."""
-_UNQUOTABLE = {
+_MAX_SEARCHED_CHARACTERS = 2000
+"""More than is ever quoted, and few enough for the patterns to stay fast."""
+_UNQUOTED_ERRORS = {
     "InvalidHeader",
     "InvalidProxyURL",
     "InvalidSchema",
@@ -53,54 +57,53 @@ _UNQUOTABLE = {
     "URLSchemeUnknown",
     "UnsupportedProtocol",
 }
-"""Errors whose words are a piece of what could not be sent or parsed."""
+"""Errors whose messages repeat what could not be sent or parsed."""
 _USER_WITHOUT_SCHEME = re.compile(r"^//[^/@]*:[^/@]*@")
 _POOL = re.compile(r"^(?:HTTPS?Connection(?:Pool)?\([^)]*\)|<[^>]*>): ")
 
 
 def redact(text: str) -> str:
     """
-    Remove user names, passwords and queries of whatever looks like a URL, and values of what is named a secret.
+    Remove user names, passwords and queries of URLs, and values that are named like secrets.
 
-    Only the beginning of a long text is returned.
+    :return: the text, cut to 2,000 characters
     """
-    text = text[:_READ]
+    text = text[:_MAX_SEARCHED_CHARACTERS]
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return _URL.sub(_redact_url, text)
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type of a library's error and the words at its bottom, without what a URL in them may hold."""
+    """Return a library's error as its type and its innermost message, redacted."""
     kind = type(error).__name__
-    while (inner := _inner(error)) is not None:
+    while (inner := _get_inner_error(error)) is not None:
         error = inner
-    if type(error).__name__ in _UNQUOTABLE:
+    if type(error).__name__ in _UNQUOTED_ERRORS:
         return kind
-    words = redact(_POOL.sub("", " ".join(str(error).split())))[:_QUOTED]
-    return f"{kind}: {words}" if words else kind
+    message = redact(_POOL.sub("", " ".join(str(error).split())))[:_MAX_QUOTED_CHARACTERS]
+    return f"{kind}: {message}" if message else kind
 
 
-def cause_of(error: BaseException) -> BaseException | None:
+def get_safe_cause(error: BaseException) -> BaseException | None:
     """
-    Return what to raise *from*: the error, or ``None`` where its traceback would print what must not be quoted.
+    Return the error to ``raise ... from``, or ``None`` if its traceback could print a secret.
 
-    Airflow logs the whole chain of an error.
+    Airflow logs the whole chain of causes and contexts.
     """
-    link: BaseException | None = error
-    while link is not None:
-        printed = "\n".join([str(link), *getattr(link, "__notes__", ())])
-        # A long text, of which only the beginning is returned, differs, too.
-        if type(link).__name__ in _UNQUOTABLE or redact(printed) != printed:
+    current: BaseException | None = error
+    while current is not None:
+        printed = "\n".join([str(current), *getattr(current, "__notes__", ())])
+        if type(current).__name__ in _UNQUOTED_ERRORS or redact(printed) != printed:  # or too long to be searched
             return None
-        if any(cause_of(each) is None for each in getattr(link, "exceptions", ())):
+        if any(get_safe_cause(inner) is None for inner in getattr(current, "exceptions", ())):
             return None
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return error
 
 
-def quoted(value: object, limit: int = 100) -> str:
-    """Return an argument for an error: numbers and short texts as they are, without what a URL may hold; no dict."""
+def quote_value(value: object, limit: int = 100) -> str:
+    """Return an argument for an error: a number, or a redacted text or path; only the type of anything else."""
     if isinstance(value, str):
         if value.lstrip()[:1] in {"{", "["}:
             return f"a text that begins with {value.lstrip()[0]!r}"
@@ -110,27 +113,27 @@ def quoted(value: object, limit: int = 100) -> str:
     if isinstance(value, int):
         return str(value) if abs(value) < 10**limit else "a number of many digits"
     if _is_path(value):
-        return repr(shown_path(value))
+        return repr(format_path(value))
     return f"a value of type {type(value).__name__}"
 
 
-def shown_path(path: object) -> str:
-    """Return a path for an error or a log, without its query and without a password."""
+def format_path(path: object) -> str:
+    """Return a path for an error or a log, without its query and password."""
     if not isinstance(path, str) and not _is_path(path):
         return f"of type {type(path).__name__}"
     text = str(path).strip()
     if text[:1] in {"{", "["}:
         return f"(a text that begins with {text[0]!r})"
-    path_only = text[:_READ].partition("?")[0]
-    return redact(_USER_WITHOUT_SCHEME.sub(f"//{_HIDDEN}@", path_only))[:_QUOTED]
+    path_only = text[:_MAX_SEARCHED_CHARACTERS].partition("?")[0]
+    return redact(_USER_WITHOUT_SCHEME.sub(f"//{_HIDDEN}@", path_only))[:_MAX_QUOTED_CHARACTERS]
 
 
 def _is_path(value: object) -> bool:
-    return hasattr(value, "as_uri")  # not by its class, whose import is slow
+    return hasattr(value, "as_uri")  # isinstance would need a slow import
 
 
-def _inner(error: BaseException) -> BaseException | None:
-    """Return what an error of requests or of urllib3 wraps."""
+def _get_inner_error(error: BaseException) -> BaseException | None:
+    """Return the error that an error of requests or urllib3 wraps."""
     return next((each for each in (getattr(error, "reason", None), *error.args) if isinstance(each, Exception)), None)
 
 
@@ -139,48 +142,48 @@ def _redact_url(match: re.Match[str]) -> str:
     rest, question_mark, _ = rest.partition("?")
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
-    if at and (scheme.startswith("http") or ":" in user):  # in other paths it is the id of a connection
+    if at and (scheme.startswith("http") or ":" in user):  # otherwise a connection id, as in s3://aws_default@bucket
         user = _HIDDEN
     if not _HOST_AND_PORT.fullmatch(host):
         host = _HIDDEN
     return f"{scheme}{user}{at}{host}{slash}{path}{f'?{_HIDDEN}' if question_mark else ''}"
 
 
-def keep_secrets_out_of_sdk_log() -> None:
-    """Keep the SDK's debug log, which holds tokens, signatures and texts, out of a DAG run at DEBUG."""
-    _at_least("tencentcloud_sdk_common", logging.INFO)
+def hide_sdk_debug_log() -> None:
+    """Drop the SDK's debug log: it holds tokens, signatures and texts, and Airflow may run at DEBUG."""
+    _set_default_level("tencentcloud_sdk_common", logging.INFO)
 
 
-def keep_requests_out_of_logs() -> None:
-    """Keep out what httpx logs of every request: a line for each of ten thousand buries everything else."""
-    _at_least("httpx", logging.WARNING)
+def hide_requests_in_logs() -> None:
+    """Drop httpx's log line for every request: waiting for 10,000 tasks would bury all other lines."""
+    _set_default_level("httpx", logging.WARNING)
 
 
-def keep_links_out_of_logs() -> None:
-    """Keep a link's signature out of what urllib3 logs of every request at DEBUG."""
+def hide_signed_urls_in_logs() -> None:
+    """Remove the query from the URLs that urllib3 logs at DEBUG."""
     logger = logging.getLogger("urllib3.connectionpool")
-    if not any(isinstance(known, _WithoutQuery) for known in logger.filters):
-        logger.addFilter(_WithoutQuery())
+    if not any(isinstance(known, _QueryFilter) for known in logger.filters):
+        logger.addFilter(_QueryFilter())
 
 
-def mask_link(link: str | None) -> None:
+def mask_signed_url(url: str | None) -> None:
     """
-    Let Airflow mask what is signed in a link, for at DEBUG it logs each XCom and each button by itself.
+    Let Airflow mask the query of a signed URL, because it logs XComs and extra links at DEBUG.
 
-    Only for a worker: what a triggerer masks for ten thousand tasks would slow down each line that it logs.
+    Call this in workers only: each masked value slows down every log line of a triggerer.
     """
-    if query := (link or "").partition("?")[2]:
+    if query := (url or "").partition("?")[2]:
         mask_secret(query)
 
 
-class _WithoutQuery(logging.Filter):
+class _QueryFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 
-def _at_least(name: str, level: int) -> None:
+def _set_default_level(name: str, level: int) -> None:
     logger = logging.getLogger(name)
-    if logger.level == logging.NOTSET:  # whoever has set a level of their own keeps it
+    if logger.level == logging.NOTSET:  # keep a level that the user has set
         logger.setLevel(level)

@@ -44,7 +44,7 @@ def write_manifest(path: Path, lines: int) -> None:
 def store_before(destination: Path, lines: int) -> None:
     """Write a result manifest as if so many lines had been stored."""
     from airflow_provider_mps.batch.row import LineStatus, Row  # noqa: PLC0415
-    from airflow_provider_mps.speech_request import SpeechRequest  # noqa: PLC0415
+    from airflow_provider_mps.speech.request import SpeechRequest  # noqa: PLC0415
 
     destination.mkdir()
     with (destination / "results.jsonl").open("w") as file:
@@ -86,11 +86,11 @@ def measure(lines: int, known: int, quota: int, synthesis: tuple[float, float]) 
             text=True,
             check=True,
         )
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         submitted = Counter(task.text for task in app.state.tasks._tasks.values())
         stored = sum(1 for _ in destination.glob("*.wav"))
     return {
-        **told,
+        **result,
         "files": stored,
         "duplicates": sum(submitted.values()) - len(submitted),
         "throttled": counted.throttled,
@@ -114,12 +114,12 @@ def run_batch(manifest: str, destination: str) -> dict[str, Any]:
         destination=f"file://{destination}",
         on_line_failure="continue",
     )
-    told = operator.execute({})
+    result = operator.execute({})
     return {
         "seconds": time.monotonic() - started,
         "cpu": time.process_time() - cpu,
         "memory": _peak() - before,
-        "stored": told["stored"],
+        "stored": result["stored"],
     }
 
 

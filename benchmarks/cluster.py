@@ -114,7 +114,7 @@ class Cluster(Standalone):
             self.parts[name] = self.start("airflow", *arguments, output=log.fileno(), environment=own)
 
     def _start_database(self) -> None:
-        # Postgres refuses to be run by root; Debian brings a user for it.
+        # Postgres does not run as root; Debian has a user for it.
         owner = "postgres" if os.geteuid() == 0 else None
         if owner:
             shutil.chown(self._database, owner, owner)

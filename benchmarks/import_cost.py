@@ -20,7 +20,7 @@ CANDIDATES = {
     ),
     "the same, and the SDK that the first call imports": (
         "import airflow_provider_mps.operators.text_to_speech, airflow_provider_mps.sensors.text_to_speech, "
-        "airflow_provider_mps.client"
+        "airflow_provider_mps.api.client"
     ),
     "amazon provider: S3KeySensor": "import airflow.providers.amazon.aws.sensors.s3",
     "Tencent's typed MpsClient": "import tencentcloud.mps.v20190612.mps_client",

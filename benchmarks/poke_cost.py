@@ -1,5 +1,5 @@
 """
-What one poke costs a rescheduled sensor's worker, beside a PythonSensor that asks nobody anything.
+What one poke costs a rescheduled sensor's worker, beside a PythonSensor that makes no call.
 
 Every figure is the median over fresh processes, as each rescheduled poke is one; the candidates take turns. Run it with
 ``python -m benchmarks.poke_cost``.

@@ -27,12 +27,12 @@ from tests.s3_server import S3Server
 SYNTHESIS = (30.0, 90.0)
 LATENCY = 0.08
 SHARE = 6
-"""Requests a second for each process that waits, of 20: two triggerers, and the workers' own questions."""
+"""Requests a second for each process that waits, of 20: two triggerers, and the workers' own queries."""
 TIMEOUT = 3600
 
 
 class Downloads(Counted):
-    """The emulator, with a note of how often each audio was asked for, too."""
+    """The emulator, with a count of the downloads of each audio."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
@@ -106,10 +106,10 @@ def _print_runs(api: AirflowApi, runs: dict[str, str], seconds: dict[str, float]
     print("\n| run | state | seconds | stored | more than one try | failed |\n|---|---|---|---|---|---|")
     for (dag_id, run_id), part in zip(runs.items(), ("clips", "batch"), strict=True):
         instances = api.instances(dag_id, run_id)
-        tries = sum(instance["try_number"] > 1 for instance in instances)
+        retried = sum(instance["try_number"] > 1 for instance in instances)
         failed = sum(instance["state"] not in {"success"} for instance in instances)
         state = api.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
-        print(f"| {dag_id} | {state} | {seconds[dag_id]:.0f} | {_wavs(stored / part)} | {tries} | {failed} |")
+        print(f"| {dag_id} | {state} | {seconds[dag_id]:.0f} | {_wavs(stored / part)} | {retried} | {failed} |")
 
 
 def _print_sums(app: Any, seen: Downloads) -> None:

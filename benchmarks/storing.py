@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.storing_candidates import CANDIDATES, HTTP_CONN_ID, OURS, Item
 from benchmarks.storing_destinations import S3, Folder, clear
-from benchmarks.storing_source import Source, crc64_of, make_files
+from benchmarks.storing_source import AudioMetadata, make_files, parse_crc64
 from dev.airflow_environment import airflow_environment
 
 MIB = 1024 * 1024
@@ -49,10 +49,10 @@ class Storing:
     :param home: folder for what their processes write besides
     """
 
-    def __init__(self, home: Path, source: Source) -> None:
+    def __init__(self, home: Path, source: AudioMetadata) -> None:
         self._source = source
         self._numbers = itertools.count(1)
-        self._crc64 = {path.name: crc64_of(path) for path in source.folder.iterdir()}
+        self._crc64 = {path.name: parse_crc64(path) for path in source.folder.iterdir()}
         self._environment = {
             **{name: value for name, value in airflow_environment(home).items() if not name.startswith("AWS_")},
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
@@ -70,7 +70,7 @@ class Storing:
         if any(result["errors"]):
             raise RuntimeError(f"{candidate} could not store {name}: {next(filter(None, result['errors']))}")
         for item in items:
-            if crc64_of(destination.folder / item.key) != self._crc64[name]:
+            if parse_crc64(destination.folder / item.key) != self._crc64[name]:
                 raise RuntimeError(f"{candidate} did not store {name} as it is")
         clear(destination, prefix)
         return result
@@ -181,27 +181,27 @@ def compare_dying(storing: Storing, destination: Folder, name: str) -> dict[str,
     return left
 
 
-def _told(holds: bool) -> str:  # noqa: FBT001
+def _verdict(holds: bool) -> str:  # noqa: FBT001
     return "holds" if holds else "MISSED"
 
 
-def judge(destination: Folder, large: Results, left: dict[str, Any], huge: dict[str, Any] | None) -> None:
+def classify_response(destination: Folder, large: Results, left: dict[str, Any], huge: dict[str, Any] | None) -> None:
     """Print whether the targets hold."""
     memory = max(row["mb"] for row in large[OURS])
     print(f"\nTargets, storing to {destination.title}:\n")
     for candidate, each in CANDIDATES[destination.scheme].items():
         if destination.scheme == "s3" and not each.downloads:
             ratio = _ratio(large[OURS], large[candidate])
-            print(f"- {ratio:.2f} x {each.title} (at least {LEAST_SPEED}): {_told(ratio >= LEAST_SPEED)}")
-    print(f"- {memory:.0f} MB above the imported process (at most {MOST_MEMORY}): {_told(memory <= MOST_MEMORY)}")
+            print(f"- {ratio:.2f} x {each.title} (at least {LEAST_SPEED}): {_verdict(ratio >= LEAST_SPEED)}")
+    print(f"- {memory:.0f} MB above the imported process (at most {MOST_MEMORY}): {_verdict(memory <= MOST_MEMORY)}")
     if huge:
         print(
             f"- {huge['mb']:.0f} MB at {HUGE // MIB} MiB, in {huge['seconds']:.0f} seconds (at most {MOST_MEMORY}): "
-            f"{_told(huge['mb'] <= MOST_MEMORY)}"
+            f"{_verdict(huge['mb'] <= MOST_MEMORY)}"
         )
     ours = left[OURS]
     clean = (ours["new"], ours["older"], ours["unfinished"]) == ("nothing", "the older one", [])
-    print(f"- nothing left of a download that died: {_told(clean)}", flush=True)
+    print(f"- nothing left of a download that died: {_verdict(clean)}", flush=True)
 
 
 def main() -> None:
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that it works; the figures mean nothing")
     given = parser.parse_args()
     given.at_once, given.then = 1, 503
-    if given.quick:  # 410 is worth no more tries, and so no waiting between them
+    if given.quick:  # 410 is not retried, so there is no backoff
         given.runs, given.size, given.small, given.at_once, given.then = 1, 32, 10, 2, 410
     sizes = {"large": given.size * MIB, "clip": CLIP, "broken": BROKEN}
     if given.huge:
@@ -224,7 +224,7 @@ def main() -> None:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
         make_files(home / "source", sizes, room=2 * max(sizes.values()))
-        source = stack.enter_context(Source(home / "source"))
+        source = stack.enter_context(AudioMetadata(home / "source"))
         print(f"The source alone sends {source.speed('large') / MIB:.0f} MiB/s.", flush=True)
         storing = Storing(home / "airflow", source)
         for kind in (S3, Folder):
@@ -235,7 +235,7 @@ def main() -> None:
             compare(storing, destination, "clip", given)
             left = compare_dying(storing, destination, name=f"half-{given.then}/broken")
             huge = storing.measure(destination, OURS, "huge", 1) if given.huge else None
-            judge(destination, large, left, huge)
+            classify_response(destination, large, left, huge)
 
 
 if __name__ == "__main__":

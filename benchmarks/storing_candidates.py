@@ -47,13 +47,13 @@ class Item(NamedTuple):
 def _ours() -> Store:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # noqa: PLC0415
 
-    from airflow_provider_mps.audio import store_audio  # noqa: PLC0415
+    from airflow_provider_mps.storage.transfer import store_audio  # noqa: PLC0415
 
     def store(item: Item) -> None:
         store_audio(
             item.url,
             ObjectStoragePath(f"{item.root}/{item.key}"),
-            fresh_url=lambda: item.url,
+            get_fresh_url=lambda: item.url,
             subject="task benchmark",
             log=logging.getLogger("benchmark"),
         )

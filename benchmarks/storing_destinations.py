@@ -124,7 +124,7 @@ class S3(Folder):
         return content
 
     def unfinished(self, prefix: str, known: set[str]) -> list[str]:
-        """Return the names of whatever else was left below ``prefix``, uploads that nobody ended included."""
+        """Return the names of everything else below ``prefix``, unfinished uploads included."""
         objects = self._client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/").get("Contents", [])
         try:
             uploads = self._client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])

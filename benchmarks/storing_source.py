@@ -2,7 +2,7 @@
 The server that ``benchmarks.storing`` downloads from: a process of its own, which only passes on its disk's cache.
 
 ``/NAME/anything`` is the file NAME, resumable by range and described as COS does it. ``/half-503/NAME/anything``
-promises all of it too, but its second half never comes: the connection closes, and who asks for the rest is told 503.
+promises all of it too, but sends half: the connection closes, and a request for the rest gets 503.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BLOCK = MIB = 1024 * 1024
 
 
-def crc64_of(path: Path) -> int:
+def parse_crc64(path: Path) -> int:
     """Return a file's CRC-64/XZ."""
     crc = 0
     with path.open("rb") as file:
@@ -52,14 +52,14 @@ def make_files(folder: Path, sizes: dict[str, int], room: int) -> None:
     os.sync()  # or the disk would still be busy with them when the first candidate is measured
 
 
-class Source:
+class AudioMetadata:
     """The server, while the ``with`` block runs, for the files that are in ``folder`` when it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = 0
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> AudioMetadata:
         command = [sys.executable, "-m", "benchmarks.storing_source", str(self.folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
@@ -73,7 +73,7 @@ class Source:
         self._process.communicate()
 
     def speed(self, name: str) -> float:
-        """Return how many bytes a second it sends to somebody who throws them away."""
+        """Return the bytes per second that it sends to a reader that discards them."""
         block = bytearray(BLOCK)
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
             started, received = time.perf_counter(), 0
@@ -93,9 +93,9 @@ class _File:
     def etag(self) -> str:
         return f'"{self.crc64:x}"'
 
-    def wanted(self, asked: str, if_range: str | None) -> tuple[int, int] | None:
-        """Return the range that was asked for, from its first byte to behind its last."""
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+    def parse_range(self, header: str, if_range: str | None) -> tuple[int, int] | None:
+        """Return the requested range: its first byte, and the byte after its last."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
         if match is None or if_range not in {None, self.etag}:
             return None
         return int(match[1]), min(int(match[2] or self.size) + 1, self.size)
@@ -104,12 +104,12 @@ class _File:
 def _serve(connection: socket.socket, files: Mapping[str, _File]) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection, connection.makefile("rb") as requests, suppress(OSError):
-        while _answer(connection, requests, files):
+        while _respond(connection, requests, files):
             pass
 
 
-def _answer(connection: socket.socket, requests: BinaryIO, files: Mapping[str, _File]) -> bool:
-    """Answer one request, and return whether there may be another."""
+def _respond(connection: socket.socket, requests: BinaryIO, files: Mapping[str, _File]) -> bool:
+    """Respond to one request; return whether there can be another."""
     line = requests.readline().decode("ascii")
     if not line.strip():
         return False
@@ -120,15 +120,15 @@ def _answer(connection: socket.socket, requests: BinaryIO, files: Mapping[str, _
     if file is None:
         connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         return True
-    wanted = file.wanted(headers.get("Range", ""), headers.get("If-Range"))
-    first, end = wanted or (0, file.size)
+    requested = file.parse_range(headers.get("Range", ""), headers.get("If-Range"))
+    first, end = requested or (0, file.size)
     available = min(end, file.size // 2) if half else end
     if first >= available:
         connection.sendall(f"HTTP/1.1 {half} No\r\nContent-Length: 0\r\n\r\n".encode())
         return True
-    content_range = f"Content-Range: bytes {first}-{end - 1}/{file.size}\r\n" if wanted else ""
+    content_range = f"Content-Range: bytes {first}-{end - 1}/{file.size}\r\n" if requested else ""
     connection.sendall(
-        f"HTTP/1.1 {'206 Partial Content' if wanted else '200 OK'}\r\n"
+        f"HTTP/1.1 {'206 Partial Content' if requested else '200 OK'}\r\n"
         f"Content-Type: audio/wav\r\nContent-Length: {end - first}\r\n{content_range}Accept-Ranges: bytes\r\n"
         f"ETag: {file.etag}\r\nx-cos-hash-crc64ecma: {file.crc64}\r\n\r\n".encode()
     )
@@ -141,7 +141,7 @@ def _answer(connection: socket.socket, requests: BinaryIO, files: Mapping[str, _
 def main() -> None:
     """Serve the files of a folder on a free port, which is printed, until terminated."""
     paths = sorted(Path(sys.argv[1]).iterdir())
-    files = {path.name: _File(path, path.stat().st_size, crc64_of(path)) for path in paths}
+    files = {path.name: _File(path, path.stat().st_size, parse_crc64(path)) for path in paths}
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         print(server.getsockname()[1], flush=True)
         while True:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Wait = Callable[[str], Awaitable[None]]
 
 QUOTA = 20
-BUDGET = 18
+REQUESTS_PER_SECOND = 18
 LATENCY = 0.08
 INTERVAL = 10.0
 LEAD = 8.0
@@ -38,12 +38,12 @@ LEAD = 8.0
 CANDIDATES = {
     "poller": "this provider's trigger",
     "fail": "each polls for itself, an error fails the task",
-    "patient": "each polls for itself, errors are waited out",
+    "patient": "each polls on its own, errors are waited out",
 }
 
 
 class Counted:
-    """The emulator, with a note of when each request of the API arrived and whether it was refused."""
+    """The emulator, which records when each request arrived and whether it was rejected."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -82,14 +82,14 @@ def measure(candidate: str, waiting: int, limit: float) -> dict[str, Any]:
         )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**told, **_arrived(counted, told["noticed_at"], waiting), "seconds": time.monotonic() - started}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**result, **_arrived(counted, result["noticed_at"], waiting), "seconds": time.monotonic() - started}
 
 
 def _arrived(counted: Counted, noticed_at: list[float], waiting: int) -> dict[str, Any]:
     arrivals = counted.arrivals
-    # Busy is who has more tasks waiting than the budget can ask in one interval.
-    last_busy = waiting - int(BUDGET * INTERVAL)
+    # Busy: more tasks are waiting than the rate limit can poll in one interval.
+    last_busy = waiting - int(REQUESTS_PER_SECOND * INTERVAL)
     until = sorted(noticed_at)[last_busy - 1] if 0 < last_busy <= len(noticed_at) else None
     busy = bisect.bisect(arrivals, until) if until else 0
     return {
@@ -139,7 +139,7 @@ async def wait_all(candidate: str, ready_at: dict[str, float], limit: float) -> 
 
 async def _warm_up() -> None:
     """Import the SDK and connect once, so that what is counted for each task is the task's."""
-    from airflow_provider_mps.errors import MpsApiError  # noqa: PLC0415
+    from airflow_provider_mps.exceptions import MpsApiError  # noqa: PLC0415
     from airflow_provider_mps.hooks.mps import MpsHook  # noqa: PLC0415
 
     hook = MpsHook()
@@ -161,23 +161,23 @@ def _poller() -> Wait:
     return wait
 
 
-def _for_itself(*, patient: bool) -> Wait:
-    from airflow_provider_mps.api import describe_call  # noqa: PLC0415
-    from airflow_provider_mps.errors import MpsApiError  # noqa: PLC0415
+def _for_itself(*, waits_out_errors: bool) -> Wait:
+    from airflow_provider_mps.api.actions import make_describe_call  # noqa: PLC0415
+    from airflow_provider_mps.exceptions import MpsApiError  # noqa: PLC0415
     from airflow_provider_mps.hooks.mps import MpsHook  # noqa: PLC0415
 
-    # Shared, and in such numbers only that its client does not stumble: both more than the usual trigger does.
+    # Shared, and with a bounded number of requests: both better than the usual trigger.
     hook, at_once = MpsHook(), asyncio.Semaphore(100)
 
     async def wait(task_id: str) -> None:
         while True:
             try:
                 async with at_once:
-                    task = await hook.acall_once(describe_call(task_id))
-                if task.is_ready():
+                    task = await hook.acall_once(make_describe_call(task_id))
+                if task.is_done:
                     return
             except MpsApiError:
-                if not patient:
+                if not waits_out_errors:
                     raise
             await asyncio.sleep(INTERVAL)
 
@@ -203,8 +203,8 @@ def _idle() -> Wait:
 
 _CANDIDATES: dict[str, Callable[[], Wait]] = {
     "poller": _poller,
-    "fail": lambda: _for_itself(patient=False),
-    "patient": lambda: _for_itself(patient=True),
+    "fail": lambda: _for_itself(waits_out_errors=False),
+    "patient": lambda: _for_itself(waits_out_errors=True),
     "idle": _idle,
 }
 

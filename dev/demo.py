@@ -1,4 +1,4 @@
-"""The main job on a real Airflow: submit a text to the emulator, wait, store the audio, and tell what came of it."""
+"""The main job on a real Airflow: submit a text to the emulator, wait, store the audio, and print the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mps-demo-") as folder:
         home = Path(folder)
         environment = {**airflow_environment(home), **_quiet()}
-        _say("1/3 Making Airflow's database (SQLite)")
+        _print_step("1/3 Making Airflow's database (SQLite)")
         run_airflow(environment, "db", "migrate")
         os.environ.update(environment)
         state, results = _run_dag(given.text, given.destination)
@@ -41,12 +41,12 @@ def _run_dag(text: str, destination: str) -> tuple[str, dict[str, Any]]:
     from airflow_provider_mps.emulator.server import RunningEmulator  # noqa: PLC0415
 
     with RunningEmulator(Options(synthesis_time=2)) as emulator:
-        _say(f"2/3 Started the MPS emulator on {emulator.url}")
+        _print_step(f"2/3 Started the MPS emulator on {emulator.url}")
         os.environ["AIRFLOW_CONN_MPS_DEFAULT"] = emulator.connection_uri
         sys.path.insert(0, str(EXAMPLE_DAGS))
         import text_to_speech  # noqa: PLC0415
 
-        _say("3/3 Running the DAG: submit, wait, store, tell")
+        _print_step("3/3 Running the DAG: submit, wait, store, report")
         run = text_to_speech.text_to_speech().test(run_conf={"text": text, "destination": destination})
         store = run.get_task_instance("store")
         keys = {"path": "return_value", "VoiceId": "VoiceId", "duration": "duration"}
@@ -74,7 +74,7 @@ def _print_table(results: dict[str, Any]) -> None:
 
 
 def _quiet() -> dict[str, str]:
-    """Let the provider tell its story, and Airflow only what goes wrong."""
+    """Log the provider's own lines, and of Airflow only errors."""
     return {
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": ",".join(
@@ -83,7 +83,7 @@ def _quiet() -> dict[str, str]:
     }
 
 
-def _say(line: str) -> None:
+def _print_step(line: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
 
 

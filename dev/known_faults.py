@@ -19,7 +19,7 @@ class KnownFault:
     airflows: tuple[str, ...]
     """The versions on which it was seen, or reported."""
     effect: str
-    link: str
+    url: str
     find_lost_tasks: Callable[[str], set[str]]
     """Returns the tasks, as ``dag_id.task_id run_id``, that a log shows to be lost by this fault."""
 
@@ -62,7 +62,7 @@ KNOWN_FAULTS = (
         airflows=("3.1.8",),
         effect="a supervisor that had closed its sockets read them again, and did not report that its task was skipped "
         "or had failed",
-        link="https://github.com/apache/airflow/pull/67115",  # fixed in 3.2.2
+        url="https://github.com/apache/airflow/pull/67115",  # fixed in 3.2.2
         find_lost_tasks=find_tasks_of_closed_epoll,
     ),
     KnownFault(
@@ -70,7 +70,7 @@ KNOWN_FAULTS = (
         airflows=("2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"),
         effect="the scheduler failed a task that had rescheduled or deferred, because it processed the end of the "
         "task's first process only when it had queued the task again",
-        link="https://github.com/apache/airflow/issues/71172",  # for deferred tasks: issues 67287 and 72716
+        url="https://github.com/apache/airflow/issues/71172",  # for deferred tasks: issues 67287 and 72716
         find_lost_tasks=find_tasks_of_stale_success,
     ),
 )
@@ -105,7 +105,7 @@ def format_footnote(repeats: Mapping[str, Iterable[KnownFault]]) -> str:
         return "No pair was repeated.\n"
     pairs = "1 pair was" if len(repeats) == 1 else f"{len(repeats)} pairs were"
     reasons = [
-        f"{pair} (`{fault.message}`: {fault.effect}, {fault.link})"
+        f"{pair} (`{fault.message}`: {fault.effect}, {fault.url})"
         for pair, faults in repeats.items()
         for fault in faults
     ]

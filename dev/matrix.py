@@ -42,7 +42,7 @@ class Airflow:
     """The last one of which packages are taken; ``None``: those of constraints.txt."""
     extras: str = "emulator,s3,cos"
     beside: tuple[str, ...] = ()
-    """Further packages, without which a feature is nobody's."""
+    """Further packages, without which a feature cannot be tested."""
 
 
 AIRFLOWS = {
@@ -56,7 +56,7 @@ AIRFLOWS = {
 
 
 def main() -> None:
-    """Run the pairs that are asked for, one after the other, and print the table."""
+    """Run the requested pairs one after the other, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--airflow", nargs="*", default=list(AIRFLOWS), help=f"of {', '.join(AIRFLOWS)}")
     parser.add_argument("--python", nargs="*", default=["3.11", "3.12", "3.13"], help="all that are here")
@@ -102,8 +102,8 @@ def _find_python(version: str) -> str | None:
     command = shutil.which(f"python{version}")
     if command is None:
         return None
-    asked = [command, "-c", "import sys; print(sys.executable)"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False, env=environment)
+    command_line = [command, "-c", "import sys; print(sys.executable)"]
+    found = subprocess.run(command_line, capture_output=True, text=True, check=False, env=environment)
     return found.stdout.strip() if found.returncode == 0 else None
 
 
@@ -117,8 +117,8 @@ def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> N
         dates += [word for name in OWN for word in ("--exclude-newer-package", f"{name}={OWN_DAY}")]
     else:
         dates = ["--constraint", str(REPOSITORY / "constraints.txt")]
-    wanted = [f"apache-airflow=={airflow.version}", f"{wheel}[{airflow.extras}]", *airflow.beside, *TESTS]
-    _uv("pip", "install", "--quiet", "--python", str(python), *dates, *wanted)
+    requirements = [f"apache-airflow=={airflow.version}", f"{wheel}[{airflow.extras}]", *airflow.beside, *TESTS]
+    _uv("pip", "install", "--quiet", "--python", str(python), *dates, *requirements)
     # Beside the tests, and not beside the package: what is imported is the wheel.
     for each in ("tests", "dev"):
         shutil.copytree(REPOSITORY / each, folder / each, ignore=shutil.ignore_patterns("__pycache__"))

@@ -36,7 +36,7 @@ def free_port() -> int:
     Return a port of 127.0.0.1 that is free, and stays so for the program that is about to listen on it.
 
     A connection is made and closed by the server first, which leaves the port in TIME_WAIT for a minute. Meanwhile
-    the system gives it to no other program that asks for any port, and a server may listen on it: servers set
+    the system gives it to no other program that requests any port, and a server may listen on it: servers set
     ``SO_REUSEADDR``.
     """
     with socket.socket() as server:

@@ -156,16 +156,16 @@ class Standalone:
     def _wait_for_response(self, url: str, log: Path) -> None:
         """Wait until the program that was started last responds."""
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(url):
+        while not _is_up(url):
             if time.monotonic() > deadline or self.processes[-1].poll() is not None:
                 raise RuntimeError(f"Airflow did not start; its log is {log}:\n{log.read_text()[-3000:]}")
             time.sleep(0.5)
 
 
-def _answers(url: str) -> bool:
+def _is_up(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a local address of our own
-            return bool(answer.status == 200)  # noqa: PLR2004
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - a local address of our own
+            return bool(response.status == 200)  # noqa: PLR2004
     except (urllib.error.URLError, OSError):
         return False
 

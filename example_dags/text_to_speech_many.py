@@ -1,17 +1,17 @@
 """
-### Many clips: a manifest in, audio and a result manifest out
+### Many clips: from a manifest to audio and a result manifest
 
-Press **Trigger** and name a manifest: JSON Lines or CSV, with `id`, `text` or `text_path`, and `voice_id` on each line.
-Left as it is, the form leads to a sample that the DAG writes by itself.
+Press **Trigger** and enter the path of a manifest: JSON Lines or CSV, with `id`, `text` or `text_path`, and `voice_id`
+on each line. If you keep the default, the DAG writes and uses a sample manifest.
 
-- **text_to_speech_batch** does all lines in **one** task, inside the API's quota, and goes on where it was killed.
-  First it tells what the manifest would cost, and stops where that is more characters than you allow. Take it from some
-  dozens of lines on.
-- **text_to_speech_mapped** makes task instances of each line, by dynamic task mapping: each with its own log, retries
-  and *Listen* view, and three task starts. Take it for a few lines that people look after one by one. Its manifest is
-  JSON Lines, and its audio keeps the names that MPS gives it. Texts are sent as they are: they are not templates.
+- **text_to_speech_batch** processes all lines in **one** task, within the API's quota, and resumes after a crash, a
+  retry or a clear. It first counts the characters to submit, and stops if there are more than your limit. Use it for
+  dozens of lines or more.
+- **text_to_speech_mapped** runs three task instances for each line, by dynamic task mapping. Each line has its own log,
+  retries and *Listen* view. Use it for a few lines. Its manifest must be JSON Lines, and the files get the names that
+  MPS gave the audio. Texts are not rendered as templates.
 
-Both need the connection **`mps_default`** of type *Tencent Cloud MPS*, yours or the emulator's.
+Both need a connection **`mps_default`** of type *Tencent Cloud MPS*, for your account or for the emulator.
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ PARAMS = {
         type="string",
         minLength=1,
         title="Manifest",
-        description="Any object storage, e.g. s3://aws_default@bucket/manifest.csv. The sample is written if missing.",
+        description="A path in any object storage, e.g. s3://aws_default@bucket/manifest.csv. The DAG writes the "
+        "sample if it is missing.",
     ),
     "destination": Param(
         f"{FOLDER}/clips/",
         type="string",
         minLength=1,
         title="Destination",
-        description="The folder for the audio; with a batch also for results.jsonl and summary.json.",
+        description="Folder for the audio. A batch also writes results.jsonl and summary.json there.",
     ),
     "voice_id": Param(
         "s1_+DSBRZuGbfKlwsN1lV5OsriSYvOB3aSqqCsHH0LJ5BWHsmfmn13my4ki/QL+g+7RaRUWLhwPcEI6gtCTkA==",
         type="string",
         minLength=1,
         title="Voice",
-        description="VoiceId of lines that have none. The emulator takes any.",
+        description="VoiceId for lines that have none. The emulator accepts any value.",
     ),
 }
 TAGS = ["tencent cloud", "mps", "text to speech"]
 
 
-@task(doc_md="Returns the manifest's path; writes the sample where that is asked for and missing.")
+@task(doc_md="Returns the path of the manifest. Writes the sample if it is requested and missing.")
 def find_manifest(params: Any = None) -> str:
-    """Make the sample, so that the form works as it is."""
+    """Return the path of the manifest, and write the sample so that the default works."""
     path = ObjectStoragePath(params["manifest"])
     if str(params["manifest"]) == SAMPLE and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +79,13 @@ def find_manifest(params: Any = None) -> str:
             100_000,
             type="integer",
             minimum=1,
-            title="Characters at most",
-            description="Nothing is submitted where the manifest has more of them left to pay for.",
+            title="Character limit",
+            description="If more characters are left to submit, the DAG submits nothing.",
         ),
     },
 )
 def text_to_speech_batch() -> None:
-    """Tell what it would cost, then do it in one task."""
+    """Count the characters to submit, then process the manifest in one task."""
     arguments: dict[str, Any] = {
         "manifest": find_manifest(),
         "destination": "{{ params.destination }}",
@@ -93,33 +94,33 @@ def text_to_speech_batch() -> None:
     estimate = TextToSpeechBatchOperator(
         task_id="estimate",
         dry_run=True,
-        doc_md="Reads the manifest and tells lines, characters, the least time and errors by line. It calls nobody.",
+        doc_md="Reads the manifest and reports lines, characters, the minimum time and errors. Makes no call to MPS.",
         **arguments,
     )
 
-    @task.short_circuit(doc_md="Goes on where the characters are within the limit of the form.")
-    def is_within_budget(told: Any, params: Any = None) -> bool:
-        print(f"{told['characters']} characters in {told['to_submit']} lines, {told['invalid']} lines are invalid")
-        return bool(told["characters"] <= params["most_characters"])
+    @task.short_circuit(doc_md="Continues if the number of characters is within the limit of the form.")
+    def check_character_limit(report: Any, params: Any = None) -> bool:
+        print(f"{report['characters']} characters in {report['to_submit']} lines; {report['invalid']} invalid lines")
+        return bool(report["characters"] <= params["most_characters"])
 
     speak = TextToSpeechBatchOperator(
         task_id="speak",
         deferrable=True,
         on_line_failure="continue",
         retries=3,
-        doc_md="Submits, awaits and stores every line. A retry or a clear goes on, and pays for no line again.",
+        doc_md="Submits, waits for and stores every line. A retry or a clear resumes; no line is billed twice.",
         **arguments,
     )
-    is_within_budget(estimate.output) >> speak
+    check_character_limit(estimate.output) >> speak
 
 
 @dag(schedule=None, doc_md=__doc__, tags=TAGS, params=PARAMS)
 def text_to_speech_mapped() -> None:
-    """Make three task instances of each line."""
+    """Run three task instances for each line."""
 
-    @task(doc_md="Returns the arguments of each line's submit.")
+    @task(doc_md="Returns the arguments of `submit` for each line.")
     def read(manifest: Any, params: Any = None) -> list[dict[str, Any]]:
-        # Not splitlines(), which breaks lines where JSON has none.
+        # Not splitlines(), which also splits at characters that JSON allows inside a line.
         lines = [json.loads(line) for line in ObjectStoragePath(manifest).read_text().split("\n") if line.strip()]
         return [
             {"voice_id": params["voice_id"], **{name: value for name, value in line.items() if name != "id"}}
@@ -128,22 +129,22 @@ def text_to_speech_mapped() -> None:
 
     submit = TextToSpeechOperator.partial(
         task_id="submit",
-        # Submits of different tasks share no budget: a herd of them would meet the quota.
+        # Task instances do not share a rate limiter: too many at once would exceed the quota.
         max_active_tis_per_dag=8,
-        doc_md="Submits one line, which MPS bills. From Airflow 3.3 on, a retry goes on with what was submitted.",
+        doc_md="Submits one line, which MPS bills. From Airflow 3.3, a retry reconnects to the submitted MPS task.",
     ).expand_kwargs(read(find_manifest()))
     wait = TextToSpeechTaskSensor.partial(
         task_id="wait",
         deferrable=True,
         poke_interval=10,
-        doc_md="Waits in the triggerer, where all share the API's quota.",
+        doc_md="Waits in the triggerer, where all waiting tasks share the API's quota.",
     ).expand(mps_task_id=submit.output)
     store = TextToSpeechToObjectStorageOperator.partial(
         task_id="store",
         destination="{{ params.destination.rstrip('/') }}/",
         max_active_tis_per_dag=8,
         retries=2,
-        doc_md="Stores one clip, verified. Hear it under *Listen*.",
+        doc_md="Stores one verified clip. Play it under *Listen*.",
     ).expand(mps_task_id=submit.output)
     wait >> store
 

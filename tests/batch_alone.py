@@ -1,4 +1,4 @@
-"""Run one batch as a task does, in a process of its own to be killed; and print its outcome."""
+"""Run one batch as its task does, in a separate process that a test can kill; and print its outcome."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from airflow_provider_mps.batch import journal, lease
-from airflow_provider_mps.batch.lease import Holder, Lease
+from airflow_provider_mps.batch import lease, write_ahead_log
+from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.batch.lease import Lease
 from tests.batching import LEASE_TIMES_SECONDS, batch, context, set_lease_times
 
 TAKEOVER_SECONDS = 0.5
-"""How long to watch the lock of an earlier process, which the test has killed for certain."""
+"""How long the lock of an earlier process is watched, which the test has certainly killed."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,19 +27,19 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--run-id", default="run-1")
     parser.add_argument("--on-unknown", default="fail")
     parser.add_argument("--lease-valid", type=float, help="seconds after a heartbeat for which the lease is certain")
-    parser.add_argument("--takeover", type=float, help="seconds after which another process takes over from a dead one")
-    parser.add_argument("--fill", type=int, help="bytes of a file that is put beside the destination first")
-    parser.add_argument("--then-remove", type=Path, help="that file, after which the batch is run once more")
+    parser.add_argument("--takeover", type=float, help="seconds without a heartbeat after which a lock is taken over")
+    parser.add_argument("--fill", type=int, help="bytes of a filler file that is written first")
+    parser.add_argument("--then-remove", type=Path, help="the filler file; it is removed before a second run")
     parser.add_argument("--files-of", type=Path, help="a folder that only this process sees, whose results to print")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO)
     set_lease_times(setattr)
     if arguments.lease_valid:
-        lease.VALID = arguments.lease_valid
-    take_over_soon(arguments.takeover or TAKEOVER_SECONDS)
+        lease.LEASE_VALIDITY_SECONDS = arguments.lease_valid
+    shorten_takeover(arguments.takeover or TAKEOVER_SECONDS)
     if arguments.takeover:  # a holder must know when others may have taken over
-        set_own_limit(arguments.takeover)
-    journal.PATIENCE = 1.0
+        lease.LEASE_EXPIRY_SECONDS = LEASE_TIMES_SECONDS["LEASE_EXPIRY_SECONDS"] = arguments.takeover
+    write_ahead_log.OUTAGE_TIMEOUT_SECONDS = 1.0
     if arguments.fill:
         arguments.then_remove.write_bytes(b"x" * arguments.fill)
     run(arguments)
@@ -46,38 +48,44 @@ def main(argv: Sequence[str]) -> None:
         run(arguments)
 
 
-def set_own_limit(seconds: float) -> None:
-    lease.DEAD = LEASE_TIMES_SECONDS["DEAD"] = seconds
+def shorten_takeover(seconds: float) -> None:
+    """Shorten the expiry of an earlier holder's lock only; this process's own lease keeps its wide margin."""
+    wait_until_available = Lease._wait_until_available
 
-
-def take_over_soon(seconds: float) -> None:
-    """Shorten the watch over a lock's earlier holder, and only that: the own lease keeps its wide margin."""
-    is_dead = Lease._is_dead
-
-    async def is_dead_soon(self: Lease, before: Holder) -> bool:
-        lease.DEAD = seconds
+    async def wait_briefly(self: Lease, before: LockHolder) -> bool:
+        lease.LEASE_EXPIRY_SECONDS = seconds
         try:
-            return await is_dead(self, before)
+            return await wait_until_available(self, before)
         finally:
-            lease.DEAD = LEASE_TIMES_SECONDS["DEAD"]
+            lease.LEASE_EXPIRY_SECONDS = LEASE_TIMES_SECONDS["LEASE_EXPIRY_SECONDS"]
 
-    Lease._is_dead = is_dead_soon  # type: ignore[method-assign]
+    Lease._wait_until_available = wait_briefly  # type: ignore[method-assign]
 
 
 def run(arguments: argparse.Namespace) -> None:
     operator = batch(arguments.manifest, arguments.destination, on_unknown=arguments.on_unknown, on_line_failure="fail")
 
     def on_term(*_: object) -> None:
-        operator.on_kill()  # as Airflow does; it goes on with the task then
+        operator.on_kill()  # as Airflow does; the task continues afterwards
 
     signal.signal(signal.SIGTERM, on_term)
-    outcome: dict[str, object] = {"error": None, "said": ""}
+    outcome: dict[str, object] = {"error": None, "message": ""}
     try:
         outcome["summary"] = operator.execute(context(arguments.run_id))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test asks for
-        outcome = {"error": type(error).__name__, "said": str(error)}
+    except Exception as error:  # noqa: BLE001 - the test checks which error it is
+        outcome = {"error": type(error).__name__, "message": str(error)}
     if arguments.files_of:
         outcome["files"] = sorted(file.name for file in arguments.files_of.rglob("*") if file.is_file())
-        results = arguments.files_of / "results.jsonl"
-        outcome["rows"] = [json.loads(row) for row in results.read_text().splitlines()] if results.exists() else []
+        outcome["rows"] = list(read_durable_rows(arguments.files_of).values())
     sys.stdout.write(f"OUTCOME {json.dumps(outcome)}\n")
+
+
+def read_durable_rows(folder: Path) -> dict[str, dict[str, object]]:
+    """Return the last durable row of each line, by its id: of the result manifest or of the write-ahead log."""
+    rows = {}
+    for part in [folder / "results.jsonl", *sorted((folder / ".mps-batch" / "journal").glob("*.jsonl"))]:
+        for line in part.read_text().splitlines() if part.exists() else ():
+            with suppress(ValueError):  # a write that a full disk cut off
+                row = json.loads(line)
+                rows[row["id"]] = row
+    return rows

@@ -1,9 +1,8 @@
-"""Batches in tests: a manifest, a destination, and what came of it."""
+"""Helpers for tests of batches: manifests, destinations and results."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,12 +16,17 @@ from fastcrc import crc64
 from airflow_provider_mps.batch import lease
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.faulty_emulator import FaultyEmulator
-from tests.storing import Instance
+from tests.storing import FakeTaskInstance
 
-LEASE_TIMES_SECONDS = {"BEAT": 0.2, "VALID": 120.0, "DEAD": 180.0, "SETTLED": 0.5}
-"""Heartbeats that another batch sees soon, and a lease that its holder keeps however loaded the machine is."""
+LEASE_TIMES_SECONDS = {
+    "HEARTBEAT_INTERVAL_SECONDS": 0.2,
+    "LEASE_VALIDITY_SECONDS": 120.0,
+    "LEASE_EXPIRY_SECONDS": 180.0,
+    "SETTLE_DELAY_SECONDS": 0.5,
+}
+"""Frequent heartbeats, and a lease that does not expire on a loaded machine."""
 LINES = 20
-"""Of a manifest in which their number matters little."""
+"""Lines of a manifest whose length does not matter."""
 
 
 def line(number: int, **fields: Any) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def line(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def failing(number: int) -> dict[str, Any]:
-    """One line in ten that MPS fails."""
+    """Return a line that MPS fails if its number ends in 3."""
     return line(number, text=f"[fail] {number}" if number % 10 == 3 else f"This is line {number}.")
 
 
@@ -41,7 +45,7 @@ def write_manifest(path: Path, lines: Iterable[dict[str, Any]]) -> str:
 
 @dataclass
 class Clips:
-    """A destination, and what is there."""
+    """A destination and its files."""
 
     destination: str
 
@@ -71,7 +75,7 @@ class Clips:
         return {name: fs.cat_file(name) for name in fs.find(self.root.path) if name.endswith(".wav")}
 
     def require_true(self) -> None:
-        """What the result manifest says of stored audio is so, and no audio is there that it does not tell of."""
+        """Check that the result manifest describes exactly the audio that is stored."""
         audio, stored = self.audio(), [row for row in self.rows() if row["status"] == "stored"]
         assert len({row["id"] for row in stored}) == len(stored)
         for row in stored:
@@ -86,7 +90,7 @@ class Clips:
 
 
 def context(run_id: str = "run-1", try_number: int = 1, max_tries: int = 0) -> dict[str, Any]:
-    instance = Instance()
+    instance = FakeTaskInstance()
     vars(instance).update(
         dag_id="dag", run_id=run_id, task_id="batch", map_index=-1, try_number=try_number, max_tries=max_tries
     )
@@ -102,9 +106,9 @@ def batch(manifest: str, destination: str, **options: Any) -> TextToSpeechBatchO
 def run_batch(
     manifest: str, destination: str, run_id: str = "run-1", max_tries: int = 0, **options: Any
 ) -> dict[str, Any]:
-    """Do what the task does, without an Airflow around it; a clear raises ``max_tries``."""
-    told: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id, max_tries=max_tries))
-    return told
+    """Execute the operator without Airflow; a clear raises ``max_tries``."""
+    result: dict[str, Any] = batch(manifest, destination, **options).execute(context(run_id, max_tries=max_tries))
+    return result
 
 
 def submits(app: FaultyEmulator) -> int:
@@ -112,18 +116,12 @@ def submits(app: FaultyEmulator) -> int:
 
 
 def accepted(app: Any) -> Counter[str]:
-    """How often the emulator has accepted each text."""
+    """Return how often the emulator has accepted each text."""
     return Counter(task.text for task in list(app.state.tasks._tasks.values()))
 
 
-def number_of(text: str) -> int:
-    found = re.search(r"\d+", text)
-    assert found
-    return int(found[0])
-
-
 def set_lease_times(set_attribute: Callable[[Any, str, float], object]) -> None:
-    """Set the times of all leases, by ``setattr`` or by the one of a monkeypatch."""
+    """Set the times of all leases with ``setattr`` or ``monkeypatch.setattr``."""
     for name, seconds in LEASE_TIMES_SECONDS.items():
         set_attribute(lease, name, seconds)
 

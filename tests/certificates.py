@@ -1,4 +1,4 @@
-"""Certificates: self-signed ones, and those of a private certificate authority."""
+"""Make self-signed certificates and certificates of a private certificate authority."""
 
 from __future__ import annotations
 
@@ -12,19 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def self_signed(folder):
-    """Write a key and a certificate for localhost, and return the file."""
+def make_self_signed_certificate(folder):
+    """Write a key and a self-signed certificate for localhost, and return the file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    name = _make_name("localhost")
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        _make_builder(name, name, key)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -39,7 +32,7 @@ def self_signed(folder):
 
 @dataclass(frozen=True)
 class PrivateCa:
-    """A certificate authority that no machine trusts by itself, and a server's certificate that it has signed."""
+    """A certificate authority that machines do not trust by default, and a server certificate that it has signed."""
 
     file: Path
     """The authority's certificate."""
@@ -48,28 +41,28 @@ class PrivateCa:
 
     @classmethod
     def create(cls, folder: Path, *names: str) -> PrivateCa:
-        """Create both; the server's certificate is for 127.0.0.1, and for names, which may begin with ``*.``."""
+        """Create both. The server certificate is valid for 127.0.0.1 and the names, which may start with ``*.``."""
         key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        issuer = _name("Private CA")
-        authority = _builder(issuer, issuer, key).add_extension(x509.BasicConstraints(True, None), True)
+        issuer = _make_name("Private CA")
+        authority = _make_builder(issuer, issuer, key).add_extension(x509.BasicConstraints(True, None), True)
         hosts = [*map(x509.DNSName, names), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        server = _builder(_name("server"), issuer, server_key).add_extension(
+        server = _make_builder(_make_name("server"), issuer, server_key).add_extension(
             x509.SubjectAlternativeName(hosts), critical=False
         )
         private = server_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        made = cls(folder / "ca.pem", folder / "server-of-ca.pem")
-        made.file.write_bytes(authority.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        made.server.write_bytes(private + server.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        return made
+        ca = cls(folder / "ca.pem", folder / "server-of-ca.pem")
+        ca.file.write_bytes(authority.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        ca.server.write_bytes(private + server.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return ca
 
 
-def _name(common_name: str) -> x509.Name:
+def _make_name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _make_builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()

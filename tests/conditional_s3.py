@@ -1,4 +1,4 @@
-"""A small S3 server that enforces conditional writes, as AWS does; or as COS does; or that ignores or refuses them."""
+"""A small S3 server that enforces conditional writes as AWS or COS do, or that ignores or rejects them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from xml.sax.saxutils import escape
 class Conditions(StrEnum):
     S3 = "s3"
     COS = "cos"
-    """``x-cos-forbid-overwrite``, and nothing else."""
+    """Only ``x-cos-forbid-overwrite``."""
     IGNORED = "ignored"
     NOT_IMPLEMENTED = "not implemented"
-    """The server answers 501 to a request with a condition."""
+    """The server responds with 501 to a request with a condition."""
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Received:
-    """A request, as far as tests look at it."""
+class ReceivedRequest:
+    """The parts of a request that tests check."""
 
     method: str
     target: str
@@ -50,22 +50,22 @@ class Received:
 
 class ConditionalS3:
     """
-    Serves one bucket, which is there whatever its name, while the ``with`` block runs.
+    Serve one bucket, of any name, while the ``with`` block runs.
 
-    It keeps to itself whether a request is signed.
+    Signatures are not checked.
     """
 
     def __init__(self, conditions: Conditions = Conditions.S3) -> None:
         self.conditions = conditions
         self.objects: dict[str, Object] = {}
         self.uploads: dict[str, Upload] = {}
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self.before: Callable[[str, str], None] = lambda *_: None
-        """Called with method and key before a request is served."""
+        """Called with the method and the key before a request is handled."""
         self.lock = threading.RLock()
 
     def __enter__(self) -> ConditionalS3:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(self))
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -96,20 +96,20 @@ class ConditionalS3:
         return found.content if found else None
 
     def conditions_of(self, method: str, query: str = "") -> list[str | None]:
-        """The condition of each request of a method, whose query has such a word."""
+        """Return the condition of each request with this method and query string."""
         names = ("if-none-match", "if-match", "x-cos-forbid-overwrite")
         found = [request for request in self.requests if request.method == method and query in request.target]
         return [next((f"{name}: {one.headers[name]}" for name in names if name in one.headers), None) for one in found]
 
 
-class _RefusedError(Exception):
+class _ApiError(Exception):
     def __init__(self, status: int, code: str, condition: str = "") -> None:
         self.status = status
-        named = f"<Condition>{condition}</Condition>" if condition else ""
-        self.body = f"<Error><Code>{code}</Code><Message>{code}</Message>{named}</Error>".encode()
+        condition_tag = f"<Condition>{condition}</Condition>" if condition else ""
+        self.body = f"<Error><Code>{code}</Code><Message>{code}</Message>{condition_tag}</Error>".encode()
 
 
-def _handler_of(s3: ConditionalS3) -> type[BaseHTTPRequestHandler]:
+def _make_handler(s3: ConditionalS3) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -125,26 +125,26 @@ def _handler_of(s3: ConditionalS3) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
             body = self.rfile.read(int(headers.get("content-length", 0)))
             if "aws-chunked" in headers.get("content-encoding", ""):
-                body = _dechunked(body)
-            s3.requests.append(Received(self.command, self.path, headers))
+                body = _decode_chunks(body)
+            s3.requests.append(ReceivedRequest(self.command, self.path, headers))
             s3.before(self.command, key)
             try:
                 with s3.lock:
-                    words = [word for word in ("list-type", "delete", "uploads", "uploadId") if word in query]
-                    operation = _OPERATIONS[self.command, "".join(words)]
-                    status, answer, content = operation(_Request(s3, key, query, headers, body))
-            except _RefusedError as refusal:
-                status, answer, content = refusal.status, {"Content-Type": "application/xml"}, refusal.body
+                    operation_names = [name for name in ("list-type", "delete", "uploads", "uploadId") if name in query]
+                    operation = _OPERATIONS[self.command, "".join(operation_names)]
+                    status, response_headers, content = operation(_Request(s3, key, query, headers, body))
+            except _ApiError as error:
+                status, response_headers, content = error.status, {"Content-Type": "application/xml"}, error.body
             self.send_response(status)
-            if "Content-Length" not in answer:
-                answer["Content-Length"] = str(len(content))
-            for name, value in answer.items():
+            if "Content-Length" not in response_headers:
+                response_headers["Content-Length"] = str(len(content))
+            for name, value in response_headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_ANY  # noqa: N815 - as http.server asks for
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_ANY  # noqa: N815 - names of http.server
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -152,7 +152,7 @@ def _handler_of(s3: ConditionalS3) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _dechunked(body: bytes) -> bytes:
+def _decode_chunks(body: bytes) -> bytes:
     content = b""
     while body:
         size, _, body = body.partition(b"\r\n")
@@ -171,71 +171,71 @@ class _Request:
     headers: dict[str, str]
     body: bytes
 
-    def require_condition(self) -> None:
-        _require_condition(self.s3, self.key, self.headers)
+    def check_condition(self) -> None:
+        _check_condition(self.s3, self.key, self.headers)
 
     @property
     def upload(self) -> Upload:
         if self.query["uploadId"] not in self.s3.uploads:
-            raise _RefusedError(404, "NoSuchUpload")
+            raise _ApiError(404, "NoSuchUpload")
         return self.s3.uploads[self.query["uploadId"]]
 
 
-_Answer = tuple[int, dict[str, str], bytes]
+_Response = tuple[int, dict[str, str], bytes]
 
 
-def _list(request: _Request) -> _Answer:
-    return 200, {}, _listing(request.s3, request.query)
+def _list(request: _Request) -> _Response:
+    return 200, {}, _format_listing(request.s3, request.query)
 
 
-def _get(request: _Request) -> _Answer:
-    there = request.s3.objects.get(request.key)
-    if there is None:
-        raise _RefusedError(404, "NoSuchKey")
-    described = {"Content-Length": str(len(there.content)), "Last-Modified": formatdate(usegmt=True)}
-    return 200, {"ETag": there.etag, **there.headers, **described}, there.content
+def _get(request: _Request) -> _Response:
+    existing = request.s3.objects.get(request.key)
+    if existing is None:
+        raise _ApiError(404, "NoSuchKey")
+    file_headers = {"Content-Length": str(len(existing.content)), "Last-Modified": formatdate(usegmt=True)}
+    return 200, {"ETag": existing.etag, **existing.headers, **file_headers}, existing.content
 
 
-def _put(request: _Request) -> _Answer:
-    request.require_condition()
-    written = request.s3.put(request.key, request.body, _kept(request.headers))
+def _put(request: _Request) -> _Response:
+    request.check_condition()
+    written = request.s3.put(request.key, request.body, _select_stored_headers(request.headers))
     return 200, {"ETag": written.etag}, b""
 
 
-def _delete(request: _Request) -> _Answer:
+def _delete(request: _Request) -> _Response:
     request.s3.objects.pop(request.key, None)
     return 204, {}, b""
 
 
-def _delete_many(request: _Request) -> _Answer:
+def _delete_many(request: _Request) -> _Response:
     for one in request.body.decode().split("<Key>")[1:]:
         request.s3.objects.pop(one.partition("</Key>")[0], None)
     return 200, {}, b"<DeleteResult/>"
 
 
-def _begin(request: _Request) -> _Answer:
+def _begin(request: _Request) -> _Response:
     if request.s3.conditions is Conditions.COS:
-        request.require_condition()
+        request.check_condition()
     upload_id = f"upload-{len(request.s3.requests)}"
-    request.s3.uploads[upload_id] = Upload(request.key, _kept(request.headers))
-    answer = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
-    return 200, {}, answer.encode()
+    request.s3.uploads[upload_id] = Upload(request.key, _select_stored_headers(request.headers))
+    content = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
+    return 200, {}, content.encode()
 
 
-def _put_part(request: _Request) -> _Answer:
+def _put_part(request: _Request) -> _Response:
     etag = f'"{hashlib.md5(request.body, usedforsecurity=False).hexdigest()}"'
     request.upload.parts[int(request.query["partNumber"])] = Object(request.body, etag, {})
     return 200, {"ETag": etag}, b""
 
 
-def _list_parts(request: _Request) -> _Answer:
+def _list_parts(request: _Request) -> _Response:
     parts = "".join(f"<Part><Size>{len(part.content)}</Size></Part>" for part in request.upload.parts.values())
     return 200, {}, f"<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>".encode()
 
 
-def _complete(request: _Request) -> _Answer:
+def _complete(request: _Request) -> _Response:
     upload = request.upload
-    request.require_condition()
+    request.check_condition()
     parts = [upload.parts[number] for number in sorted(upload.parts)]
     written = request.s3.put(request.key, b"".join(part.content for part in parts), upload.headers)
     md5s = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
@@ -245,12 +245,12 @@ def _complete(request: _Request) -> _Answer:
     return 200, {}, f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>".encode()
 
 
-def _abort(request: _Request) -> _Answer:
+def _abort(request: _Request) -> _Response:
     del request.s3.uploads[request.upload and request.query["uploadId"]]
     return 204, {}, b""
 
 
-_OPERATIONS: dict[tuple[str, str], Callable[[_Request], _Answer]] = {
+_OPERATIONS: dict[tuple[str, str], Callable[[_Request], _Response]] = {
     ("GET", "list-type"): _list,
     ("GET", ""): _get,
     ("HEAD", ""): _get,
@@ -265,31 +265,31 @@ _OPERATIONS: dict[tuple[str, str], Callable[[_Request], _Answer]] = {
 }
 
 
-def _kept(headers: dict[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
-    return {**kept, "Content-Type": headers.get("content-type", "binary/octet-stream")}
+def _select_stored_headers(headers: dict[str, str]) -> dict[str, str]:
+    metadata = {name: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
+    return {**metadata, "Content-Type": headers.get("content-type", "binary/octet-stream")}
 
 
-def _require_condition(s3: ConditionalS3, key: str, headers: dict[str, str]) -> None:
-    there = s3.objects.get(key)
+def _check_condition(s3: ConditionalS3, key: str, headers: dict[str, str]) -> None:
+    existing = s3.objects.get(key)
     match s3.conditions:
         case Conditions.COS:
-            if there and headers.get("x-cos-forbid-overwrite") == "true":
-                raise _RefusedError(409, "FileAlreadyExists")
+            if existing and headers.get("x-cos-forbid-overwrite") == "true":
+                raise _ApiError(409, "FileAlreadyExists")
         case Conditions.NOT_IMPLEMENTED:
             if {"if-match", "if-none-match"} & set(headers):
-                raise _RefusedError(501, "NotImplemented")
+                raise _ApiError(501, "NotImplemented")
         case Conditions.S3:
-            if there and headers.get("if-none-match") == "*":
-                raise _RefusedError(412, "PreconditionFailed", "If-None-Match")
-            wanted = headers.get("if-match")
-            if wanted and there is None:
-                raise _RefusedError(404, "NoSuchKey")
-            if wanted and there and wanted.strip('"') != there.etag.strip('"'):
-                raise _RefusedError(412, "PreconditionFailed", "If-Match")
+            if existing and headers.get("if-none-match") == "*":
+                raise _ApiError(412, "PreconditionFailed", "If-None-Match")
+            condition = headers.get("if-match")
+            if condition and existing is None:
+                raise _ApiError(404, "NoSuchKey")
+            if condition and existing and condition.strip('"') != existing.etag.strip('"'):
+                raise _ApiError(412, "PreconditionFailed", "If-Match")
 
 
-def _listing(s3: ConditionalS3, query: dict[str, str]) -> bytes:
+def _format_listing(s3: ConditionalS3, query: dict[str, str]) -> bytes:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     entries, folders = "", set()
     for key, one in sorted(s3.objects.items()):

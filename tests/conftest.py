@@ -17,7 +17,7 @@ pytest_plugins = ["airflow_provider_mps.emulator.fixtures"]
 # Airflow reads its environment when it is imported, so it is set before any test module is.
 HOME = Path(tempfile.mkdtemp(prefix="mps-tests-"))
 DAGS = HOME / "dags"
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it would ask Google itself
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it would call Google
 for name in list(os.environ):
     if name.startswith(("AIRFLOW", "TENCENTCLOUD_", "TKE_")):
         del os.environ[name]
@@ -80,14 +80,14 @@ def connect(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_patience(monkeypatch):
+def no_retry_delays(monkeypatch):
     """Missing connections and wrong keys fail at once: here, no connection is being edited."""
     from tenacity import wait_none
 
-    monkeypatch.setattr("airflow_provider_mps.connection_look_up.wait_exponential", wait_none)
-    monkeypatch.setattr("airflow_provider_mps.call_retries.wait_fixed", lambda _: wait_none())
-    monkeypatch.setattr("airflow_provider_mps.credential_gate.FIRST_USE_GRACE_SECONDS", 0.0)
-    monkeypatch.setattr("airflow_provider_mps.credential_gate.ACCEPTED", set())
+    monkeypatch.setattr("airflow_provider_mps.api.retry.wait_exponential", wait_none)
+    monkeypatch.setattr("airflow_provider_mps.api.retry.wait_fixed", lambda _: wait_none())
+    monkeypatch.setattr("airflow_provider_mps.polling.intervals.FIRST_USE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_provider_mps.polling.request_gate.ACCEPTED_CONN_IDS", set())
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def no_waiting(monkeypatch):
     """Let retries follow each other at once: what is tested is whether there are any."""
     from tenacity import wait_none
 
-    for module in ("call_retries", "transfer.fetch"):
+    for module in ("api.retry", "storage.download"):
         monkeypatch.setattr(f"airflow_provider_mps.{module}.wait_random_exponential", lambda **_: wait_none())
 
 

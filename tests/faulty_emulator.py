@@ -13,7 +13,7 @@ from dataclasses import replace
 from airflow_provider_mps.emulator.app import Options, make_app
 
 
-def api_error(code: str) -> tuple[int, bytes]:
+def make_api_error(code: str) -> tuple[int, bytes]:
     answer = {"Response": {"Error": {"Code": code, "Message": "injected"}, "RequestId": "req-injected"}}
     return 200, json.dumps(answer).encode()
 

@@ -1,4 +1,4 @@
-"""A way to a real S3 server on which chosen requests meet a fault."""
+"""A proxy to a real S3 server that injects faults into chosen requests."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from urllib.parse import parse_qs, urlsplit
 
 RESET = object()
 """Read half of the request, then reset the connection."""
-LOSE_ANSWER = object()
-"""Let the server do what it is asked for, then reset the connection instead of answering."""
+LOSE_RESPONSE = object()
+"""Let the server perform the request, then reset the connection instead of responding."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Read the request, and answer it with an error."""
+class ErrorResponse:
+    """Read the request, and respond with an error."""
 
     status: int
     code: str
 
     @property
-    def answer(self) -> bytes:
+    def response(self) -> bytes:
         body = f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>on purpose</Message></Error>".encode()
-        head = f"HTTP/1.1 {self.status} Refused\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+        head = f"HTTP/1.1 {self.status} Rejected\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
         return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
-Fault = Refusal | Callable[[], None] | object
+Fault = ErrorResponse | Callable[[], None] | object
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Request:
 
     @property
     def operation(self) -> str:
-        """What S3 calls it."""
+        """The name of the S3 operation."""
         method, target, _ = self.head[0].decode().split(" ", 2)
         query = parse_qs(urlsplit(target).query, keep_blank_values=True)
         if "uploadId" in query:
@@ -62,25 +62,25 @@ class _Request:
         return {"PUT": "PutObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}.get(method, method)
 
     @property
-    def waits_to_send(self) -> bool:
+    def expects_continue(self) -> bool:
         return b"expect: 100-continue" in [line.lower() for line in self.head]
 
     @property
-    def only_one(self) -> bytes:
-        """The head as it came, the signed host included, but for what is between two neighbours."""
+    def forwarded_head(self) -> bytes:
+        """The head with the signed host, without hop-by-hop headers."""
         kept = [line for line in self.head if line.lower().partition(b":")[0] not in {b"expect", b"connection"}]
         return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
 class FaultyS3:
-    """Passes requests on to an S3 server of this machine, while the ``with`` block runs."""
+    """Forwards requests to a local S3 server, while the ``with`` block runs."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._faults: defaultdict[str, deque[Iterable[Fault]]] = defaultdict(deque)
         self._lock = threading.Lock()
         self.operations: list[str] = []
-        """What was asked for, in order."""
+        """The requested operations, in order."""
 
     def __enter__(self) -> FaultyS3:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -94,7 +94,7 @@ class FaultyS3:
         self._listening.close()
 
     def once(self, operation: str, fault: Fault) -> None:
-        """Let the next request for an operation meet a fault; what is callable is called before it is passed on."""
+        """Inject a fault into the next request for an operation; call a callable before forwarding the request."""
         self._faults[operation].append(iter([fault]))
 
     def always(self, operation: str, fault: Fault) -> None:
@@ -122,27 +122,27 @@ class FaultyS3:
             if request is None:
                 return
             fault = self._next_fault(request.operation)
-            if request.waits_to_send:
+            if request.expects_continue:
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = incoming.read(request.length // 2 if fault is RESET else request.length)
-            if isinstance(fault, Refusal):
-                head, end, error = fault.answer.partition(b"\r\n\r\n")
+            if isinstance(fault, ErrorResponse):
+                head, end, error = fault.response.partition(b"\r\n\r\n")
                 client.sendall(head + end + (b"" if request.operation == "HeadObject" else error))
             elif fault is RESET:
                 _reset(client)
             else:
                 if callable(fault):
                     fault()
-                answer = self._pass_on(request, body)
-                if fault is LOSE_ANSWER:
+                response = self._forward(request, body)
+                if fault is LOSE_RESPONSE:
                     _reset(client)
                 else:
-                    client.sendall(answer)
+                    client.sendall(response)
 
-    def _pass_on(self, request: _Request, body: bytes) -> bytes:
-        """Return the server's answer; no test reads anything long through here."""
+    def _forward(self, request: _Request, body: bytes) -> bytes:
+        """Return the server's response; tests read only short ones through this proxy."""
         with socket.create_connection(("127.0.0.1", self._target_port)) as server, server.makefile("rb") as incoming:
-            server.sendall(request.only_one)
+            server.sendall(request.forwarded_head)
             server.sendall(body)
             return incoming.read()
 

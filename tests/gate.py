@@ -1,4 +1,4 @@
-"""A way to a server of this machine that can be shut and opened again, always at the same address."""
+"""A TCP proxy to a local server that a test can close and open again at the same address."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from contextlib import suppress
 
 
 class Gate:
+    """
+    Forward connections while it is open.
+
+    :param target_port: of the server
+    """
+
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._connections: list[socket.socket] = []
 
     def __enter__(self) -> Gate:
-        self._reserved = _bind(0)  # never listens: keeps the port from other programs while the gate is shut
+        self._reserved = _bind(0)  # never listens; it reserves the port while the gate is shut
         self.port = self._reserved.getsockname()[1]
         self.open()
         return self
@@ -23,12 +29,13 @@ class Gate:
         self._reserved.close()
 
     def open(self) -> None:
+        """Accept connections."""
         self._listening = _bind(self.port)
         self._listening.listen()
         threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
     def shut(self) -> None:
-        """Refuse connections, and break those that there are."""
+        """Reject new connections, and break existing ones."""
         for end in (self._listening, *self._connections):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -20,11 +20,11 @@ from typing import Any
 PRELOADED_MODULES = (
     "tests.batch_alone",
     "tests.store_alone",
-    "airflow_provider_mps.audio",
+    "airflow_provider_mps.storage.transfer",
     "airflow_provider_mps.batch.run",
-    "airflow_provider_mps.call_retries",
-    "airflow_provider_mps.client",
-    "airflow_provider_mps.connection_look_up",
+    "airflow_provider_mps.api.retry",
+    "airflow_provider_mps.api.client",
+    "airflow_provider_mps.api.connection_lookup",
     "airflow.providers.amazon.aws.fs.s3",
     "s3fs",
     # For `dag.test()`.

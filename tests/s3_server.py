@@ -1,4 +1,4 @@
-"""A real S3 server, which checks signatures: rclone."""
+"""A real S3 server that verifies signatures: rclone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ class S3Server:
     """
     Serves the folders in ``folder`` as buckets, while the ``with`` block runs.
 
-    ``conn_id`` is another one for each server, for Airflow keeps a filesystem per connection id for the life of a
-    process.
+    Each server has its own ``conn_id``, because Airflow caches a filesystem per connection id in a process.
     """
 
     key = "s3-key"
@@ -48,7 +47,7 @@ class S3Server:
                 return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # when it is asked to end, it waits for its clients first
+        self._process.kill()  # on SIGTERM, it waits for its clients
         self._process.wait()
 
     def make_bucket(self, name: str) -> None:
@@ -56,16 +55,16 @@ class S3Server:
 
     @property
     def extra(self) -> dict[str, str]:
-        """Of that connection."""
+        """The extra of the connection."""
         return {"endpoint_url": self.url, "region_name": "us-east-1"}
 
     def connection(self, key: str = key, secret: str = secret, url: str | None = None) -> str:
-        """The Airflow connection to it, of type aws, as JSON."""
+        """Return an Airflow connection of type aws, as JSON."""
         extra = {**self.extra, **({"endpoint_url": url} if url else {})}
         return json.dumps({"conn_type": "aws", "login": key, "password": secret, "extra": extra})
 
     def seen(self, key: str, bucket: str = "clips") -> bytes | None:
-        """What a reader sees."""
+        """Return the content of an object; ``None`` if there is none."""
         file = self.folder / bucket / key
         return file.read_bytes() if file.exists() else None
 
@@ -81,9 +80,9 @@ class S3Server:
         )
 
     def unfinished_uploads(self, bucket: str = "clips") -> list[str]:
-        """The keys of uploads in parts that were neither completed nor aborted."""
+        """Return the keys of multipart uploads that were neither completed nor aborted."""
         client = self.client()
         try:
             return [upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
-        except client.exceptions.NoSuchUpload:  # rclone's way to say that there are none
+        except client.exceptions.NoSuchUpload:  # rclone reports this if there are none
             return []

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers each request with the next step of a script, faults included."""
+"""An HTTP server that sends scripted replies and faults."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
-    """Bytes of the body after which the connection is dropped, although Content-Length promised all of it."""
+    """Bytes of the body after which the connection is closed; Content-Length still announces the whole body."""
     drip: float = 0.0
-    """Seconds between any two bytes of the body."""
+    """Seconds between two bytes of the body."""
 
 
-def json_reply(answer: object, status: int = 200, content_type: str = "application/json") -> Reply:
-    return Reply(json.dumps(answer).encode(), status, {"Content-Type": content_type})
+def make_json_reply(content: object, status: int = 200, content_type: str = "application/json") -> Reply:
+    return Reply(json.dumps(content).encode(), status, {"Content-Type": content_type})
 
 
-def api_error(code: str, message: str = "refused") -> Reply:
-    return json_reply({"Response": {"Error": {"Code": code, "Message": message}, "RequestId": "req-1"}})
+def make_api_error(code: str, message: str = "rejected") -> Reply:
+    return make_json_reply({"Response": {"Error": {"Code": code, "Message": message}, "RequestId": "req-1"}})
 
 
 RESET = object()
-"""Read the request, then reset the connection without an answer."""
+"""Read the request, then reset the connection without a response."""
 HANG = object()
-"""Read the request and never answer."""
+"""Read the request and never respond."""
 
 Step = Reply | object | Callable[[Request], Reply | object]
 
 
 class ScriptedServer:
     """
-    Serves the steps of ``script``, one a request; the last one is repeated for ever.
+    Serves one step of ``script`` per request, and repeats the last one.
 
-    ``requests`` keeps what was received.
+    ``requests`` keeps the received requests.
     """
 
     def __init__(self, *script: Step, tls: Path | None = None) -> None:
@@ -76,7 +76,7 @@ class ScriptedServer:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the thread that accepts
+        socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the accepting thread
         self._thread.join(5)
         self._listening.close()
 
@@ -145,14 +145,14 @@ def _to_bytes(reply: Reply) -> tuple[bytes, bytes]:
 
 class Tunnel:
     """
-    A proxy that leads to one port of this machine, whatever host is asked for, with CONNECT or without.
+    A proxy that forwards every request to one port of this machine, with or without CONNECT.
 
-    ``asked`` keeps what it was asked for: ``host:port`` of a tunnel, or the URL of a request.
+    ``targets`` keeps the requested targets: ``host:port`` of a tunnel, or the URL of a request.
     """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
-        self.asked: list[str] = []
+        self.targets: list[str] = []
 
     def __enter__(self) -> Tunnel:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -175,16 +175,16 @@ class Tunnel:
             threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        asked = b""
-        while not asked.endswith(b"\r\n\r\n"):
-            asked += client.recv(1)
-        method, target, _ = asked.decode().split(" ", 2)
-        self.asked.append(target)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        method, target, _ = head.decode().split(" ", 2)
+        self.targets.append(target)
         server = socket.create_connection(("127.0.0.1", self._target_port))
         if method == "CONNECT":
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
-            server.sendall(asked)
+            server.sendall(head)
         threading.Thread(target=_pump, args=(client, server), daemon=True).start()
         _pump(server, client)
 
@@ -193,15 +193,15 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-    # A reset is passed on as one.
+    # Forward a reset as a reset.
     for end in (source, target):
         with suppress(OSError):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.shutdown(socket.SHUT_RDWR)
 
 
-def audio_reply(audio: bytes, request: Request | None = None, **changes) -> Reply:
-    """Answer as COS does: length, ETag, CRC-64, and the range that was asked for."""
+def make_audio_reply(audio: bytes, request: Request | None = None, **changes) -> Reply:
+    """Reply as COS does: with length, ETag, CRC-64 and the requested range."""
     from fastcrc import crc64
 
     headers = {
@@ -209,9 +209,9 @@ def audio_reply(audio: bytes, request: Request | None = None, **changes) -> Repl
         "ETag": f'"{crc64.xz(audio):x}"',
         "x-cos-hash-crc64ecma": str(crc64.xz(audio)),
     }
-    wanted = request.headers.get("range") if request else None
-    if wanted and request and request.headers.get("if-range") == headers["ETag"]:
-        first = int(wanted.removeprefix("bytes=").rstrip("-"))
+    requested_range = request.headers.get("range") if request else None
+    if requested_range and request and request.headers.get("if-range") == headers["ETag"]:
+        first = int(requested_range.removeprefix("bytes=").rstrip("-"))
         headers["Content-Range"] = f"bytes {first}-{len(audio) - 1}/{len(audio)}"
         return Reply(audio[first:], 206, headers, **changes)
     return Reply(audio, 200, headers, **changes)

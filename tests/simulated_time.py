@@ -11,15 +11,15 @@ from typing import Any
 
 THREAD_NAME = "mps-blocking-call"
 REAL_LIMIT_SECONDS = 120.0
-LOOK_SECONDS = 0.005
+JOIN_SECONDS = 0.005
 
 
 def run_in_simulated_time(main: Coroutine[Any, Any, Any]) -> Any:
     """
     Run a coroutine like :func:`asyncio.run`, with simulated time.
 
-    Time stands still while anything is ready and while a blocking call runs in a thread of its own; otherwise it jumps
-    to the next timer. Sleeping costs nothing, and a busy machine cannot make a timer late.
+    Time stands still while a callback is ready and while a blocking call runs in a daemon thread. Otherwise it jumps to
+    the next timer. Sleeping takes no time, and a busy machine cannot delay a timer.
     """
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)
@@ -54,7 +54,7 @@ class _Selector(selectors.DefaultSelector):
         while thread := self._loop.find_blocking_call():
             if events := super().select(0):
                 return events
-            thread.join(LOOK_SECONDS)
+            thread.join(JOIN_SECONDS)
             if time.monotonic() > limit:
                 raise TimeoutError("a blocking call has not returned")
         # A call wakes the loop before its thread ends.

@@ -1,4 +1,4 @@
-"""Airflow's task state store, in memory: the real one needs a task runner around it."""
+"""An in-memory substitute for Airflow's task state store, which needs a task runner."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 class MemoryStore:
     def __init__(self) -> None:
-        self.kept: dict[str, str] = {}
+        self.values: dict[str, str] = {}
 
     def get(self, key: str, default: Any = None) -> Any:
-        return json.loads(self.kept[key]) if key in self.kept else default
+        return json.loads(self.values[key]) if key in self.values else default
 
     def set(self, key: str, value: Any) -> None:
-        self.kept[key] = json.dumps(value)
+        self.values[key] = json.dumps(value)
 
     def delete(self, key: str) -> None:
-        self.kept.pop(key, None)
+        self.values.pop(key, None)

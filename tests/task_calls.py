@@ -1,4 +1,4 @@
-"""Run one attempt of a task as Airflow's worker does, and list the calls that it makes to Airflow."""
+"""Run one attempt of a task as Airflow's worker does, and record its calls to Airflow's API."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
 from airflow.sdk.execution_time import comms, task_runner
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-NO_API_CALL = {"MaskSecret"}
-"""What the supervisor handles itself."""
+LOCAL_MESSAGES = {"MaskSecret"}
+"""Messages that the supervisor handles without a call to the API server."""
 
 
 class Supervisor:
-    """Answers what a task asks its supervisor for, and keeps the names of the requests."""
+    """Respond to the messages of a task, and record their names."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -24,7 +24,7 @@ class Supervisor:
 
     def send(self, msg: Any, **_: Any) -> Any:
         name = type(msg).__name__
-        if name not in NO_API_CALL:
+        if name not in LOCAL_MESSAGES:
             self.calls.append(name)
         if isinstance(msg, comms.SetXCom):
             self.xcoms[msg.key] = msg.value
@@ -37,9 +37,9 @@ class Supervisor:
 
 def run_attempt(task: Any, monkeypatch: Any) -> tuple[str, Supervisor]:
     """
-    Run a task's next attempt to its end, reschedule or deferral.
+    Run a task's attempt until it ends, is rescheduled or defers.
 
-    :return: the state that it ends with, and the supervisor that it has talked to
+    :return: the final state, and the supervisor with the recorded calls
     """
     supervisor = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)

@@ -1,4 +1,4 @@
-"""A server that speaks TLS in front of one that does not."""
+"""A TLS server in front of one without TLS."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 class TlsFront:
     """
-    Forwards connections to a port of this machine, while the ``with`` block runs.
+    Forwards TLS connections to a port of this machine, inside a ``with`` block.
 
-    :param target_port: where the other server listens
-    :param certificate: key and certificate of this one
+    :param target_port: of the server without TLS
+    :param certificate: file with the key and certificate
     """
 
     def __init__(self, target_port: int, certificate: Path) -> None:
@@ -30,21 +30,21 @@ class TlsFront:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end_connections(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close_connections(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
-    async def _end_connections(self) -> None:
+    async def _close_connections(self) -> None:
         self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in connections:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer), return_exceptions=True)
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        await asyncio.gather(_pump(reader, target_writer), _pump(target_reader, writer), return_exceptions=True)
 
 
 async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -1,19 +1,19 @@
-"""What the tests of the poll loop share: how they wait, and for what."""
+"""Helpers for tests of the poll loop."""
 
 import asyncio
 import json
 
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.triggers import poller
-from airflow_provider_mps.triggers.poller import wait_for_task
-from tests.scripted_server import json_reply
+from airflow_provider_mps.polling import poller
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.polling.poller import wait_for_task
+from tests.scripted_server import make_json_reply
 
-SUCCESS = json_reply({"Response": {"Status": "success", "VoiceId": "v", "RequestId": "req-1"}})
+SUCCESS = make_json_reply({"Response": {"Status": "success", "VoiceId": "v", "RequestId": "req-1"}})
 FAST = PollInterval(0.05)
 
 
 async def wait_all(*task_ids, interval=FAST, **arguments):
-    """Wait for all of them, and return what came of each: a task or an error."""
+    """Wait for all tasks, and return each outcome: a task or an error."""
     waits = (wait_for_task(task_id, interval, **arguments) for task_id in task_ids)
     async with asyncio.timeout(60):
         outcomes = await asyncio.gather(*waits, return_exceptions=True)
@@ -22,7 +22,7 @@ async def wait_all(*task_ids, interval=FAST, **arguments):
 
 
 async def wait_until(condition, *task_ids):
-    """Wait for all of them until a condition holds, and leave."""
+    """Wait for all tasks until a condition holds, and cancel the waits."""
     waits = [asyncio.create_task(wait_for_task(task_id, FAST)) for task_id in task_ids]
     async with asyncio.timeout(60):
         while not condition():
@@ -34,7 +34,7 @@ async def wait_until(condition, *task_ids):
 
 def assert_nothing_runs():
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert not poller._pollers_of(asyncio.get_running_loop())._pollers
+    assert not poller._POLLERS.get(asyncio.get_running_loop())
 
 
 def task_of(request):

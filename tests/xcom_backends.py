@@ -1,4 +1,4 @@
-"""XCom backends as users write them."""
+"""Custom XCom backends, as users write them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 
 class FileXComBackend(BaseXCom):
-    """Keeps each value in a file of the folder ``XCOM_FOLDER``, and the file's name in the database."""
+    """Store each value in a file in the folder ``XCOM_FOLDER``, and the file's name in the database."""
 
     PREFIX = "xcom-file:"
 
@@ -33,7 +33,7 @@ class FileXComBackend(BaseXCom):
 
 
 class LeakyXComBackend(BaseXCom):
-    """Cannot read, and raises an error that quotes a signed URL."""
+    """Fail to read with an error that quotes a signed URL."""
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:

@@ -1,18 +1,18 @@
-"""What Airflow's assets know of this provider's URIs."""
+"""Encode paths in object storage as URIs of Airflow assets."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 _SAFE = "/:@!$&'()*+,;="
-"""What RFC 3986 allows in a path beside letters, digits and ``-._~``."""
+"""Allowed in a path by RFC 3986, in addition to letters, digits and ``-._~``."""
 
 
 def encode_uri(uri: str) -> str:
     """
-    Percent-encode the text of a path in object storage, in which ``%``, ``#`` and ``?`` are ordinary characters.
+    Percent-encode a path in object storage, in which ``%``, ``#`` and ``?`` are ordinary characters.
 
-    Airflow on MySQL refuses an asset whose URI is not ASCII, and every Airflow cuts off what follows a ``#``.
+    Airflow on MySQL rejects an asset whose URI is not ASCII, and every Airflow drops what follows a ``#``.
     """
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{encode_path(rest)}"
@@ -20,9 +20,9 @@ def encode_uri(uri: str) -> str:
 
 def encode_path(path: str, *, may_be_encoded: bool = False) -> str:
     """
-    Percent-encode what follows the scheme.
+    Percent-encode the part of a URI after the scheme.
 
     :param path: e.g. ``/day/clip.wav``
-    :param may_be_encoded: leave each ``%`` as it is
+    :param may_be_encoded: keep each ``%``
     """
     return quote(path, safe=_SAFE + "%" * may_be_encoded, errors="surrogatepass")

@@ -1,1 +1,1 @@
-"""Ten thousand lines in one task: a manifest in, audio and a result manifest out."""
+"""Batches: a manifest in, audio and a result manifest out."""

@@ -1,95 +1,87 @@
-"""What a batch would do and cost: told by its manifest alone, without a call of the API."""
+"""Dry run of a batch: read the manifest and the destination, and report what would be submitted, without any call."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.books import Books
-from airflow_provider_mps.batch.line import BrokenLine
+from airflow_provider_mps.batch.line import InvalidLine
+from airflow_provider_mps.batch.line_processor import LineAction, decide_line_action
 from airflow_provider_mps.batch.manifest import read_manifest
-from airflow_provider_mps.batch.plan import Step, next_step
-from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.batch.summary import NAMED, QUOTA, problem_table
+from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
+from airflow_provider_mps.batch.state import BatchState
+from airflow_provider_mps.batch.summary import (
+    MAX_LISTED_PROBLEMS,
+    SUBMITS_PER_SECOND,
+    format_problem_table,
+    format_table,
+)
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.batch.lease import Holder
-    from airflow_provider_mps.batch.ledger import Ledger
+    from airflow_provider_mps.batch.holder import LockHolder
+    from airflow_provider_mps.batch.line import ManifestLine
     from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.row_store import RowStore
 
-MOST_TOLD = 1000
-"""Errors that are logged."""
+MAX_LOGGED_ERRORS = 1000
 
 
-def dry_run(options: BatchOptions, holder: Holder, log: Any) -> tuple[dict[str, Any], str]:
+def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[str, Any], str]:
     """
-    Read the manifest, and what is known of its destination.
+    Report what a batch would submit.
 
-    :param options: of the batch
-    :param holder: whose task it is
-    :param log: the task's
-    :return: counts, the least seconds that the quota allows, and the first errors by line; and the same as a table
+    :param options: options of the batch
+    :param holder: the task instance that runs the batch
+    :param log: the task's logger
+    :return: counts, characters, the least seconds at MPS's rate limit and the first errors by line; and a table of them
     """
-    books = Books(options, holder, lambda _: None, log)
-    ledger = books.ledger
-    try:
-        asyncio.run(books.look_back())
-        lines = characters = submits = errors = 0
-        for line in read_manifest(options.manifest):
-            lines += 1
-            row = _judged(line, ledger, options)
-            ledger.put(row)
-            if row.status is LineStatus.INVALID:
-                errors += 1
-                if errors <= MOST_TOLD:
-                    log.warning("Line %s%s: %s", row.line, f" (id {row.id})" if row.id else "", row.error)
-            elif row.status is LineStatus.PENDING:
-                submits += 1
-                characters += row.characters or 0
-        problems = ledger.problems(NAMED, LineStatus.INVALID)
-    finally:
-        ledger.close()
-    told = {
+    state = BatchState(options, holder, log)
+    asyncio.run(state.read_earlier_state())
+    characters = 0
+    for line in read_manifest(options.manifest):
+        row = _check_line(line, state.row_store, options)
+        state.row_store.put(row)
+        if row.status is LineStatus.PENDING:
+            characters += row.characters or 0
+    errors = state.row_store.problems(MAX_LOGGED_ERRORS, LineStatus.INVALID)
+    for row in errors:
+        log.warning("Line %s%s: %s", row.line, f" (id {row.id})" if row.id else "", row.error)
+    listed = errors[:MAX_LISTED_PROBLEMS]
+    summary = state.summary()
+    submits, invalid = summary.count(LineStatus.PENDING), summary.count(LineStatus.INVALID)
+    seconds = submits / SUBMITS_PER_SECOND
+    report: dict[str, Any] = {
         "dry_run": True,
-        "lines": lines,
+        "lines": summary.lines,
         "to_submit": submits,
         "characters": characters,
-        "least_seconds": submits / QUOTA,
-        "invalid": errors,
-        "errors": {str(row.line): row.error for row in problems},
+        "least_seconds": seconds,
+        "invalid": invalid,
+        "errors": {str(row.line): row.error for row in listed},
     }
-    log.info(
-        "Dry run: %s lines, of which %s would be submitted with %s characters, in no less than %.0f seconds (%s a "
-        "second); %s lines cannot be submitted as they are. Nothing was submitted",
-        lines,
-        submits,
-        characters,
-        submits / QUOTA,
-        QUOTA,
-        errors,
-    )
-    names = {"lines": "lines", "to_submit": "to submit", "characters": "characters to pay for"}
-    table = ["| | |", "|---|---:|", *(f"| {name} | {told[key]:,} |" for key, name in names.items())]
-    table += [f"| least seconds | {told['least_seconds']:,.0f} |", f"| invalid | {errors:,} |"]
-    return told, "\n".join(table) + (f"\n\n{problem_table(problems, errors)}" if errors else "")
+    message = "Dry run: %s lines, %s to submit with %s characters in at least %.0f s, %s invalid"
+    log.info(message, summary.lines, submits, characters, seconds, invalid)
+    shown = ("lines", "to_submit", "characters", "least_seconds", "invalid")
+    table = format_table([(name.replace("_", " "), f"{report[name]:,.0f}") for name in shown])
+    return report, table + (f"\n\n{format_problem_table(listed, invalid)}" if invalid else "")
 
 
-def _judged(line: Any, ledger: Ledger, options: BatchOptions) -> Row:
-    """Return the row of a line: pending where it would be submitted."""
-    if isinstance(line, BrokenLine):
+def _check_line(line: ManifestLine | InvalidLine, row_store: RowStore, options: BatchOptions) -> Row:
+    """Return the row of a line: pending if it would be submitted."""
+    if isinstance(line, InvalidLine):
         return Row(line.id, line.number, LineStatus.INVALID, error=line.error)
-    known = ledger.find(line.id)
-    if known is not None and known.line is not None:
-        error = f"the id {line.id!r} is the one of line {known.line} already."
-        return Row(line.id, line.number, LineStatus.INVALID, error=error)
+    known = row_store.find(line.id)
+    if duplicate := make_duplicate_row(line.id, line.number, known):
+        return duplicate
     try:
-        request = line.request(options.defaults, options.manifest)
+        request = line.make_request(options.defaults, options.manifest)
     except AirflowException as error:
         return Row(line.id, line.number, LineStatus.INVALID, error=str(error))
     fingerprint = request.fingerprint(options.mps_conn_id, options.region)
-    if next_step(known, fingerprint, options.on_unknown) is Step.SUBMIT:
+    if decide_line_action(known, fingerprint, options.on_unknown) is LineAction.SUBMIT:
         return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
-    status = known.status if known else LineStatus.PENDING
-    return Row(line.id, line.number, status, request=fingerprint)
+    assert known is not None  # noqa: S101 - else it would be submitted
+    return replace(known, line=line.number)

@@ -1,8 +1,8 @@
 """
-One batch at a time in one destination: who is at work there, and whether he still is.
+Distributed lock with heartbeats: one batch at a time works in a destination.
 
-Where the storage enforces conditional writes, each write of the lock is one: of two writers, one fails. Elsewhere a
-writer waits after it has written, and looks whether its lock is still there.
+If the storage enforces conditional writes, each write of the lock is conditional, and of two writers one fails.
+Otherwise a writer waits after it has written, and then checks that the lock is still its own.
 """
 
 from __future__ import annotations
@@ -13,324 +13,274 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.clocks import Moment
-from airflow_provider_mps.batch.holder import PARKED_SECONDS, Holder, Phase
-from airflow_provider_mps.batch.objects import create_object, is_local, read_object, remove_object, replace_object
-from airflow_provider_mps.conditional_write import (
+from airflow_provider_mps.batch.holder import DEFERRED_LOCK_SECONDS, LockHolder, Phase, SuspensionAwareTimer
+from airflow_provider_mps.concurrency import run_in_daemon_thread
+from airflow_provider_mps.exceptions import DestinationLockedError
+from airflow_provider_mps.storage.conditional_write import (
     ConditionFailedError,
-    Enforced,
-    conditional_object,
-    enforced_conditions,
+    EnforcedConditions,
+    detect_enforced_conditions,
+    get_conditional_object,
 )
-from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.store_errors import explaining
+from airflow_provider_mps.storage.destination import is_local
+from airflow_provider_mps.storage.errors import translate_storage_errors
+from airflow_provider_mps.storage.objects import create_object, read_object, remove_object, replace_object
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_mps.conditional_write import ConditionalObject
+    from airflow_provider_mps.storage.conditional_write import ConditionalObject
 
-__all__ = ["DestinationTakenError", "Holder", "Lease", "Phase", "let_go"]
-
-BEAT = 3.0
-"""Seconds between two signs of life."""
-VALID = 8.0
-"""Seconds after a sign of life for which nobody else takes over, with some to spare."""
-DEAD = 12.0
-"""Seconds without a sign of life after which somebody else may."""
-SETTLED = 3.0
-"""Seconds that who takes over may need from looking to having written, and then waits: the later one of two is seen."""
-TRIES = 10
-"""Times that a store may be slower than that."""
+HEARTBEAT_INTERVAL_SECONDS = 3.0
+LEASE_VALIDITY_SECONDS = 8.0
+"""Age of the last heartbeat up to which its writer holds the lock for certain; less than the expiry, for safety."""
+LEASE_EXPIRY_SECONDS = 12.0
+"""Age of the last heartbeat after which another batch may take over."""
+SETTLE_DELAY_SECONDS = 3.0
+"""Longest time from reading to having written the lock; a writer then waits as long, to see a later writer."""
+MAX_ATTEMPTS = 10
+"""Attempts to acquire a lock if the storage is slower than the settle delay, or other batches interfere."""
 
 
-class DestinationTakenError(AirflowException):
-    """Another batch is at work in the destination; the message names it."""
-
-
-def let_go(path: ObjectStoragePath, mine: Holder) -> None:
+def release_stale(path: ObjectStoragePath, holder: LockHolder) -> None:
     """
-    Release what a task has kept for its time in the triggerer, where that has ended and nothing follows.
+    Remove the lock of a deferred task whose wait has ended without a continuation.
 
-    :param path: of the object that tells who has it
-    :param mine: the task
+    :param path: the lock
+    :param holder: the task; the lock of another task is left in place
     """
-    holder = Holder.parse(read_object(path) or b"")
-    if holder and holder.phase is Phase.DEFERRED and holder.instance == mine.instance:
+    current = LockHolder.parse(read_object(path) or b"")
+    if current and current.phase is Phase.DEFERRED and current.instance == holder.instance:
         remove_object(path)
 
 
 class Lease:
-    """
-    The right to work in a destination, as long as :meth:`keep` runs.
+    """Permission to work in a destination, by the lock at ``path``, while :meth:`heartbeat` runs."""
 
-    :param path: of the object that tells who has it
-    :param mine: who wants it
-    :param log: the task's
-    """
-
-    def __init__(self, path: ObjectStoragePath, mine: Holder, log: Any) -> None:
+    def __init__(self, path: ObjectStoragePath, holder: LockHolder, log: Any) -> None:
         self._path = path
-        self._mine = mine
+        self._holder = holder
         self._log = log
-        self._object: ConditionalObject | None = None
-        self._enforced: Enforced | None = None
-        """What the storage enforces; ``None`` until that is known."""
+        self._conditional_object: ConditionalObject | None = None
+        self._enforced: EnforcedConditions | None = None
+        """Conditions that the storage enforces; ``None`` until they are known."""
         self._version: str | None = None
-        """The lock's when it was last read or written, if it is replaced conditionally."""
-        self._last_beat: Moment | None = None
-        """Before the last heartbeat was written."""
-        self._seen = asyncio.Condition()
-        self._writing: asyncio.Future[str | None] | None = None
-        self.lost = False
-        """Whether somebody else has taken over: nothing may be written any more."""
+        """Version of the lock when it was last read or written, if the storage enforces conditional replacement."""
+        self._last_heartbeat: SuspensionAwareTimer | None = None
+        """Started before the last heartbeat was written."""
+        self._heartbeat_ended = asyncio.Condition()
+        self._pending_write: asyncio.Future[str | None] | None = None
+        self.is_lost = False
+        """Whether another batch has taken over, so that nothing may be written any more."""
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """
-        Take it: at once where nobody has it; from who has died once that is certain.
+        Acquire the lock, at once if it is free, or after its holder has shown no heartbeat until the expiry.
 
-        :raises DestinationTakenError: when somebody else is at work
+        :raises DestinationLockedError: when another batch holds it
+        :raises AirflowException: when the storage is too slow to acquire it safely
         """
-        for _ in range(TRIES):
-            started = Moment()
-            # Looked at first: there are stores that overwrite what was only to be created.
+        for _ in range(MAX_ATTEMPTS):
+            timer = SuspensionAwareTimer()
+            # Read first: some storage overwrites an object that was only to be created.
             before = await self._read()
             if before is not None:
-                if not await self._is_free(before):
+                if not await self._wait_until_available(before):
                     continue
-                started = Moment()
-                if not _same(await self._read(), before):
+                timer = SuspensionAwareTimer()
+                if not before.is_unchanged(await self._read()):
                     continue
             try:
-                is_sole = await self._take_over(before) if before else await self._take_first()
+                is_exclusive = await self._write_lock(before)
             except ConditionFailedError:
-                continue  # another came in between
-            if not is_sole:
-                if started.elapsed > SETTLED:
-                    self._log.warning("%s was written too slowly to be sure of it; once more", self._path)
+                continue  # another batch has written it in between
+            if not is_exclusive:
+                if timer.elapsed_seconds > SETTLE_DELAY_SECONDS:
+                    self._log.warning("Writing the lock %s took too long to be safe, will retry", self._path)
                     continue
-                await self._settle()
-            self._last_beat = started
+                await self._confirm_after_delay()
+            self._last_heartbeat = timer
             return
         raise AirflowException(
-            f"{self._path} could not be written within {SETTLED:g} seconds in {TRIES} tries, or others came "
-            "in between: nothing was submitted. A retry tries again."
+            f"The lock {self._path} could not be acquired in {MAX_ATTEMPTS} attempts: each took longer than "
+            f"{SETTLE_DELAY_SECONDS:g} seconds, or another batch interfered. Nothing was submitted; retry the task."
         )
 
-    async def _take_first(self) -> bool:
-        """
-        Create the lock; return whether no other can have done so.
+    async def _wait_until_available(self, before: LockHolder) -> bool:
+        """Return ``True`` when the lock may be taken over; ``False`` if its holder has released it meanwhile."""
+        if before.token == self._holder.token:
+            return True  # this lease wrote it too slowly
+        if before.phase is Phase.DEFERRED:
+            if before.instance != self._holder.instance and not before.has_expired:
+                self._raise_locked(before)
+            return True
+        self._log.info("%s is locked by %s; waiting for its next heartbeat", self._path, before.description)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LEASE_EXPIRY_SECONDS
+        while clock() < deadline:
+            await asyncio.sleep(HEARTBEAT_INTERVAL_SECONDS / 3)
+            current = await self._read()
+            if current is None:
+                return False
+            if not before.is_unchanged(current):
+                self._raise_locked(current)
+        self._log.warning("No heartbeat for %g s from %s; taking over", LEASE_EXPIRY_SECONDS, before.description)
+        return True
 
-        :raises ConditionFailedError: when another has
-        """
-        if not await self._create():
+    async def _write_lock(self, before: LockHolder | None) -> bool:
+        """Create the lock, or replace the one that was read; return whether no other batch can have done so too."""
+        content = self._holder.to_bytes()
+        if before is None and not await run_in_daemon_thread(lambda: create_object(self._path, content)):
             raise ConditionFailedError(f"{self._path} exists")
-        enforced = await self._learn()
-        if enforced.replace and not _same(await self._read(), self._mine):
+        enforced = await self._probe_storage()
+        if enforced.replace and not (before or self._holder).is_unchanged(await self._read()):
             raise ConditionFailedError(f"{self._path} has changed")
-        return enforced.create
-
-    async def _take_over(self, before: Holder) -> bool:
-        """
-        Replace the lock of another, or one of its own that was written too slowly; return whether no other can have.
-
-        :raises ConditionFailedError: when another has
-        """
-        enforced = await self._learn()
-        if enforced.replace and not _same(await self._read(), before):
-            raise ConditionFailedError(f"{self._path} has changed")
-        await self._replace(self._mine)
+        if before is None:
+            return enforced.create
+        await self._replace(self._holder)
         return enforced.replace
 
-    async def _learn(self) -> Enforced:
-        """Find out once what the storage enforces: if that is nothing, the lock is overwritten."""
+    async def _probe_storage(self) -> EnforcedConditions:
+        """Return which conditions the storage enforces; the probe overwrites the lock if there are none."""
+        content = self._holder.to_bytes()
+
+        def probe() -> EnforcedConditions:
+            self._conditional_object = get_conditional_object(self._path)
+            return detect_enforced_conditions(self._conditional_object, content)
+
         if self._enforced is None:
-            if is_local(self._path):
-                self._enforced = Enforced(create=True)
-            else:
-                self._object = await in_own_thread(lambda: conditional_object(self._path))
-                target, content = self._object, self._mine.to_bytes()
-                self._enforced = await in_own_thread(lambda: enforced_conditions(target, content))
+            self._enforced = (
+                EnforcedConditions(create=True) if is_local(self._path) else await run_in_daemon_thread(probe)
+            )
         return self._enforced
+
+    async def _confirm_after_delay(self) -> None:
+        """Wait until a write of another batch at the same time would be visible, then validate the ownership."""
+        await asyncio.sleep(SETTLE_DELAY_SECONDS)
+        await self._validate_ownership()
+
+    async def heartbeat(self) -> NoReturn:
+        """
+        Write heartbeats until cancelled.
+
+        :raises DestinationLockedError: when another batch has taken over
+        """
+        while True:
+            await asyncio.sleep(HEARTBEAT_INTERVAL_SECONDS)
+            timer = SuspensionAwareTimer()
+            try:
+                await self._write_heartbeat(timer)
+                self._last_heartbeat = timer
+            except DestinationLockedError:
+                raise
+            except AirflowException as error:
+                self._log.warning("Writing a heartbeat to %s failed, will retry: %s", self._path, error)
+            finally:
+                async with self._heartbeat_ended:
+                    self._heartbeat_ended.notify_all()
+
+    async def _write_heartbeat(self, timer: SuspensionAwareTimer) -> None:
+        if not self._is_conditional:
+            await self._validate_ownership()
+        self._holder = replace(self._holder, beat=self._holder.beat + 1)
+        try:
+            await self._replace(self._holder)
+        except ConditionFailedError:
+            # Another batch has taken over, or a heartbeat was written whose response was lost.
+            await self._validate_ownership()
+            await self._replace(self._holder)
+        last = self._last_heartbeat
+        if self._is_conditional or last is None or last.elapsed_seconds <= LEASE_EXPIRY_SECONDS:
+            return
+        # Another batch may have taken over since the last heartbeat; a slow write may have overwritten its lock.
+        if (seconds := timer.elapsed_seconds) > SETTLE_DELAY_SECONDS:
+            self.is_lost = True
+            raise DestinationLockedError(
+                f"Writing a heartbeat to {self._path} took {seconds:.0f} seconds, and another batch may have taken "
+                "over meanwhile. What this batch submitted is recorded; a retry continues."
+            )
+        await self._confirm_after_delay()
+
+    async def _validate_ownership(self) -> None:
+        """Read the lock and its version; raise if another batch holds it, or if it was removed."""
+        current = await self._read()
+        if current is None or current.token != self._holder.token:
+            self.is_lost = True
+            self._raise_locked(current)
+
+    def is_held(self) -> bool:
+        """Return whether no other batch can have taken over yet; :meth:`ensure_held` waits while that is uncertain."""
+        last = self._last_heartbeat
+        return not self.is_lost and last is not None and last.elapsed_seconds <= LEASE_VALIDITY_SECONDS
+
+    async def ensure_held(self) -> None:
+        """
+        Return when no other batch can have taken over; wait for the next heartbeat while that is uncertain.
+
+        :raises DestinationLockedError: when another batch has taken over
+        """
+        while not self.is_lost and not self.is_held():
+            async with self._heartbeat_ended:
+                await self._heartbeat_ended.wait()
+        if self.is_lost:
+            self._raise_locked(await self._read())
+
+    async def mark_deferred(self) -> None:
+        """Keep the lock while the batch waits in the triggerer, where a ``DeferredLease`` renews it."""
+        if await self._check_ownership():
+            self._holder = self._holder.as_deferred()
+            await self._replace(self._holder)
+
+    async def release(self) -> None:
+        """Remove the lock, so that the next batch starts at once."""
+        if await self._check_ownership():
+            await run_in_daemon_thread(lambda: remove_object(self._path))
+
+    async def _check_ownership(self) -> bool:
+        if self._pending_write is not None:  # its thread continues after the heartbeat task is cancelled
+            await asyncio.wait([self._pending_write])
+        current = await self._read()
+        return current is not None and current.token == self._holder.token
+
+    def _raise_locked(self, other: LockHolder | None) -> NoReturn:
+        reason = (
+            f"locked by {other.description}" if other else "not locked by this batch any more: its lock was removed"
+        )
+        raise DestinationLockedError(
+            f"{self._path.parent.parent} is {reason}. What this batch submitted is in the result manifest. Wait until "
+            f"the other batch has ended, or choose another destination; the lock {self._path} of a deferred batch "
+            f"without a triggerer expires within {DEFERRED_LOCK_SECONDS / 60:g} minutes."
+        )
 
     @property
     def _is_conditional(self) -> bool:
-        """Whether the lock is replaced only as it is known."""
+        """Whether the lock is replaced only if its version is the known one."""
         return self._enforced is not None and self._enforced.replace
 
-    async def _is_free(self, before: Holder) -> bool:
-        """Return whether it may be taken from who has it, once that is certain; ``False`` where nobody has it now."""
-        if before.token == self._mine.token:
-            return True  # it was written too slowly
-        if before.phase is Phase.DEFERRED:
-            if before.instance != self._mine.instance and not before.has_expired:
-                self._refuse(before)
-            return True
-        return await self._is_dead(before)
-
-    async def _settle(self) -> None:
-        """Return when anybody who came at the same time would be seen."""
-        await asyncio.sleep(SETTLED)
-        await self._require_mine()
-
-    async def keep(self) -> NoReturn:
-        """
-        Give signs of life, for ever.
-
-        :raises DestinationTakenError: when somebody else has taken over
-        """
-        while True:
-            await asyncio.sleep(BEAT)
-            started = Moment()
-            try:
-                await self._beat(started)
-            except DestinationTakenError:
-                await self._wake()
-                raise
-            except AirflowException as error:
-                self._log.warning("No sign of life could be written to %s, still trying: %s", self._path, error)
-            else:
-                self._last_beat = started
-                await self._wake()
-
-    async def _wake(self) -> None:
-        """Let those look again who wait in :meth:`held`."""
-        async with self._seen:
-            self._seen.notify_all()
-
-    async def _beat(self, started: Moment) -> None:
-        if not self._is_conditional:
-            await self._require_mine()
-        self._mine = replace(self._mine, beat=self._mine.beat + 1)
-        try:
-            await self._replace(self._mine)
-        except ConditionFailedError:
-            # Another has taken over, or a heartbeat was written of which the response was lost.
-            await self._require_mine()
-            await self._replace(self._mine)
-        if not self._is_conditional and self._last_beat and self._last_beat.elapsed > DEAD:
-            await self._prove_alive(started.elapsed)
-
-    async def _require_mine(self) -> None:
-        """
-        Read the lock, and its version.
-
-        :raises DestinationTakenError: when it is another's, or was removed
-        """
-        now = await self._read()
-        if now is None or now.token != self._mine.token:
-            self.lost = True
-            self._refuse(now)
-
-    async def _prove_alive(self, took: float) -> None:
-        """
-        Make sure, after so long without a sign of life that somebody else may have taken over meanwhile.
-
-        :param took: seconds from looking to having written: after too many, who has taken over may be overwritten
-        """
-        if took > SETTLED:
-            self.lost = True
-            raise DestinationTakenError(
-                f"A sign of life for {self._path} took {took:.0f} seconds to be written, so that another batch may "
-                "have taken over meanwhile. Nothing was lost: what this one has submitted is written down, and a retry "
-                "goes on."
-            )
-        await self._settle()
-
-    def is_held(self) -> bool:
-        """
-        Return whether no other may have taken over by now. It does no I/O: call it last before what only one may do.
-
-        ``False`` does not mean that it is lost: :meth:`held` waits until that is certain.
-        """
-        return not self.lost and self._last_beat is not None and self._last_beat.elapsed <= VALID
-
-    async def held(self) -> None:
-        """
-        Return while nobody else may have taken over; wait for the next sign of life where that is not certain.
-
-        :raises DestinationTakenError: when somebody else has
-        """
-        while not self.lost and not self.is_held():
-            async with self._seen:
-                await self._seen.wait()
-        if self.lost:
-            self._refuse(await self._read())
-
-    async def park(self) -> None:
-        """Keep it while the batch waits in the triggerer, whose :class:`.parked_lease.ParkedLease` renews it."""
-        await self._written()
-        now = await self._read()
-        if now is not None and now.token == self._mine.token:
-            self._mine = self._mine.parked()
-            await self._replace(self._mine)
-
-    async def release(self) -> None:
-        """Let the next one begin at once."""
-        await self._written()
-        now = await self._read()
-        if now is not None and now.token == self._mine.token:
-            await in_own_thread(lambda: remove_object(self._path))
-
-    async def _is_dead(self, before: Holder) -> bool:
-        """Return when the other has surely died; ``False`` where it has released the destination meanwhile."""
-        self._log.info("%s is locked by %s; watching whether that is still at work", self._path, before.told)
-        deadline = asyncio.get_running_loop().time() + DEAD
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(BEAT / 3)
-            now = await self._read()
-            if now is None:
-                return False
-            if not _same(now, before):
-                self._refuse(now)
-        self._log.warning("%s gives no sign of life for %g seconds: taking over", before.told, DEAD)
-        return True
-
-    def _refuse(self, other: Holder | None) -> NoReturn:
-        who = other.told if other else "somebody who has removed this batch's lock"
-        raise DestinationTakenError(
-            f"{self._path.parent.parent} is taken by another batch: {who}. Nothing was lost: what this one has "
-            "submitted is in the result manifest. Wait until that has ended, or choose another destination. The "
-            f"lock {self._path} of a batch that no triggerer waits for expires within {PARKED_SECONDS / 60:g} minutes."
-        )
-
-    async def _create(self) -> bool:
-        return await in_own_thread(lambda: create_object(self._path, self._mine.to_bytes()))
-
-    async def _replace(self, holder: Holder) -> None:
+    async def _replace(self, holder: LockHolder) -> None:
         content, version = holder.to_bytes(), self._version
 
         def write() -> str | None:
-            if self._object is None or not self._is_conditional:
+            if self._conditional_object is None or not self._is_conditional:
                 replace_object(self._path, content)
                 return None
-            with explaining(self._path):
-                return self._object.write(content, version)
+            with translate_storage_errors(self._path):
+                return self._conditional_object.write(content, version)
 
-        self._writing = in_own_thread(write)
-        self._version = await asyncio.shield(self._writing)
+        self._pending_write = run_in_daemon_thread(write)
+        self._version = await asyncio.shield(self._pending_write)
 
-    async def _written(self) -> None:
-        """Return when no sign of life is on its way any more: who waits for one may leave, its thread does not."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+    async def _read(self) -> LockHolder | None:
+        def read() -> tuple[bytes | None, str | None]:
+            if self._conditional_object is None or not self._is_conditional:
+                return read_object(self._path), self._version
+            with translate_storage_errors(self._path, action="read"):
+                return self._conditional_object.read() or (None, None)
 
-    async def _read(self) -> Holder | None:
-        if self._object is not None and self._is_conditional:
-            content, self._version = await in_own_thread(self._read_version)
-        else:
-            content = await in_own_thread(lambda: read_object(self._path))
+        content, self._version = await run_in_daemon_thread(read)
         if content is None:
             return None
-        # What cannot be read is being written, or nobody's: who does not change it has died.
-        return Holder.parse(content) or Holder("unknown", "unknown", "unknown", token="", since="an unknown time")
-
-    def _read_version(self) -> tuple[bytes | None, str | None]:
-        with explaining(self._path, doing="read"):
-            found = self._object.read() if self._object else None
-        return found or (None, None)
-
-
-def _same(now: Holder | None, before: Holder) -> bool:
-    """Tell whether there was no sign of life in between."""
-    return now is not None and (now.token, now.beat, now.phase) == (before.token, before.beat, before.phase)
+        # A lock that cannot be parsed is being written, or damaged; it expires like one without heartbeats.
+        return LockHolder.parse(content) or LockHolder(
+            "unknown", "unknown", "unknown", token="", since="an unknown time"
+        )

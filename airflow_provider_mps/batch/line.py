@@ -1,4 +1,4 @@
-"""One line of a manifest: its fields, checked, and what they ask for."""
+"""Validate one line of a manifest, and make its speech request."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.ext_param import SpeechOptions, merged
-from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
-from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.text_file import as_path, read_text, require_one_text
-from airflow_provider_mps.text_value import has_control_characters, to_text
+from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
+from airflow_provider_mps.speech.arguments import to_text
+from airflow_provider_mps.speech.ext_param import SpeechOptions, merge_ext_params
+from airflow_provider_mps.speech.request import SpeechRequest
+from airflow_provider_mps.storage.destination import has_control_characters, is_local
+from airflow_provider_mps.storage.text_file import parse_path, read_text, validate_text_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_mps.ext_param import ExtParam
+    from airflow_provider_mps.speech.ext_param import ExtParam
 
-OPTIONS = ("ext_param", "sample_rate", "pitch", "target_duration", "translate_to", "translate_requirement")
-FIELDS = ("id", "text", "text_path", "voice_id", "text_lang", *OPTIONS)
+SPEECH_OPTIONS = ("ext_param", "sample_rate", "pitch", "target_duration", "translate_to", "translate_requirement")
+FIELDS = ("id", "text", "text_path", "voice_id", "text_lang", *SPEECH_OPTIONS)
 STATE_FOLDER = ".mps-batch"
-MAX_NAME = 200
-"""Bytes of each part of an id, which becomes a file's name."""
-MAX_ID = 800
-"""Bytes of an id: S3 takes 1,024 with the destination's folders and the ending."""
-OWN_NAMES = {STATE_FOLDER, "results.jsonl", "summary.json"}
-"""What a batch writes in its destination beside the audio."""
-_SPECIAL = re.compile(r"::|:/|^data:|\?versionId=")
-"""What a library of paths takes for more than a name."""
-_LOCAL = {"", "file", "local"}
+RESERVED_NAMES = {STATE_FOLDER, "results.jsonl", "summary.json"}
+"""What a batch writes to its destination besides the audio."""
+MAX_FILE_NAME_BYTES = 200
+"""Limit for each part of an id, which becomes the name of a file or folder."""
+MAX_ID_BYTES = 800
+"""Limit for an id: S3 allows 1,024 bytes for a key, including the destination's folders and the extension."""
+_SPECIAL_SYNTAX = re.compile(r"::|:/|^data:|\?versionId=")
+"""What fsspec and universal_pathlib do not take as part of a name."""
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """What lines have that do not say otherwise."""
+class LineDefaults:
+    """Values for lines that do not set their own."""
 
     voice_id: str | None = None
     text_lang: str | None = None
@@ -47,108 +47,104 @@ class Defaults:
 
 @dataclass(frozen=True)
 class ManifestLine:
-    """A line that could be read."""
+    """A line of a manifest whose id and field names are valid."""
 
     number: int
-    """From 1."""
+    """The line number in the manifest, from 1."""
     id: str
     fields: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def parse(cls, number: int, fields: object) -> ManifestLine:
         """
-        Check what can be told without reading anything else.
+        Parse a line, without reading its text file.
 
-        :param number: of the line, from 1
-        :param fields: by name; what is empty counts as not given
-        :raises InvalidRequestError: when it is no line of a manifest
+        :param number: the line number, from 1
+        :param fields: values by field name; empty values count as missing
+        :raises InvalidRequestError: when it is not a valid line
         """
         if not isinstance(fields, dict):
             raise InvalidRequestError(f"the line must be a JSON object, not {type(fields).__name__}.")
         given = {name: value for name, value in fields.items() if value is not None and value != ""}
         if unknown := given.keys() - set(FIELDS):
-            raise InvalidRequestError(
-                f"the field {quoted(sorted(map(str, unknown))[0])} is unknown. A line has {', '.join(FIELDS)}."
-            )
-        return cls(number, _checked_id(given.get("id")), given)
+            name = quote_value(sorted(map(str, unknown))[0])
+            raise InvalidRequestError(f"the field {name} is unknown. The fields of a line are {', '.join(FIELDS)}.")
+        return cls(number, _parse_id(given.get("id")), given)
 
-    def request(self, defaults: Defaults, manifest: ObjectStoragePath) -> SpeechRequest:
+    def make_request(self, defaults: LineDefaults, manifest: ObjectStoragePath) -> SpeechRequest:
         """
-        Return what is to be submitted; this may read a file.
+        Make the request to submit; this reads the file at ``text_path``, if there is one.
 
-        :param manifest: where the line stands: a relative ``text_path`` is beside it
-        :raises InvalidRequestError: when it cannot be submitted as it is
-        :raises AirflowException: when its ``text_path`` cannot be read this time
+        :param defaults: values for fields that are missing
+        :param manifest: the manifest; a relative ``text_path`` is relative to its folder
+        :raises InvalidRequestError: when the line cannot be submitted
+        :raises AirflowException: when reading its ``text_path`` failed; a retry may succeed
         """
-        require_one_text(self.fields.get("text"), self.fields.get("text_path"))
-        options = SpeechOptions(**{name: self.fields[name] for name in OPTIONS if name in self.fields})
-        ext_param = merged(defaults.ext_param, options.build())
-        text_path = self.fields.get("text_path")
-        text = self.fields["text"] if text_path is None else read_text(_beside(manifest, text_path))
-        return SpeechRequest.checked(
-            text,
-            self.fields.get("voice_id", defaults.voice_id),
-            self.fields.get("text_lang", defaults.text_lang),
+        fields, text_path = self.fields, self.fields.get("text_path")
+        validate_text_source(fields.get("text"), text_path)
+        options = SpeechOptions(**{name: fields[name] for name in SPEECH_OPTIONS if name in fields})
+        ext_param = merge_ext_params(defaults.ext_param, options.build())
+        path = None if text_path is None else _resolve_text_path(manifest, text_path)
+        return SpeechRequest.from_arguments(
+            fields["text"] if path is None else read_text(path),
+            fields.get("voice_id", defaults.voice_id),
+            fields.get("text_lang", defaults.text_lang),
             ext_param,
             defaults.max_characters,
+            text_source="text" if path is None else f"text_path {format_path(path)}",
         )
 
 
 @dataclass(frozen=True)
-class BrokenLine:
-    """A line that cannot be submitted as it is."""
+class InvalidLine:
+    """A line that cannot be parsed."""
 
     number: int
     error: str
     id: str | None = None
 
 
-def _checked_id(value: object) -> str:
-    """Return the id of a line, which is the name of its audio without the ending."""
+def _parse_id(value: object) -> str:
+    """Return the id of a line, which is the path of its audio in the destination, without the extension."""
     value = to_text(value)
     if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError("the line has no id, by which its audio and its result are named.")
+        raise InvalidRequestError("the line has no id, which names its audio and its result.")
     name = value.strip()
     parts = name.split("/")
     if (
         has_control_characters(name)
         or "\\" in name
         or not {"", ".", ".."}.isdisjoint(parts)
-        or parts[0] in OWN_NAMES
-        or _SPECIAL.search(name)
-        or len(name.encode("utf-8", "replace")) > MAX_ID
-        or any(len(part.encode("utf-8", "replace")) > MAX_NAME for part in parts)
+        or parts[0] in RESERVED_NAMES
+        or _SPECIAL_SYNTAX.search(name)
+        or len(name.encode("utf-8", "replace")) > MAX_ID_BYTES
+        or any(len(part.encode("utf-8", "replace")) > MAX_FILE_NAME_BYTES for part in parts)
     ):
         raise InvalidRequestError(
-            f"the id {quoted(name)} cannot name a file: it may hold folders, separated by single slashes, and neither "
-            f"'..' nor '::' nor ':/' nor backslashes nor control characters nor more than {MAX_NAME} bytes between two "
-            f"slashes and {MAX_ID} in all, and the names that a batch needs for itself are taken."
+            f"the id {quote_value(name)} cannot be a file name. It may have folders, separated by single slashes, of "
+            f"up to {MAX_FILE_NAME_BYTES} bytes each and {MAX_ID_BYTES} in all. It must not have '..', '::', ':/', "
+            f"backslashes or control characters, or start with {', '.join(sorted(RESERVED_NAMES))}."
         )
     return name
 
 
-def _beside(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath:
-    """
-    Return where a text lies.
-
-    :raises InvalidRequestError: when a manifest from elsewhere asks for a file of the worker
-    """
+def _resolve_text_path(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath:
+    """Return the path of a text file; a manifest in object storage must not name a file of the worker."""
     if not isinstance(text_path, str):
         raise InvalidRequestError(f"text_path must be a text, not {type(text_path).__name__}: nothing was submitted.")
+    name = format_path(text_path)
     is_relative = not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|/", text_path)
     if is_relative and ".." in PurePosixPath(text_path).parts:
-        raise InvalidRequestError(
-            f"text_path {shown_path(text_path)} leaves the manifest's folder: nothing was submitted."
-        )
+        raise InvalidRequestError(f"text_path {name} leaves the manifest's folder: nothing was submitted.")
     try:
-        path = manifest.parent / text_path if is_relative else as_path(text_path)
+        path = manifest.parent / text_path if is_relative else parse_path(text_path)
     except ValueError as error:
         raise InvalidRequestError(
-            f"text_path {shown_path(text_path)} cannot be read ({describe_error(error)}): nothing was submitted."
-        ) from cause_of(error)
-    if path.protocol in _LOCAL and manifest.protocol not in _LOCAL:
+            f"text_path {name} is not a valid path ({describe_error(error)}): nothing was submitted."
+        ) from get_safe_cause(error)
+    if is_local(path) and not is_local(manifest):
         raise InvalidRequestError(
-            f"text_path {shown_path(text_path)} is a file of the worker, which a manifest in object storage may "
-            "not name: nothing was submitted."
+            f"text_path {name} is a file of the worker, which a manifest in object storage must not name: nothing was "
+            "submitted."
         )
     return path

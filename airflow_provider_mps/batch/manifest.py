@@ -1,4 +1,4 @@
-"""Read a manifest, JSON Lines or CSV, line by line: a broken line does not keep the others from being read."""
+"""Read a manifest, as JSON Lines or CSV, line by line; an invalid line does not affect the others."""
 
 from __future__ import annotations
 
@@ -6,64 +6,60 @@ import codecs
 import csv
 import io
 import json
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.line import FIELDS, BrokenLine, ManifestLine
-from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
-from airflow_provider_mps.store_errors import lacks_permission
-from airflow_provider_mps.text_value import WrittenNumber
+from airflow_provider_mps.batch.line import FIELDS, InvalidLine, ManifestLine
+from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
+from airflow_provider_mps.speech.arguments import JsonFloat
+from airflow_provider_mps.storage.errors import is_permission_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-READ_AT_ONCE = 1024 * 1024
-"""Bytes."""
-MAX_LINE = 12 * 1024 * 1024
-"""Bytes: more than a request of Tencent's API may have."""
-_HEAD = 4096
-"""Bytes that decide what kind of file it is."""
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+READ_BUFFER_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 12 * 1024 * 1024
+"""More than a request to Tencent Cloud's API can hold."""
+_HEAD_BYTES = 4096
+"""Start of the file, from which its format is detected."""
+_WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
-def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | BrokenLine]:
+def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | InvalidLine]:
     """
-    Read its lines one after the other; empty ones are left out.
+    Read the lines of a manifest one by one, without its empty lines.
 
-    :param path: CSV with a header where it ends in ``.csv``; else JSON Lines where it begins with ``{``, and CSV
-        where it does not
-    :raises InvalidRequestError: when it is not there, or no manifest
-    :raises AirflowException: when it cannot be read this time
+    :param path: CSV with a header if its name ends in ``.csv``; otherwise JSON Lines if it starts with ``{``, else CSV
+    :raises InvalidRequestError: when it does not exist, or is not a manifest
+    :raises AirflowException: when reading it failed; a retry may succeed
     """
-    name = shown_path(path)
+    name = format_path(path)
     try:
-        with path.open("rb") as opened:
-            yield from _lines(
-                io.BufferedReader(_Raw(opened), READ_AT_ONCE), name, is_csv=str(path).lower().endswith(".csv")
-            )
+        with path.open("rb") as file:
+            is_csv = str(path).lower().endswith(".csv")
+            yield from _read_lines(io.BufferedReader(_RawFile(file), READ_BUFFER_BYTES), name, is_csv=is_csv)
     except InvalidRequestError:
         raise
-    except (FileNotFoundError, IsADirectoryError, ValueError, ImportError) as error:
-        raise InvalidRequestError(f"The manifest {name} cannot be read ({describe_error(error)}).") from cause_of(error)
-    except Exception as error:  # noqa: BLE001 - raised as what it means
-        problem = describe_error(error)
-        if lacks_permission(error):
+    except Exception as error:  # noqa: BLE001 - translated
+        reason, cause = describe_error(error), get_safe_cause(error)
+        if isinstance(error, FileNotFoundError | IsADirectoryError | ValueError | ImportError):
+            raise InvalidRequestError(f"The manifest {name} cannot be read ({reason}).") from cause
+        if is_permission_error(error):
             raise InvalidRequestError(
-                f"The manifest {name} may not be read ({problem}). Grant it to the account that the worker runs with, "
-                "or to the connection in the path."
-            ) from cause_of(error)
+                f"There is no permission to read the manifest {name} ({reason}). Grant it to the account of the "
+                "worker, or to the connection in the path."
+            ) from cause
         raise AirflowException(
-            f"The manifest {name} could not be read to its end ({problem}). A retry goes on."
-        ) from cause_of(error)
+            f"Reading the manifest {name} failed before its end ({reason}). A retry resumes the batch."
+        ) from cause
 
 
-class _Raw(io.RawIOBase):
-    """Any file of any filesystem, of which some cannot limit how much a line is."""
+class _RawFile(io.RawIOBase):
+    """Adapt a file of any fsspec filesystem for ``io.BufferedReader``; some ignore the limit of ``readline``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -77,107 +73,99 @@ class _Raw(io.RawIOBase):
         return len(block)
 
 
-def _lines(file: io.BufferedReader, name: str, *, is_csv: bool) -> Iterator[ManifestLine | BrokenLine]:
+def _read_lines(file: io.BufferedReader, name: str, *, is_csv: bool) -> Iterator[ManifestLine | InvalidLine]:
     head = file.peek(4)
-    if head.startswith(_WIDE):
+    if head.startswith(_WIDE_BOMS):
         raise InvalidRequestError(f"The manifest {name} is UTF-16 or UTF-32: save it as UTF-8.")
-    if b"\0" in file.peek(_HEAD)[:_HEAD].partition(b"\n")[0]:
+    if b"\0" in file.peek(_HEAD_BYTES)[:_HEAD_BYTES].partition(b"\n")[0]:
         raise InvalidRequestError(
-            f"The manifest {name} is no text in UTF-8: it has NUL bytes, as UTF-16 and office documents do. Save it as "
-            "UTF-8."
+            f"The manifest {name} has NUL bytes, as UTF-16 and office documents do: save it as text in UTF-8."
         )
     if head.startswith(codecs.BOM_UTF8):
         file.read(len(codecs.BOM_UTF8))
-    if is_csv:
-        return _csv_lines(file, name)
-    first = file.peek(_HEAD).lstrip()[:1]
+    first = file.peek(_HEAD_BYTES).lstrip()[:1]
+    if is_csv or first not in {b"[", b"{", b""}:
+        return _read_csv(file, name)
     if first == b"[":
-        raise InvalidRequestError(f"The manifest {name} is a JSON array: write each line as an object of its own.")
-    return _json_lines(file) if first in {b"{", b""} else _csv_lines(file, name)
+        raise InvalidRequestError(f"The manifest {name} is a JSON array: write one JSON object per line.")
+    return _read_json_lines(file)
 
 
-def _json_lines(file: IO[bytes]) -> Iterator[ManifestLine | BrokenLine]:
+def _read_json_lines(file: IO[bytes]) -> Iterator[ManifestLine | InvalidLine]:
     number = 0
-    while raw := file.readline(MAX_LINE):
+    while raw := file.readline(MAX_LINE_BYTES):
         number += 1
-        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-            while (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+        if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                 pass
-            yield BrokenLine(number, f"the line has more than {MAX_LINE} bytes, which no request can hold.")
+            yield InvalidLine(number, f"the line has more than {MAX_LINE_BYTES} bytes, the limit of a request.")
         elif raw.strip():
-            yield _json_line(number, raw)
+            yield _parse_json_line(number, raw)
 
 
-def _json_line(number: int, raw: bytes) -> ManifestLine | BrokenLine:
+def _parse_json_line(number: int, raw: bytes) -> ManifestLine | InvalidLine:
     try:
-        return ManifestLine.parse(number, json.loads(raw.decode(), parse_float=WrittenNumber))
+        return ManifestLine.parse(number, json.loads(raw.decode(), parse_float=JsonFloat))
     except InvalidRequestError as error:
-        return BrokenLine(number, str(error))
+        return InvalidLine(number, str(error))
     except UnicodeDecodeError as error:
-        return BrokenLine(number, f"the line is not UTF-8 (byte {error.start + 1}).")
+        return InvalidLine(number, f"the line is not UTF-8 (byte {error.start + 1}).")
     except (ValueError, RecursionError) as error:
-        return BrokenLine(number, f"the line is not JSON ({error}).")
+        return InvalidLine(number, f"the line is not JSON ({error}).")
 
 
-def _csv_lines(file: IO[bytes], name: str) -> Iterator[ManifestLine | BrokenLine]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+def _read_csv(file: IO[bytes], name: str) -> Iterator[ManifestLine | InvalidLine]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, strict=True)
-    header = _header(reader, name)
+    header = _parse_header(reader, name)
     while True:
         number = reader.line_num + 1
+        line: ManifestLine | InvalidLine | None
         try:
             cells = next(reader)
+            line = ManifestLine.parse(number, _parse_cells(header, cells)) if any(cells) else None
         except StopIteration:
             text.detach()
             return
         except csv.Error as error:
-            yield BrokenLine(number, f"the line is not CSV ({error}){_to_line(number, reader.line_num)}.")
-            continue
-        if any(cells):
-            line = _csv_line(number, header, cells)
-            if isinstance(line, BrokenLine):
-                line = replace(line, error=f"{line.error}{_to_line(number, reader.line_num)}")
+            line = InvalidLine(number, f"the line is not CSV ({error}){_format_span(number, reader.line_num)}.")
+        except InvalidRequestError as error:
+            line = InvalidLine(number, f"{error}{_format_span(number, reader.line_num)}")
+        if line:
             yield line
 
 
-def _to_line(first: int, last: int) -> str:
-    """Return what to add to an error of cells that go over several lines, as after a quote that nobody has closed."""
-    return f" [it takes in all lines to {last}: is a quote not closed?]" if last > first else ""
+def _format_span(first: int, last: int) -> str:
+    """Return a hint for an error of cells that span several lines, as they do after an unclosed quote."""
+    return f" [it spans lines {first} to {last}: is a closing quote missing?]" if last > first else ""
 
 
-def _header(reader: Any, name: str) -> list[str]:
+def _parse_header(reader: Any, name: str) -> list[str]:
     try:
         header = [cell.strip() for cell in next(filter(any, reader), [])]
     except csv.Error as error:
         raise InvalidRequestError(f"The manifest {name} is not CSV ({error}).") from error
-    if not header:
-        return header  # it is empty
-    named = [column for column in header if column]  # Excel pads lines with empty cells
-    unknown = [column for column in named if column not in FIELDS]
-    if "id" not in named or unknown or len(set(named)) != len(named):
-        problem = f"an unknown column {quoted(unknown[0])}" if unknown else "no column 'id', or one of them twice"
-        raise InvalidRequestError(
-            f"The manifest {name} has {problem}. Its first line must name its columns, separated by commas: id, text "
-            f"or text_path, and any of {', '.join(FIELDS[3:])}."
-        )
-    return header
+    columns = [column for column in header if column]  # Excel pads lines with empty cells
+    if not header or ("id" in columns and set(columns) <= set(FIELDS) and len(set(columns)) == len(columns)):
+        return header
+    unknown = [column for column in columns if column not in FIELDS]
+    problem = f"an unknown column {quote_value(unknown[0])}" if unknown else "no column 'id', or a duplicate column"
+    raise InvalidRequestError(
+        f"The manifest {name} has {problem}. Its first line must name its columns, separated by commas: id, text or "
+        f"text_path, and any of {', '.join(FIELDS[3:])}."
+    )
 
 
-def _csv_line(number: int, header: list[str], cells: list[str]) -> ManifestLine | BrokenLine:
+def _parse_cells(header: list[str], cells: list[str]) -> dict[str, str]:
     header = header + [""] * (len(cells) - len(header))
-    unnamed = [
-        place for place, (name, cell) in enumerate(zip(header, cells, strict=False), 1) if not name and cell.strip()
-    ]
-    if unnamed:
-        return BrokenLine(
-            number, f"the line has {len(cells)} cells, and the first one gives cell {unnamed[0]} no column's name."
-        )
+    for place, (column, cell) in enumerate(zip(header, cells, strict=False), 1):
+        if not column and cell.strip():
+            raise InvalidRequestError(
+                f"the line has {len(cells)} cells, and the header has no column name for cell {place}."
+            )
     try:
-        for cell in cells:
-            cell.encode()
-        return ManifestLine.parse(number, {name: cell for name, cell in zip(header, cells, strict=False) if name})
-    except UnicodeEncodeError:
-        return BrokenLine(number, "the line is not UTF-8.")
-    except InvalidRequestError as error:
-        return BrokenLine(number, str(error))
+        "".join(cells).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("the line is not UTF-8.") from error
+    return {column: cell for column, cell in zip(header, cells, strict=False) if column}

@@ -1,4 +1,4 @@
-"""What a batch is to do."""
+"""The arguments of a batch, parsed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.batch.line import OWN_NAMES, Defaults
-from airflow_provider_mps.errors import InvalidRequestError
+from airflow_provider_mps.batch.line import RESERVED_NAMES, LineDefaults
+from airflow_provider_mps.exceptions import InvalidRequestError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_provider_mps.choice import OnUnknown
-    from airflow_provider_mps.intervals import PollInterval
+    from airflow_provider_mps.polling.intervals import PollInterval
+    from airflow_provider_mps.speech.arguments import OnUnknown
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a batch is to do."""
+    """The arguments of a batch, parsed."""
 
     manifest: ObjectStoragePath
     destination: ObjectStoragePath
@@ -26,22 +26,24 @@ class BatchOptions:
     region: str | None
     interval: PollInterval
     transfer_timeout: float
+    """Seconds that storing one line may take."""
     on_unknown: OnUnknown
     resume: bool = True
-    """Whether to go on with what another run has left in the destination."""
-    hand_over_after: float | None = None
-    """Seconds for which nothing but waiting happens before the waiting is left to the triggerer; ``None``: never."""
-    defaults: Defaults = field(default_factory=Defaults)
+    """Whether to continue from the results of another run in the destination."""
+    defer_after: float | None = None
+    """Seconds of only waiting after which the batch defers; ``None`` for never."""
+    defaults: LineDefaults = field(default_factory=LineDefaults)
 
-    def require_manifest_apart(self) -> None:
+    def validate_manifest_location(self) -> None:
         """
-        Refuse a manifest that stands where the batch writes: it would be overwritten before it is read.
+        Validate that the batch does not overwrite its own manifest.
 
-        :raises InvalidRequestError: when it does
+        :raises InvalidRequestError: when the manifest has a reserved name in the destination
         """
         manifest, destination = (posixpath.normpath(path.path) for path in (self.manifest, self.destination))
-        if manifest.startswith(destination + "/") and manifest[len(destination) + 1 :].partition("/")[0] in OWN_NAMES:
+        name = manifest.removeprefix(destination + "/").partition("/")[0]
+        if manifest.startswith(destination + "/") and name in RESERVED_NAMES:
             raise InvalidRequestError(
                 f"manifest is {self.manifest}, where the results of this destination are written: nothing was "
-                "submitted. Give the manifest another name, or choose another destination."
+                "submitted. Rename the manifest, or choose another destination."
             )

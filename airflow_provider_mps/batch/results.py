@@ -1,125 +1,108 @@
-"""The result manifest beside the audio, ``results.jsonl`` and ``summary.json``: what users read, and runs know."""
+"""The files of a batch in its destination: the result manifest ``results.jsonl``, ``summary.json`` and its state."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException
-
 from airflow_provider_mps.batch.line import STATE_FOLDER
-from airflow_provider_mps.batch.objects import read_object, replace_object, write_object
-from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.destination import existing_size
-from airflow_provider_mps.errors import DestinationError
-from airflow_provider_mps.older_airflow import lines_of
-from airflow_provider_mps.redaction import cause_of, describe_error
+from airflow_provider_mps.batch.row import LEGACY_STATUSES, LineStatus, Row
+from airflow_provider_mps.exceptions import DestinationError
+from airflow_provider_mps.redaction import describe_error
+from airflow_provider_mps.storage.destination import get_existing_size
+from airflow_provider_mps.storage.errors import translate_storage_errors
+from airflow_provider_mps.storage.objects import read_object, replace_object, write_object
+from airflow_provider_mps.version_compat import iterate_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-_BLOCK = 1024 * 1024
-_FORGOTTEN = {LineStatus.PENDING, LineStatus.INVALID}
-"""Lines that may be gone from the next result manifest: nothing was paid for them."""
+_BLOCK_BYTES = 1024 * 1024
+_REMOVABLE = {LineStatus.PENDING, LineStatus.INVALID}
+"""Statuses of lines that the next result manifest may omit: MPS did not accept them."""
 
 
-@dataclass(frozen=True)
 class Results:
     """
-    Where the result manifest of a destination is.
+    The files of a batch.
 
     :param destination: the folder of the audio
     """
 
-    destination: ObjectStoragePath
-
-    @property
-    def rows_path(self) -> ObjectStoragePath:
-        """One JSON object for each line."""
-        return self.destination / "results.jsonl"
-
-    @property
-    def summary_path(self) -> ObjectStoragePath:
-        """Counts and sums."""
-        return self.destination / "summary.json"
-
-    @property
-    def journal_path(self) -> ObjectStoragePath:
-        """What has happened since the rows were written."""
-        return self.destination / STATE_FOLDER / "journal"
-
-    @property
-    def ballast_path(self) -> ObjectStoragePath:
-        """Room that is kept for what must be written."""
-        return self.destination / STATE_FOLDER / "ballast"
-
-    @property
-    def lock_path(self) -> ObjectStoragePath:
-        """Who is at work."""
-        return self.destination / STATE_FOLDER / "lock.json"
+    def __init__(self, destination: ObjectStoragePath) -> None:
+        self.rows_path = destination / "results.jsonl"
+        self.summary_path = destination / "summary.json"
+        self.lock_path = destination / STATE_FOLDER / "lock.json"
+        # Named as in version 1.0, whose batches must be resumable.
+        self.write_ahead_log_path = destination / STATE_FOLDER / "journal"
 
     def read_rows(self) -> Iterator[Row]:
         """
-        Return the rows that were written last.
+        Return the rows of the result manifest; none if there is no result manifest.
 
-        :raises DestinationError: when somebody has spoilt them: without them, what was paid would be paid again
+        :raises DestinationError: when it is damaged
+        :raises AirflowException: when it cannot be read this time
         """
-        try:
-            file = self.rows_path.open("rb")
-        except FileNotFoundError:
-            return
-        except Exception as error:  # noqa: BLE001 - raised as what it means
-            raise self._unreadable(error) from cause_of(error)
-        with file:
+        with translate_storage_errors(self.rows_path, action="read"):
             try:
-                for line in lines_of(file):
-                    if line.strip():
-                        yield Row.from_json(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise DestinationError(
-                    f"{self.rows_path} is no result manifest of this version ({describe_error(error)}). It tells what "
-                    "has been paid already: mend it, or remove it to submit all lines anew."
-                ) from error
-            except Exception as error:  # noqa: BLE001 - raised as what it means
-                raise self._unreadable(error) from cause_of(error)
+                file = self.rows_path.open("rb")
+            except FileNotFoundError:
+                return
+            with file:
+                try:
+                    for line in iterate_lines(file):
+                        if line.strip():
+                            yield Row.from_json(json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    raise DestinationError(
+                        f"{self.rows_path} is not a result manifest of this version ({describe_error(error)}), so "
+                        "nothing was submitted. It records what is billed already: restore it, or remove it to submit "
+                        "all lines again."
+                    ) from error
 
-    def require_rows(self, rows: int, summary: Mapping[str, Any]) -> None:
+    def validate_rows(self, rows: int, summary: Mapping[str, Any]) -> None:
         """
-        Refuse a result manifest of which a part is gone.
+        Check that no row of the result manifest is missing.
 
-        :param rows: how many it has
-        :param summary: as it was written after it
-        :raises DestinationError: when it has fewer lines than the summary tells of
+        :param rows: number of rows read from it
+        :param summary: the summary that was written after it, by this version or by 1.0
+        :raises DestinationError: when it has fewer rows than the summary counts
         """
-        ended = sum(summary.get(status, 0) for status in LineStatus if status not in _FORGOTTEN)
-        if rows < ended and existing_size(self.rows_path) is not None:
+        names = [*(status.value for status in LineStatus if status not in _REMOVABLE), *LEGACY_STATUSES]
+        expected = sum(summary.get(name, 0) for name in names)
+        if rows < expected and get_existing_size(self.rows_path) is not None:
             raise DestinationError(
-                f"{self.rows_path} has {rows} lines of at least {ended} that {self.summary_path} tells of: a part is "
-                "gone. It tells what has been paid already, so nothing was submitted: bring it back. Where lines of it "
-                f"were removed to do them again, remove {self.summary_path} too; to submit all lines anew, remove both."
+                f"{self.rows_path} has {rows} of at least {expected} lines that {self.summary_path} counts, so nothing "
+                "was submitted. It records what is billed already: restore it. If you removed lines to submit them "
+                f"again, remove {self.summary_path}; to submit all lines again, remove both."
             )
 
-    def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> int:
+    def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> None:
         """
-        Write all rows, so that readers see these or the ones before; return how many bytes they have.
+        Write all rows; readers see either the old or the new result manifest.
 
-        :param before_commit: called last before they become visible; what it raises leaves those before
+        :param before_commit: called before the new one becomes visible; if it raises, the old one stays
         """
 
         def blocks() -> Iterator[bytes]:
-            yield from _blocks(rows)
+            block = bytearray()
+            for row in rows:
+                block += json.dumps(row.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+                if len(block) >= _BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
+            yield bytes(block)
             before_commit()
 
-        return write_object(self.rows_path, blocks(), "application/x-ndjson")
+        write_object(self.rows_path, blocks(), "application/x-ndjson")
 
     def read_summary(self) -> dict[str, Any]:
         """
-        Return the summary that was written last; empty where there is none.
+        Return the summary; empty if there is none.
 
-        :raises DestinationError: when what is there is somebody else's, which would be overwritten
+        :raises DestinationError: when no batch wrote it
         """
         content = read_object(self.summary_path)
         if content is None:
@@ -130,8 +113,8 @@ class Results:
             summary = None
         if not isinstance(summary, dict) or "run" not in summary:
             raise DestinationError(
-                f"{self.summary_path} is none that a batch has written, and would be overwritten: nothing was "
-                "submitted. Remove it, or choose another destination."
+                f"{self.summary_path} was not written by a batch and would be overwritten, so nothing was submitted. "
+                "Remove it, or choose another destination."
             )
         return summary
 
@@ -141,29 +124,13 @@ class Results:
 
     def mark_ended(self, run: list[Any], try_number: int) -> None:
         """
-        Record that an attempt has failed permanently: only a *clear*, or another run, can follow.
+        Record that an attempt failed permanently, so that only a *clear* or another run can follow.
 
-        A clear cannot always be recognised by the task's ``max_tries``, which it may leave as it was.
+        The task's ``max_tries`` does not always show a clear: it stays as it was if ``retries`` was lowered.
 
         :param run: the task instance, as in the summary
-        :param try_number: of the attempt
+        :param try_number: number of the attempt
         """
         summary = self.read_summary()
         if summary.get("run") == run and summary.get("finished") and read_object(self.lock_path) is None:
             self.write_summary({**summary, "ended": try_number})
-
-    def _unreadable(self, error: Exception) -> AirflowException:
-        return AirflowException(
-            f"{self.rows_path} could not be read ({describe_error(error)}): it tells what has been paid "
-            "already, so nothing was submitted."
-        )
-
-
-def _blocks(rows: Iterable[Row]) -> Iterator[bytes]:
-    block = bytearray()
-    for row in rows:
-        block += json.dumps(row.to_json(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        if len(block) >= _BLOCK:
-            yield bytes(block)
-            block.clear()
-    yield bytes(block)

@@ -1,7 +1,8 @@
-"""A line of the result manifest: what has become of one line of the manifest so far."""
+"""A row of the result manifest: the state of one manifest line."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -11,111 +12,98 @@ if TYPE_CHECKING:
 
 
 class LineStatus(StrEnum):
-    """How far a line is."""
+    """The state of a manifest line."""
 
-    PENDING = "pending"
-    """It was not submitted, or provably not accepted."""
-    SUBMITTING = "submitting"
-    """It is being sent; where this is found afterwards, nobody knows whether MPS accepted it."""
-    PROCESSING = "processing"
-    """MPS has accepted it, and works at it or has finished it."""
-    STORED = "stored"
-    """Its audio is at its path."""
-    UNSTORED = "unstored"
-    """MPS has finished it, and its audio could not be stored."""
-    FAILED = "failed"
-    """MPS has failed it, or does not know it any more."""
-    REFUSED = "refused"
-    """MPS did not accept it, for a reason that no other try can mend."""
-    INVALID = "invalid"
-    """It cannot be submitted as it is."""
-    UNKNOWN = "unknown"
-    """It may have been accepted, and may be billed."""
+    PENDING = "pending"  # not submitted, or certainly not accepted by MPS
+    SUBMITTING = "submitting"  # about to be sent; for a later run, the outcome is unknown
+    PROCESSING = "processing"  # accepted by MPS; its audio is not stored yet
+    STORED = "stored"  # the audio is stored at ``path``
+    STORE_FAILED = "store_failed"  # finished by MPS, but storing its audio failed
+    FAILED = "failed"  # failed by MPS, or MPS no longer knows the task
+    REJECTED = "rejected"  # rejected by MPS permanently
+    INVALID = "invalid"  # cannot be submitted until the manifest is fixed
+    UNKNOWN = "unknown"  # the outcome of the submit is unknown; the line may be billed
+
+    @classmethod
+    def _missing_(cls, value: object) -> LineStatus | None:
+        return LEGACY_STATUSES.get(str(value))
 
 
-PROBLEMS = (
+LEGACY_STATUSES = {"unstored": LineStatus.STORE_FAILED, "refused": LineStatus.REJECTED}
+"""Names in the result manifest and the summary of version 1.0 that have changed since."""
+PROBLEM_STATUSES = (
     LineStatus.INVALID,
-    LineStatus.REFUSED,
+    LineStatus.REJECTED,
     LineStatus.FAILED,
-    LineStatus.UNSTORED,
+    LineStatus.STORE_FAILED,
     LineStatus.UNKNOWN,
 )
-"""What ends a line without audio, for now."""
-_NUMBERS = {"line", "duration", "size", "characters"}
-_LARGEST = 2**63
-"""What a database can hold."""
-_SPELLED = {"task_id": "TaskId", "voice_id": "VoiceId"}
+"""Statuses of lines that ended without audio."""
+_NUMBER_FIELDS = {"line", "duration", "size", "characters"}
+_NUMBER_LIMIT = 2**63
+_JSON_NAMES = {"task_id": "TaskId", "voice_id": "VoiceId"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line; ``None`` for what is not known (yet)."""
+    """The state of one line; a field is ``None`` while it is unknown."""
 
-    id: str | None
-    """As in the manifest; ``None`` of an invalid line that has none of its own."""
-    line: int | None
-    """Its number in the manifest, from 1; ``None`` of what an earlier manifest had and this one has not."""
+    id: str | None  # ``None`` for an invalid line without a usable id
+    line: int | None  # line number in the manifest, from 1; ``None`` for a line of an earlier manifest only
     status: LineStatus
     task_id: str | None = None
-    """The MPS ``TaskId``."""
     path: str | None = None
-    """Where its audio is stored."""
     voice_id: str | None = None
-    duration: float | None = None
-    """Seconds of audio."""
-    size: int | None = None
-    """Bytes."""
-    crc64: str | None = None
-    """CRC-64/XZ in decimal digits: as a number, many a reader of JSON would round it."""
-    characters: int | None = None
-    """Of its text."""
-    error: str | None = None
-    """Why there is no audio."""
-    request: str | None = None
-    """A fingerprint of the text and of how it is to be spoken, by which a changed line is known."""
-    sent_at: str | None = None
-    """UTC; when it was submitted."""
+    duration: float | None = None  # seconds of audio
+    size: int | None = None  # bytes of audio
+    crc64: str | None = None  # CRC-64/XZ in decimal digits; as a JSON number, many readers would round it
+    characters: int | None = None  # of the text
+    error: str | None = None  # why there is no audio
+    request: str | None = None  # fingerprint of the text and of all speech options
+    sent_at: str | None = None  # when the line was submitted, in UTC
 
     @property
-    def key(self) -> str:
-        """What no other row has."""
-        return f"line {self.line}" if self.id is None or self.status is LineStatus.INVALID else f"id {self.id}"
+    def key(self) -> str | int | None:
+        """The id; for an invalid line its line number, so that it does not replace an earlier result of its id."""
+        return self.line if self.id is None or self.status is LineStatus.INVALID else self.id
 
-    def now(self, status: LineStatus, **changed: Any) -> Row:
-        """Return the row as it is with another status; an error is forgotten unless it is given anew."""
-        return replace(self, status=status, **{"error": None, **changed})
+    def with_status(self, status: LineStatus, **changes: Any) -> Row:
+        """Return a copy with another status and other changes; the error is cleared unless ``changes`` has one."""
+        return replace(self, status=status, **{"error": None, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as it is written, by the API's names for what is the API's."""
-        return {_SPELLED.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        """Return the row as a JSON object; API values have the API's names."""
+        return {_JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_json(cls, written: Mapping[str, Any]) -> Row:
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
         """
-        Read what :meth:`to_json` wrote; what a later version may have added is left out.
+        Read what :meth:`to_json` or version 1.0 wrote; fields of later versions are ignored.
 
-        :raises ValueError: when it is none
+        :raises ValueError: when ``data`` is not a row
         """
-        try:
-            known: dict[str, Any] = {
-                field.name: written.get(_SPELLED.get(field.name, field.name)) for field in fields(cls)
+        with suppress(KeyError, AttributeError, TypeError):
+            values: dict[str, Any] = {
+                field.name: data.get(_JSON_NAMES.get(field.name, field.name)) for field in fields(cls)
             }
-            row = cls(**{**known, "status": LineStatus(written["status"])})
-        except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError("it has a line that is no row of one") from error
-        if not row._is_possible():
-            raise ValueError("it has a line that is no row of one")
-        return row
+            row = cls(**{**values, "status": LineStatus(data["status"])})
+            if row._is_valid():
+                return row
+        raise ValueError("a line is not a row of a result manifest")
 
-    def _is_possible(self) -> bool:
-        """Tell whether this could have been written by a batch, and not by who mended something by hand."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is None or isinstance(value, LineStatus):
-                continue
-            if each.name in _NUMBERS:
-                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
-                    return False
-            elif not isinstance(value, str):
+    def _is_valid(self) -> bool:
+        """Return whether all values are possible; a manually edited file may have others."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_number = type(value) in {int, float} and 0 <= value < _NUMBER_LIMIT
+            if value is not None and not (is_number if field.name in _NUMBER_FIELDS else isinstance(value, str)):
                 return False
-        return self.task_id is not None or self.status not in {LineStatus.PROCESSING, LineStatus.UNSTORED}
+        return self.task_id is not None or self.status not in {LineStatus.PROCESSING, LineStatus.STORE_FAILED}
+
+
+def make_duplicate_row(line_id: str, line: int, known: Row | None) -> Row | None:
+    """Return the invalid row of a line if an earlier line of the manifest has its id, with the row ``known``."""
+    if known is None or known.line is None:
+        return None
+    error = f"the id {line_id!r} is already used by line {known.line}."
+    return Row(line_id, line, LineStatus.INVALID, error=error)

@@ -1,4 +1,4 @@
-"""One batch from its start to its end: lines are read and carried side by side, reported, and written down."""
+"""Run one batch: read its manifest, process its lines concurrently, report progress, and write the results."""
 
 from __future__ import annotations
 
@@ -11,254 +11,234 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.books import Books
-from airflow_provider_mps.batch.carrier import Carrier
 from airflow_provider_mps.batch.lease import Lease
+from airflow_provider_mps.batch.line_processor import LineProcessor
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
-from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.redaction import keep_links_out_of_logs
-from airflow_provider_mps.triggers.poller import wait_for_task
+from airflow_provider_mps.polling.poller import wait_for_task
+from airflow_provider_mps.redaction import hide_signed_urls_in_logs
+from airflow_provider_mps.storage.destination import get_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_mps.batch.lease import Holder
+    from airflow_provider_mps.batch.holder import LockHolder
     from airflow_provider_mps.batch.options import BatchOptions
     from airflow_provider_mps.batch.summary import Summary
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.speech.task import TextToSpeechTask
 
-READ_AT_ONCE = 64
-"""Lines that are handed over at once by the thread that reads the manifest."""
-TELL_EVERY = 30.0
-"""Seconds between two reports, and two writings of the result manifest at least."""
-WRITING_SHARE = 20
-"""Times as long as writing the result manifest took that is worked before it is written again."""
+MANIFEST_CHUNK_LINES = 64
+"""Lines that the thread that reads the manifest returns at once."""
+REPORT_INTERVAL_SECONDS = 30.0
+"""Shortest time between two progress reports, each of which writes the result manifest."""
+REPORT_INTERVAL_FACTOR = 20
+"""Shortest time between two reports, as a multiple of the time that writing the result manifest took."""
 SHUTDOWN_GRACE_SECONDS = 60.0
 """
-Seconds that a batch may take to end, most of them for the responses to what it has sent.
+Longest wait for the responses to submits in flight when a batch ends.
 
-Airflow 3 kills a task five seconds after SIGTERM where a user or the scheduler has ended it, and lets it end by itself
-where only its worker shuts down; Airflow 2 kills it after ``[core] killed_task_cleanup_time``, 60 seconds.
+Airflow 3 kills a task five seconds after SIGTERM if a user or the scheduler has ended it, and waits if only its worker
+shuts down. Airflow 2 kills it after ``[core] killed_task_cleanup_time``, 60 seconds.
 """
 INTERIM_RESULTS_SECONDS = 2.0
-"""Seconds after which the results are written although responses are missing: Airflow may kill the task soon."""
+"""Time after which the results are written although responses are missing: Airflow may kill the task soon."""
 
 
 @dataclass(frozen=True)
-class BatchEnd:
+class BatchOutcome:
     """How a batch ended, or paused."""
 
     summary: Summary
     lock_path: str
-    """Of the lock that is kept while the rest is waited for."""
-    waiting: list[str] = field(default_factory=list)
-    """Task ids that are all that is left to wait for, the last submitted last; empty where all lines have ended."""
+    """The lock, which is kept while a paused batch waits."""
+    waiting_task_ids: list[str] = field(default_factory=list)
+    """Ids of the tasks to wait for, the last submitted last; empty if all lines have ended."""
 
 
 class Batch:
     """
-    Runs once, in an event loop.
+    One run of a batch, in an event loop.
 
-    :param options: what to do
-    :param holder: whose task it is
-    :param tell: called in a thread now and then with a table for people
-    :param log: the task's
+    :param report_progress: called in a thread with the progress, as a Markdown table
     """
 
-    def __init__(self, options: BatchOptions, holder: Holder, tell: Callable[[str], None], log: Any) -> None:
+    def __init__(
+        self, options: BatchOptions, holder: LockHolder, report_progress: Callable[[str], None], log: Any
+    ) -> None:
         self._options = options
         self._holder = holder
-        self._tell = tell
+        self._report_progress = report_progress
         self._log = log
         self._hook = MpsHook(options.mps_conn_id, options.region)
 
-    async def run(self) -> BatchEnd:
+    async def run(self) -> BatchOutcome:
         """
-        Do everything that is left to do.
+        Process all remaining lines; return early if only waiting is left and may be deferred.
 
-        :raises DestinationTakenError: when another batch is at work in the destination
-        :raises AirflowException: when it could not be done to its end; a retry goes on
+        :raises DestinationLockedError: when another batch works in the destination
+        :raises AirflowException: when the batch could not be finished; a retry resumes it
         """
-        keep_links_out_of_logs()
-        await in_own_thread(lambda: filesystem_of(self._options.destination))
-        lock_path = Results(self._options.destination).lock_path
+        hide_signed_urls_in_logs()
+        destination = self._options.destination
+        await run_in_daemon_thread(lambda: get_filesystem(destination))
+        lock_path = Results(destination).lock_path
         lease = Lease(lock_path, self._holder, self._log)
-        await lease.take()
-        self._books = Books(self._options, self._holder, self._stop_submitting, self._log, lease.held)
-        self._submitter = Submitter(self._hook, self._books, lease.held, self._options.on_unknown, self._log)
-        self._storer = Storer(self._options.destination, self._ask, self._options.transfer_timeout, self._log)
-        self._carrier = Carrier(self._options, self._books, self._submitter, self._storer, self._log)
-        keeping = asyncio.create_task(lease.keep())
-        paused = finished = False
+        await lease.acquire()
+        self._state = BatchState(self._options, self._holder, self._log, lease.ensure_held)
+        self._submitter = Submitter(self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log)
+        self._storer = Storer(destination, self._query_task, self._options.transfer_timeout, self._log)
+        self._line_processor = LineProcessor(self._options, self._state, self._submitter, self._storer, self._log)
+        heartbeat = asyncio.create_task(lease.heartbeat())
+        is_deferred = is_finished = False
         try:
-            await self._work(keeping)
-            self._require_everything_submitted()
-            paused = bool(self._carrier.waiting)
-            finished = not paused
-            self._tell_of_what_is_left_over()
-            return BatchEnd(self._books.summary(), str(lock_path), list(self._carrier.waiting))
+            await self._process_lines(heartbeat)
+            self._validate_all_submitted()
+            is_deferred = bool(self._line_processor.waiting_task_ids)
+            is_finished = not is_deferred
+            if removed := self._state.row_store.count_orphans():
+                self._log.warning(
+                    "%s lines that MPS has accepted earlier are not in this manifest, and their audio was not stored. "
+                    "%s lists their TaskIds without a line number",
+                    removed,
+                    destination / "results.jsonl",
+                )
+            return BatchOutcome(self._state.summary(), str(lock_path), list(self._line_processor.waiting_task_ids))
         finally:
-            clearing = asyncio.create_task(self._clear_up(lease, keeping, finished=finished, paused=paused))
+            closing = asyncio.create_task(self._close(lease, heartbeat, finished=is_finished, deferred=is_deferred))
             try:
-                await asyncio.shield(clearing)
+                await asyncio.shield(closing)
             except asyncio.CancelledError:
-                # Airflow ends the task meanwhile: what was sent must still be written down.
-                await asyncio.wait([clearing])
+                # Airflow ends the task meanwhile: the outcome of what was sent must still be recorded.
+                await asyncio.wait([closing])
                 raise
 
-    async def _work(self, keeping: asyncio.Task[NoReturn]) -> None:
-        """Carry all lines as far as they get."""
-
-        async def watch() -> None:
-            await asyncio.shield(keeping)
+    async def _process_lines(self, heartbeat: asyncio.Task[NoReturn]) -> None:
+        async def wait_for_heartbeat_error() -> None:
+            await asyncio.shield(heartbeat)
 
         try:
-            async with asyncio.TaskGroup() as lines:
-                # What only watches ends with the lines, or ends them.
-                watching = lines.create_task(watch())
-                await self._books.recall()
-                reporting = lines.create_task(self._report())
+            async with asyncio.TaskGroup() as group:
+                background = [group.create_task(wait_for_heartbeat_error())]
+                await self._state.restore()
+                background.append(group.create_task(self._report_periodically()))
                 try:
-                    await self._carry_all(lines)
+                    await self._process_manifest(group)
                 except asyncio.CancelledError:
-                    # At once: what ends the lines waits for those that are being stored.
+                    # Stop at once: the group waits for the lines that are being stored.
                     self._stop_all()
                     raise
-                watching.cancel()
-                reporting.cancel()
+                for task in background:
+                    task.cancel()
         except BaseExceptionGroup as errors:
-            _, others = errors.split(_HandOverError)
-            if others:
-                raise _first(others) from errors
-            left = len(self._carrier.waiting)
-            self._log.info("%s lines are left to wait for, which the triggerer does from now on", left)
+            error: BaseException | None = errors.split(_DeferError)[1]
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            if error is not None:
+                raise error from errors
+            self._log.info("Deferring; the triggerer waits for %s lines", len(self._line_processor.waiting_task_ids))
 
-    async def _carry_all(self, lines: asyncio.TaskGroup) -> None:
-        await self._read(lines)
+    async def _process_manifest(self, group: asyncio.TaskGroup) -> None:
+        await self._read_manifest(group)
         while True:
-            while not self._carrier.has_ended:
-                if self._carrier.is_only_waiting(self._options.hand_over_after):
-                    raise _HandOverError
+            while not self._line_processor.has_ended:
+                if self._line_processor.is_only_waiting(self._options.defer_after):
+                    raise _DeferError
                 await asyncio.sleep(0.1)
-            if not self._books.summary().count(LineStatus.UNKNOWN):
+            if not self._state.summary().count(LineStatus.UNKNOWN):
                 return
-            accepted = await self._books.adopt_late()
+            accepted = await self._state.merge_late_rows()
             if not accepted:
                 return
             for row in accepted:
-                self._log.info("Line %s is known after all: MPS accepted it as task %s", row.id, row.task_id)
-                await self._carrier.resume(row, lines)
+                self._log.info("Line %s is not unknown any more: MPS accepted it as task %s", row.id, row.task_id)
+                await self._line_processor.resume(row, group)
 
-    async def _read(self, lines: asyncio.TaskGroup) -> None:
-        manifest = read_manifest(self._options.manifest)
-        while self._submitter.stopped is None:
-            chunk = await in_own_thread(lambda: list(itertools.islice(manifest, READ_AT_ONCE)))
+    async def _read_manifest(self, group: asyncio.TaskGroup) -> None:
+        lines = read_manifest(self._options.manifest)
+        while self._submitter.stop_reason is None:
+            chunk = await run_in_daemon_thread(lambda: list(itertools.islice(lines, MANIFEST_CHUNK_LINES)))
             if not chunk:
                 return
             for line in chunk:
-                if self._submitter.stopped is None:
-                    await self._carrier.begin(line, lines)
+                if self._submitter.stop_reason is None:
+                    await self._line_processor.begin(line, group)
 
-    async def _ask(self, task_id: str) -> TextToSpeechTask:
-        """Ask anew, within the same budget as all questions."""
+    async def _query_task(self, task_id: str) -> TextToSpeechTask:
+        """Query a finished task again, within the same rate limit as all polls."""
         return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
 
-    def _stop_submitting(self, reason: AirflowException) -> None:
-        self._submitter.stop(reason)
-
-    def _require_everything_submitted(self) -> None:
-        left = self._books.summary().count(LineStatus.PENDING)
-        if self._submitter.stopped is None:
-            if left:
-                raise AirflowException(
-                    f"{left} lines were not submitted: the outcome of their submits was unknown until an earlier run "
-                    "wrote down that MPS had not accepted them. A retry, or a clear, submits them."
-                )
-            return
-        self._log.error("%s lines and more were not submitted; a retry, or a clear, goes on with them", left)
-        raise self._submitter.stopped
-
-    def _tell_of_what_is_left_over(self) -> None:
-        if left := self._books.ledger.left_over():
-            self._log.warning(
-                "%s lines that MPS has accepted earlier are not in this manifest: their audio was not stored. Their "
-                "TaskIds are in %s, without a line",
-                left,
-                self._options.destination / "results.jsonl",
+    def _validate_all_submitted(self) -> None:
+        pending = self._state.summary().count(LineStatus.PENDING)
+        if self._submitter.stop_reason is not None:
+            self._log.error("At least %s lines were not submitted; a retry or a clear submits them", pending)
+            raise self._submitter.stop_reason
+        if pending:
+            raise AirflowException(
+                f"{pending} lines were not submitted: their outcome was unknown until an earlier run recorded that MPS "
+                "had not accepted them. A retry or a clear submits them."
             )
 
-    async def _report(self) -> None:
-        """Tell now and then how far it is, and write the result manifest."""
-        pause = TELL_EVERY
+    async def _report_periodically(self) -> None:
+        """Report the progress, and write the result manifest, until cancelled."""
+        delay = REPORT_INTERVAL_SECONDS
         while True:
-            await asyncio.sleep(pause)
-            summary = self._books.summary()
-            self._log.info("%s; throttled answers: %s", summary.to_line(), self._submitter.throttled)
-            await self._show(summary)
+            await asyncio.sleep(delay)
+            summary = self._state.summary()
+            self._log.info("%s; throttled submits: %s", summary.to_line(), self._submitter.throttled)
+            with suppress(Exception):  # a table that is not shown must not stop the batch
+                await run_in_daemon_thread(lambda: self._report_progress(summary.to_markdown()))  # noqa: B023
             started = time.monotonic()
-            try:
-                # Shielded: two at once would leave what the slower one has written.
-                await asyncio.shield(asyncio.create_task(self._books.write_results(finished=False)))
-            except AirflowException as error:  # the journal has everything
-                self._log.warning("The result manifest could not be written this time: %s", error)
-            pause = max(TELL_EVERY, WRITING_SHARE * (time.monotonic() - started))
+            # Shielded: of two concurrent writes, the slower one would win.
+            await asyncio.shield(asyncio.create_task(self._write_interim_results()))
+            delay = max(REPORT_INTERVAL_SECONDS, REPORT_INTERVAL_FACTOR * (time.monotonic() - started))
 
-    async def _show(self, summary: Summary) -> None:
-        with suppress(Exception):  # a table that is not shown stops nothing
-            await in_own_thread(lambda: self._tell(summary.to_markdown()))
+    async def _write_interim_results(self) -> None:
+        try:
+            await self._state.write_results(finished=False)
+        except AirflowException as error:  # the write-ahead log has all rows
+            self._log.warning("Writing the result manifest failed, will retry: %s", error)
 
-    async def _clear_up(self, lease: Lease, keeping: asyncio.Task[NoReturn], *, finished: bool, paused: bool) -> None:
-        """Let nothing be lost: what was sent is waited for, and written down."""
+    async def _close(self, lease: Lease, heartbeat: asyncio.Task[NoReturn], *, finished: bool, deferred: bool) -> None:
+        """Record the outcome of all submits in flight, write the results, and release the lock or mark it deferred."""
         try:
             self._stop_all()
             await self._settle_submits(lease)
-            await self._books.settle()
+            await self._state.flush()
             await self._hook.aclose()
-            if lease.lost:
+            if lease.is_lost:
                 return
             try:
-                await self._books.close(finished=finished)
+                await self._state.write_results(finished=finished)
             except AirflowException as error:
-                self._log.error("The result manifest could not be written; its journal has the rest: %s", error)
+                self._log.error("Writing the result manifest failed; the write-ahead log has all rows: %s", error)
                 if finished:
                     raise
             finally:
-                keeping.cancel()
-                await asyncio.wait([keeping])
+                heartbeat.cancel()
+                await asyncio.wait([heartbeat])
                 with suppress(AirflowException):
-                    await (lease.park() if paused else lease.release())
+                    await (lease.mark_deferred() if deferred else lease.release())
         finally:
-            keeping.cancel()
-            self._books.ledger.close()
+            heartbeat.cancel()
 
     def _stop_all(self) -> None:
         self._submitter.stop(NotSubmittedError())
         self._storer.stop()
 
     async def _settle_submits(self, lease: Lease) -> None:
-        """Wait until the outcome of what was sent is written down; write the results meanwhile if it takes long."""
+        """Wait until the outcome of all submits is recorded; write the results meanwhile if that takes long."""
         settling = asyncio.create_task(self._submitter.settle(SHUTDOWN_GRACE_SECONDS))
         done, _ = await asyncio.wait([settling], timeout=INTERIM_RESULTS_SECONDS)
-        if not done and not lease.lost:
-            try:
-                await self._books.write_results(finished=False, keep_room=False)
-            except AirflowException as error:  # the journal has everything
-                self._log.warning("The result manifest could not be written yet: %s", error)
+        if not done and not lease.is_lost:
+            await self._write_interim_results()
         await settling
 
 
-class _HandOverError(Exception):
-    """Only waiting is left."""
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return one of many that came together."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+class _DeferError(Exception):
+    """Only waiting is left, which is deferred to the triggerer."""

@@ -1,238 +1,196 @@
-"""Submit lines: inside the quota, written down before and after, and not at all while MPS does not answer."""
+"""Submit the lines of a batch: paced, with a write-ahead record of each, and never while MPS does not respond."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.api import describe_call, submit_call
+from airflow_provider_mps.api.actions import make_submit_call
 from airflow_provider_mps.batch.row import LineStatus
-from airflow_provider_mps.choice import OnUnknown
-from airflow_provider_mps.credential_gate import CredentialGate
-from airflow_provider_mps.errors import (
-    NOT_SENT,
-    ErrorClass,
-    MpsApiError,
-    api_error,
-    disproves_connection,
-    refuses_credentials,
-)
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.submission import utc_now
-from airflow_provider_mps.triggers.pace import Pace
+from airflow_provider_mps.durable_submit import format_utc_now
+from airflow_provider_mps.error_codes import NOT_SENT, ErrorClass, is_connection_error, is_credential_error
+from airflow_provider_mps.exceptions import MpsApiError, make_api_error
+from airflow_provider_mps.polling.request_gate import RequestGate
+from airflow_provider_mps.speech.arguments import OnUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from airflow_provider_mps.batch.books import Books
     from airflow_provider_mps.batch.row import Row
-    from airflow_provider_mps.credential_gate import Permit
+    from airflow_provider_mps.batch.state import BatchState
     from airflow_provider_mps.hooks.mps import MpsHook
-    from airflow_provider_mps.speech_request import SpeechRequest
+    from airflow_provider_mps.polling.request_gate import Permit
+    from airflow_provider_mps.speech.request import SpeechRequest
 
 IN_FLIGHT = 16
-"""Submits that may be without an answer at once: a server that hangs shall not be piled upon."""
-PATIENCE = 900.0
-"""Seconds for which MPS may be out of reach before the batch is stopped, and left to a retry."""
+"""Submits that may wait for a response at once: a server that hangs must not be overloaded."""
 MAX_RESUBMITS = 3
-"""Times that a line of which the outcome is unknown is submitted in all, where the user accepts to pay again."""
+"""Submits of a line, if each outcome is unknown and the user accepts that it may be billed again."""
 LAST_CHECK_SECONDS = 0.5
-"""Seconds that the last look at the lease may take; a line for which it takes longer is not sent yet."""
-_NO_SUCH_TASK = "0-airflow-is-mps-back"
-_OUT_OF_REACH = f"MPS was out of reach for {PATIENCE:g} seconds. A retry goes on. {{error}}"
-_BETWEEN_TRIES = PollInterval(1.0)
+"""Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
+_WITHHELD = f"{NOT_SENT}.Withheld"
 
 
 class NotSubmittedError(Exception):
-    """The batch is being stopped: the line was not submitted."""
-
-
-class _LastCheck:
-    """
-    Check once more when a request is about to be written to its connection.
-
-    :param require: raises where the request must not be sent
-    """
-
-    def __init__(self, require: Callable[[], Awaitable[None]]) -> None:
-        self._require = require
-        self.has_failed = False
-        """Whether it has kept the request from being sent."""
-
-    async def __call__(self) -> None:
-        try:
-            await self._require()
-        except Exception as error:
-            self.has_failed = True
-            message = "the line was not sent, because another batch may have taken over or this one is being stopped"
-            raise api_error(f"{NOT_SENT}.Withheld", message) from error
+    """The batch is stopping: the line was not submitted."""
 
 
 class Submitter:
     """
-    Submits for one batch.
+    Submit the lines of one batch.
 
     :param hook: of the connection
-    :param books: where each step is written down
-    :param may_submit: returns while no other batch may be at work there; awaited last before a request is sent
-    :param on_unknown: what to do with a line of which the outcome is unknown
-    :param log: the task's
+    :param state: records each step
+    :param may_submit: returns while this batch holds its lease; awaited last before a request is sent
+    :param on_unknown: what to do with a line whose outcome is unknown
+    :param log: the Airflow task's logger
     """
 
     def __init__(
         self,
         hook: MpsHook,
-        books: Books,
+        state: BatchState,
         may_submit: Callable[[], Coroutine[Any, Any, None]],
         on_unknown: OnUnknown,
         log: Any,
     ) -> None:
         self._hook = hook
-        self._books = books
+        self._state = state
         self._may_submit = may_submit
         self._on_unknown = on_unknown
         self._log = log
-        self._pace = Pace(1.0)
-        self._lead = 0.0
-        self._free = asyncio.Semaphore(IN_FLIGHT)
-        self._answers = asyncio.Event()
-        self._answers.set()
-        self._asking: asyncio.Task[None] | None = None
-        self._sending: set[asyncio.Task[Row]] = set()
-        self._gate = CredentialGate(hook, log)
+        self._gate = RequestGate(hook, "TextToSpeechAsync", log, probe_outages=True)
+        self._persist_margin = 0.0
+        """Seconds before its slot at which a line is recorded: a little more than the slowest recent write took."""
+        self._capacity = asyncio.Semaphore(IN_FLIGHT)
+        self._submits: set[asyncio.Task[Row]] = set()
         self._in_flight: set[asyncio.Task[Any]] = set()
-        """Those whose line is written down as being sent, and whose outcome is not written down yet."""
-        self._stopping = asyncio.Event()
-        self.throttled = 0
-        """Answers that said there were too many requests."""
-        self.stopped: BaseException | None = None
-        """Why nothing is submitted any more."""
+        """Submits whose line is recorded as ``submitting``, and whose outcome is not recorded yet."""
+
+    @property
+    def stop_reason(self) -> Exception | None:
+        """Why nothing is submitted any more; ``None`` until the batch stops."""
+        return self._gate.close_reason
+
+    @property
+    def throttled(self) -> int:
+        """Number of throttled submits."""
+        return self._gate.throttled
 
     async def submit(self, request: SpeechRequest, row: Row) -> Row:
         """
-        Submit a line, and return its row: accepted, refused, or of an unknown outcome.
+        Submit a line, and return its row: accepted, rejected, or with an unknown outcome.
 
-        :raises NotSubmittedError: when the batch is stopped before
+        :raises NotSubmittedError: if the batch stops before
         """
-        # Of its own: once it is sent, its answer is waited for, whoever does not want it any more.
-        sending = asyncio.create_task(self._send(request, row))
-        self._sending.add(sending)
-        sending.add_done_callback(self._has_ended)
-        return await asyncio.shield(sending)
+        # In its own task: a request in flight is awaited even if the caller is cancelled.
+        submit = asyncio.create_task(self._submit(request, row))
+        self._submits.add(submit)
+        submit.add_done_callback(self._discard)
+        return await asyncio.shield(submit)
 
-    def _has_ended(self, sending: asyncio.Task[Row]) -> None:
-        self._sending.discard(sending)
-        self._in_flight.discard(sending)
-        if not sending.cancelled():
-            sending.exception()  # so that nobody complains where the line has left
+    def _discard(self, submit: asyncio.Task[Row]) -> None:
+        self._submits.discard(submit)
+        self._in_flight.discard(submit)
+        if not submit.cancelled():
+            submit.exception()  # else asyncio logs it if the caller was cancelled
 
-    def stop(self, reason: BaseException) -> None:
-        """Submit nothing any more."""
-        if self.stopped is None:
-            self.stopped = reason
+    def stop(self, reason: Exception) -> None:
+        """Submit nothing any more; only the first reason counts."""
         self._gate.close(reason)
-        self._stopping.set()
-        self._answers.set()
 
     async def settle(self, grace: float) -> None:
         """
-        Wait until the outcome of each request that was sent is written down, and end everything else.
+        Wait until the outcome of each request in flight is recorded, and cancel all other submits.
 
-        :param grace: seconds; what is without a response then is of an unknown outcome
+        :param grace: seconds, after which the outcome of a request without a response is unknown
         """
-        if self._asking:
-            self._asking.cancel()
+        self.stop(NotSubmittedError())
         clock = asyncio.get_running_loop().time
-        ends = clock() + grace
-        while self._in_flight and (left := ends - clock()) > 0:
-            # Not to its end: one that was rejected may wait for other credentials, or for its turn.
-            await asyncio.wait(self._in_flight, timeout=min(left, 0.05))
-        for sending in self._sending:
-            sending.cancel()
-        if self._sending:
-            await asyncio.wait(self._sending)
+        ends_at = clock() + grace
+        while self._in_flight and (seconds_left := ends_at - clock()) > 0:
+            # A rejected submit leaves the set without ending: it waits for other credentials, or for its slot.
+            await asyncio.wait(self._in_flight, timeout=min(seconds_left, 0.05))
+        for submit in self._submits:
+            submit.cancel()
+        if self._submits:
+            await asyncio.wait(self._submits)
 
-    async def _send(self, request: SpeechRequest, row: Row) -> Row:
-        call = submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
+    async def _submit(self, request: SpeechRequest, row: Row) -> Row:
+        call = make_submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
         unknown = 0
         while True:
-            await self._answers.wait()
-            if self.stopped is not None:
-                raise NotSubmittedError from self.stopped
-            async with self._free, self._permit() as permit:
-                slot = await self._turn(permit)
-                if not self._answers.is_set():
+            async with self._capacity, self._permit() as permit:
+                # Ahead of its slot, in time to record the line.
+                slot = self._gate.reserve_slot(permit, self._persist_margin)
+                await self._gate.sleep_until(slot - self._persist_margin)
+                if not self._gate.can_send(permit):
                     continue
-                sent = row.now(LineStatus.SUBMITTING, sent_at=utc_now())
-                await self._prepared(sent, slot)
-                if self.stopped is not None or not (self._answers.is_set() and self._gate.is_valid(permit)):
-                    await self._ended(sent.now(LineStatus.PENDING))  # it was not sent
+                sent = row.with_status(LineStatus.SUBMITTING, sent_at=format_utc_now())
+                await self._persist(sent, permit)
+                if not self._gate.can_send(permit):
+                    await self._record(sent.with_status(LineStatus.PENDING))
                     continue
-                sent_at = asyncio.get_running_loop().time()
-                check = _LastCheck(self._require_permission)
                 try:
-                    accepted = await self._hook.acall_once(call, check)
+                    accepted = await self._hook.acall_once(call, self._check_before_sending)
                 except AirflowException as error:
-                    if check.has_failed:
-                        await self._ended(sent.now(LineStatus.PENDING))
+                    if isinstance(error, MpsApiError) and error.code == _WITHHELD:
+                        await self._record(sent.with_status(LineStatus.PENDING))
                         continue
-                    self._gate.judge(permit, error)
-                    unknown += is_unknown(error)
-                    ended = await self._react(error, sent, sent_at, unknown)
-                    if ended is not None:
-                        return ended
+                    self._gate.record_outcome(permit, error)
+                    unknown += _is_outcome_unknown(error)
+                    final = await self._handle_error(error, sent, unknown)
+                    if final is not None:
+                        return final
                 else:
-                    self._gate.judge(permit)
+                    self._gate.record_outcome(permit)
                     self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
-                    return await self._ended(sent.now(LineStatus.PROCESSING, task_id=accepted.task_id))
+                    return await self._record(sent.with_status(LineStatus.PROCESSING, task_id=accepted.task_id))
 
-    async def _react(self, error: AirflowException, sent: Row, sent_at: float, unknown: int) -> Row | None:
-        """Return how the line has ended; ``None`` where it is to be submitted again, after what is to be waited for."""
-        error_class = error.error_class if isinstance(error, MpsApiError) else None
-        if error_class is ErrorClass.OUTCOME_UNKNOWN:
-            self._doubt()
+    async def _handle_error(self, error: AirflowException, sent: Row, unknown: int) -> Row | None:
+        """Return the line's final row, or ``None`` if it is to be submitted again."""
+        if _is_outcome_unknown(error):
             if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_RESUBMITS:
-                return await self._ended(sent.now(LineStatus.UNKNOWN, error=_unknown(error, sent)))
-            self._log.warning("Line %s is submitted again, and may be paid twice: %s", sent.id, error)
+                return await self._record(sent.with_status(LineStatus.UNKNOWN, error=_describe_unknown(error, sent)))
+            self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)
             return None
-        if error_class is ErrorClass.PERMANENT and is_about_the_line(error):
-            return await self._ended(sent.now(LineStatus.REFUSED, error=str(error)))
-        # First of all: it was not accepted, whatever fails from here on.
-        await self._ended(sent.now(LineStatus.PENDING))
-        if error_class is ErrorClass.THROTTLED:
-            self.throttled += 1
-            self._pace.refused(sent_at, asyncio.get_running_loop().time())
-        elif error_class is ErrorClass.NOT_SENT:
-            self._doubt()
-        elif not (isinstance(error, MpsApiError) and refuses_credentials(error.code)):
+        error_class, code = (error.error_class, error.code) if isinstance(error, MpsApiError) else (None, "")
+        if error_class is ErrorClass.PERMANENT and _is_line_error(code):
+            return await self._record(sent.with_status(LineStatus.REJECTED, error=str(error)))
+        await self._record(sent.with_status(LineStatus.PENDING))
+        if error_class not in {ErrorClass.THROTTLED, ErrorClass.NOT_SENT} and not is_credential_error(code):
             self.stop(error)  # the account or the connection must be fixed first
         return None
 
-    async def _require_permission(self) -> None:
+    async def _check_before_sending(self) -> None:
         """
-        Check, when the next thing to happen is that the request leaves, that it still may.
+        Keep the request from being sent unless this batch still holds its lease and MPS responds.
 
-        A worker may be suspended at any moment before, and another batch may take over meanwhile.
+        The worker may have been suspended since the line was recorded, and another batch may have taken the lease.
         """
-        if self.stopped is not None or not self._answers.is_set():
-            raise NotSubmittedError
-        async with asyncio.timeout(LAST_CHECK_SECONDS):
-            await self._may_submit()
+        message = "the line was not sent, because the lease is in doubt or the batch is stopping"
+        withheld = make_api_error(_WITHHELD, message)
+        if not self._gate.is_available:
+            raise withheld
+        try:
+            async with asyncio.timeout(LAST_CHECK_SECONDS):
+                await self._may_submit()
+        except Exception as error:
+            raise withheld from error
 
-    async def _ended(self, row: Row) -> Row:
-        await self._books.record(row)
+    async def _record(self, row: Row) -> Row:
+        await self._state.record(row)
         self._in_flight.discard(_current_task())
         return row
 
     @asynccontextmanager
     async def _permit(self) -> AsyncIterator[Permit]:
-        """Hold permission to send one request; where there is none to be had, the batch is stopped."""
+        """Hold a permit for one request; without one, the batch stops."""
         try:
-            permit = await self._gate.permit()
+            permit = await self._gate.acquire()
         except Exception as error:
             self.stop(error)
             raise NotSubmittedError from error
@@ -241,55 +199,34 @@ class Submitter:
         finally:
             self._gate.release(permit)
 
-    async def _turn(self, permit: Permit) -> float:
-        """Return the moment to send at, a little ahead of it: time to write down what is sent."""
+    async def _persist(self, sent: Row, permit: Permit) -> None:
+        """Record that a line is about to be sent, and return at its slot."""
         loop = asyncio.get_running_loop()
-        self._pace.budget = permit.client.connection.requests_per_second
-        slot = max(loop.time() + self._lead, self._pace.next_slot(loop.time()))
-        self._pace.sent(slot)
-        await self._sleep(slot - self._lead - loop.time())
-        if self.stopped is not None:
-            raise NotSubmittedError from self.stopped
-        return slot
-
-    async def _prepared(self, sent: Row, slot: float) -> None:
         self._in_flight.add(_current_task())
-        pending = sent.now(LineStatus.PENDING)
+        pending = sent.with_status(LineStatus.PENDING)
         try:
-            await self._written_before(sent, slot)
+            started = loop.time()
+            await self._state.record(sent)
+            await self._await_unless_stopped(self._may_submit())
+            self._persist_margin = max(1.2 * (loop.time() - started), 0.95 * self._persist_margin)
+            await self._gate.sleep_until(permit.sent_at)
+            while (
+                self.stop_reason is None
+                and loop.time() > permit.sent_at + 1 / self._gate.rate_limiter.requests_per_second
+            ):
+                # A request this late would coincide with the next ones: it needs a new slot.
+                await self._gate.sleep_until(self._gate.reserve_slot(permit))
         except AirflowException:
-            # It was not sent, whatever has been written down: whichever batch comes next must know.
+            # The line was not sent, whatever has been recorded: the next batch must know.
             with suppress(AirflowException):
-                await self._books.record(pending)
+                await self._state.record(pending)
             raise
         except BaseException:
-            self._books.note(pending)
+            self._state.record_in_memory(pending)
             raise
 
-    async def _written_before(self, sent: Row, slot: float) -> None:
-        """Return at the moment to send at, when it is safe that this line is about to be sent."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        await self._books.record(sent)
-        await self._unless_stopped(self._may_submit())
-        # As long as the slowest of late, with a little to spare.
-        self._lead = max(1.2 * (loop.time() - started), 0.95 * self._lead)
-        await self._sleep(slot - loop.time())
-        while self.stopped is None and (now := loop.time()) > slot + 1 / self._pace.budget:
-            # Who is late would come together with the next ones: he goes to the end of the line.
-            slot = self._pace.next_slot(now)
-            self._pace.sent(slot)
-            await self._sleep(slot - now)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, but no longer than until the batch is stopped."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0.0)):
-                await self._stopping.wait()
-
-    async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
-        """Await something, but no longer than until the batch is stopped."""
-        tasks = [asyncio.create_task(waiting), asyncio.create_task(_wait_for(self._stopping))]
+    async def _await_unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.create_task(waiting), asyncio.create_task(self._gate.closed.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
@@ -298,34 +235,6 @@ class Submitter:
             for task in tasks:
                 task.cancel()
 
-    def _doubt(self) -> None:
-        """Send nothing until MPS answers to a question, which costs nothing."""
-        if self._answers.is_set() and self.stopped is None:
-            self._answers.clear()
-            self._asking = asyncio.create_task(self._ask_until_it_answers())
-
-    async def _ask_until_it_answers(self) -> None:
-        loop = asyncio.get_running_loop()
-        tries, since = 0, loop.time()
-        while True:
-            tries += 1
-            await asyncio.sleep(_BETWEEN_TRIES.after_errors(min(tries, 4), random.random()))  # noqa: S311 - no secret
-            try:
-                await self._hook.acall_once(describe_call(_NO_SUCH_TASK))
-            except MpsApiError as error:
-                if error.error_class not in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}:
-                    break
-                self._log.warning("MPS does not answer; nothing is submitted until it does: %s", error)
-                if loop.time() - since > PATIENCE:
-                    self.stop(AirflowException(_OUT_OF_REACH.format(error=error)))
-                    return
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for ever
-                self.stop(error)
-                return
-            else:
-                break
-        self._answers.set()
-
 
 def _current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
@@ -333,24 +242,19 @@ def _current_task() -> asyncio.Task[Any]:
     return task
 
 
-async def _wait_for(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-def is_unknown(error: AirflowException) -> bool:
-    """Tell whether MPS may have accepted what met an error."""
+def _is_outcome_unknown(error: AirflowException) -> bool:
     return isinstance(error, MpsApiError) and error.error_class is ErrorClass.OUTCOME_UNKNOWN
 
 
-def is_about_the_line(error: AirflowException) -> bool:
-    """Tell whether a refusal is of this line alone, and not of everything that this account would submit."""
+def _is_line_error(code: str) -> bool:
+    """Return whether MPS rejected this line alone, and not everything that the account submits."""
     account = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
-    return isinstance(error, MpsApiError) and not (disproves_connection(error.code) or error.code.startswith(account))
+    return not (is_connection_error(code) or code.startswith(account))
 
 
-def _unknown(error: AirflowException, sent: Row) -> str:
-    request_id = getattr(error, "request_id", "") or "none was given"
+def _describe_unknown(error: AirflowException, sent: Row) -> str:
+    request_id = getattr(error, "request_id", "") or "none was returned"
     return (
-        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}). It "
-        "may be billed already, and was not submitted again: look into MPS's console; on_unknown='resubmit' does."
+        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}): it "
+        "may be billed already, and was not submitted again. Check MPS's console, or set on_unknown='resubmit'."
     )

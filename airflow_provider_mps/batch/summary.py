@@ -1,4 +1,4 @@
-"""Counts and sums of a batch: for a program, for the log, and as a table for people."""
+"""Counts and sums of a batch: as JSON, as a log line, and as Markdown tables."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.batch.row import PROBLEMS, LineStatus
+from airflow_provider_mps.batch.row import PROBLEM_STATUSES, LineStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_mps.batch.row import Row
 
-QUOTA = 20
-"""Submits a second that MPS admits. https://www.tencentcloud.com/document/product/1041/79693"""
-NAMED = 20
-"""Lines without audio that are named; the result manifest has all."""
-_SHOWN = 200
+SUBMITS_PER_SECOND = 20
+"""MPS's rate limit for submits. https://www.tencentcloud.com/document/product/1041/79693"""
+MAX_LISTED_PROBLEMS = 20
+"""Lines without audio that tables and errors list; the result manifest has all."""
+MAX_ERROR_CHARACTERS = 200
 """Characters of an error in a table."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How far a batch is."""
+    """The progress of a batch."""
 
     counts: Mapping[LineStatus, int]
-    characters: int = 0
-    """Of the lines that MPS has accepted, which it bills."""
-    size: int = 0
-    """Bytes of stored audio."""
-    seconds: float = 0.0
-    """Seconds of stored audio."""
-    problems: list[Row] = field(default_factory=list)
-    """The first lines without audio."""
+    characters: int = 0  # of the lines that MPS accepted, which it bills
+    size: int = 0  # bytes of stored audio
+    seconds: float = 0.0  # of stored audio
+    problems: list[Row] = field(default_factory=list)  # the first lines without audio
 
     @property
     def lines(self) -> int:
-        """How many lines were read."""
+        """The number of lines."""
         return sum(self.counts.values())
 
     def count(self, *statuses: LineStatus) -> int:
@@ -46,64 +42,66 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """How many lines have ended without audio."""
-        return self.count(*PROBLEMS)
+        """The number of lines that ended without audio."""
+        return self.count(*PROBLEM_STATUSES)
 
     def to_json(self) -> dict[str, Any]:
         """Return counts and sums."""
         return {
             "lines": self.lines,
-            **{status.value: self.counts.get(status, 0) for status in LineStatus},
+            **{status.value: self.count(status) for status in LineStatus},
             "characters": self.characters,
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
         }
 
     def to_line(self) -> str:
-        """Return it for the log."""
-        counted = ", ".join(f"{count:,} {status}" for status in LineStatus if (count := self.counts.get(status, 0)))
+        """Return counts and sums as a log line."""
+        counts = ", ".join(f"{count:,} {status}" for status, count in self._nonzero_counts())
         return (
-            f"{self.lines:,} lines: {counted or 'none'}; {self.characters:,} characters accepted, "
-            f"{timedelta(seconds=round(self.seconds))} of audio stored"
+            f"{self.lines:,} lines: {counts or 'none'}; {self.characters:,} characters accepted, "
+            f"{self._duration()} of audio stored"
         )
 
     def to_markdown(self) -> str:
-        """Return it as tables: the counts, and the lines without audio."""
-        rows = [(status.value, f"{count:,}") for status in LineStatus if (count := self.counts.get(status, 0))]
-        rows += [
+        """Return one table of counts and sums, and one of the first lines without audio."""
+        rows = [
+            *((status.value, f"{count:,}") for status, count in self._nonzero_counts()),
             ("all lines", f"{self.lines:,}"),
             ("characters accepted", f"{self.characters:,}"),
-            ("audio stored", f"{timedelta(seconds=round(self.seconds))} ({self.size:,} bytes)"),
+            ("audio stored", f"{self._duration()} ({self.size:,} bytes)"),
         ]
-        counts = "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
-        return counts if not self.problems else f"{counts}\n\n{problem_table(self.problems, self.failures)}"
+        problems = f"\n\n{format_problem_table(self.problems, self.failures)}" if self.problems else ""
+        return format_table(rows) + problems
 
-    def named_problems(self) -> str:
-        """Return which lines have no audio, in a sentence's part."""
-        named = ", ".join(_name(row) for row in self.problems)
+    def format_problem_names(self) -> str:
+        """Return the ids of the first lines without audio, for an error message."""
+        names = ", ".join(f"{row.id or f'line {row.line}'} ({row.status.value})" for row in self.problems)
         left = self.failures - len(self.problems)
-        return f"{named} and {left:,} more" if left > 0 else named
+        return f"{names} and {left:,} more" if left > 0 else names
+
+    def _nonzero_counts(self) -> list[tuple[LineStatus, int]]:
+        return [(status, count) for status in LineStatus if (count := self.count(status))]
+
+    def _duration(self) -> timedelta:
+        return timedelta(seconds=round(self.seconds))
 
 
-def problem_table(problems: list[Row], count: int) -> str:
-    """
-    Return lines without audio as a table.
+def format_table(rows: list[tuple[str, str]]) -> str:
+    """Return names and numbers as a Markdown table."""
+    return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
 
-    :param problems: the first of them
-    :param count: how many there are
-    """
+
+def format_problem_table(problems: list[Row], count: int) -> str:
+    """Return the first of ``count`` lines without audio as a Markdown table."""
     table = ["| line | id | status | error |", "|---:|---|---|---|"]
     for row in problems:
-        cells = (row.line or "", row.id or "", row.status.value, (row.error or "")[:_SHOWN])
-        table.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        cells = (row.line or "", row.id or "", row.status.value, (row.error or "")[:MAX_ERROR_CHARACTERS])
+        table.append(f"| {' | '.join(_escape_cell(cell) for cell in cells)} |")
     if count > len(problems):
         table.append(f"| | and {count - len(problems):,} more, in the result manifest | | |")
     return "\n".join(table)
 
 
-def _name(row: Row) -> str:
-    return f"line {row.line} ({row.status.value})" if row.id is None else f"{row.id} ({row.status.value})"
-
-
-def _cell(value: object) -> str:
+def _escape_cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")

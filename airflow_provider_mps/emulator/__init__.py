@@ -1,6 +1,6 @@
 """
-A local MPS: text to speech and the audio's storage, spoken over real HTTP, without an account.
+A local MPS over real HTTP: text to speech, and storage of the audio. It needs no account.
 
 ``python -m airflow_provider_mps.emulator`` runs it; :class:`~.server.RunningEmulator` runs it inside a program. It
-needs the extra ``emulator``.
+requires the extra ``emulator``.
 """

@@ -23,63 +23,68 @@ N = TypeVar("N", int, float)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     defaults = Options()
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mps.emulator",
-        description="A local Tencent Cloud MPS for text to speech. It keeps its tasks in memory: they are gone when "
-        f"it stops. A text that begins with {FAIL_PREFIX} fails.",
+        description="A local Tencent Cloud MPS for text to speech. Tasks are kept in memory only. "
+        f"A text that begins with {FAIL_PREFIX} fails.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
+    add("--port", type=_parse_port, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
     add(
         "--synthesis-time",
-        type=_seconds_or_range,
+        type=_parse_seconds_or_range,
         default=defaults.synthesis_time,
         metavar="SECONDS",
-        help="how long each task stays processing; 30-90 lets each draw its own",
+        help="how long each task stays processing; 30-90 draws a random time for each",
     )
     add(
         "--latency",
-        type=_not_negative,
+        type=_parse_seconds,
         default=defaults.latency,
         metavar="SECONDS",
-        help="how long each answer of the API takes at least",
+        help="minimum time of each API response",
     )
     add(
         "--rate-limit",
-        type=_at_least_one,
+        type=_parse_positive,
         default=defaults.rate_limit,
         metavar="N",
-        help="requests a second that each call admits",
+        help="requests per second that each API action admits",
     )
     add(
         "--link-lifetime",
-        type=_not_negative,
+        type=_parse_seconds,
         default=defaults.link_lifetime,
         metavar="SECONDS",
-        help="how long an AudioUrl works",
+        help="how long an AudioUrl is valid",
     )
-    add("--secret-id", type=_credential, default=defaults.secret_id, help="SecretId that may call")
-    add("--secret-key", type=_credential, default=defaults.secret_key, help="its SecretKey")
-    add("--token", type=_credential, default=defaults.token, help="session token that must come with the key")
+    add("--secret-id", type=_parse_credential, default=defaults.secret_id, help="accepted SecretId")
+    add("--secret-key", type=_parse_credential, default=defaults.secret_key, help="accepted SecretKey")
+    add(
+        "--token",
+        type=_parse_credential,
+        default=defaults.token,
+        help="session token that requests must send",
+    )
     add(
         "--voice",
         choices=["auto", "espeak-ng", "tone"],
         default=defaults.voice,
-        help="who speaks; auto takes espeak-ng where it is installed, and a tone where not",
+        help="speech engine; auto uses espeak-ng if it is installed, else a tone",
     )
     add(
         "--audio-fault",
-        type=_audio_fault,
+        type=_parse_audio_fault,
         action="append",
         default=[],
         dest="audio_faults",
         metavar="KIND[:TIMES]",
-        help="what TIMES downloads of each audio meet: once, a number of times or always; given again, it comes after "
-        f"those before it. KIND is one of: {', '.join(FaultKind)}",
+        help="fault of the next TIMES downloads of each audio: a number (default 1) or always; repeat the option for a "
+        f"sequence of faults. KIND is one of: {', '.join(FaultKind)}",
     )
     return parser.parse_args(arguments)
 
@@ -108,59 +113,59 @@ def main(arguments: list[str] | None = None) -> None:
         ) from error
     port = listening.getsockname()[1]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    print(f"MPS emulator on http://{given.host}:{port}; its tasks are kept in memory and gone when it stops.")
-    print("The connection to it, for Airflow's environment:")
+    print(f"MPS emulator on http://{given.host}:{port}; tasks are kept in memory only.")
+    print("Connection for Airflow's environment:")
     print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it once more after it has shut down
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
         uvicorn.Server(uvicorn.Config(make_app(options), log_level="warning")).run(sockets=[listening])
 
 
-def _not_negative(text: str) -> float:
-    number = _number(float, text)
+def _parse_seconds(text: str) -> float:
+    number = _parse_number(float, text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
 
 
-def _seconds_or_range(text: str) -> float | tuple[float, float]:
+def _parse_seconds_or_range(text: str) -> float | tuple[float, float]:
     shortest, dash, longest = text.partition("-")
     if not dash or not shortest:
-        return _not_negative(text)
-    ends = _not_negative(shortest), _not_negative(longest)
+        return _parse_seconds(text)
+    ends = _parse_seconds(shortest), _parse_seconds(longest)
     if ends[0] > ends[1]:
-        raise argparse.ArgumentTypeError(f"{text} is no range: its first number is the greater one")
+        raise argparse.ArgumentTypeError(f"{text} is not a range: its first number is the greater one")
     return ends
 
 
-def _at_least_one(text: str) -> int:
-    number = _number(int, text)
+def _parse_positive(text: str) -> int:
+    number = _parse_number(int, text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 
-def _port(text: str) -> int:
-    number = _number(int, text)
+def _parse_port(text: str) -> int:
+    number = _parse_number(int, text)
     if not 0 <= number <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to {MAX_PORT}")
     return number
 
 
-def _number(kind: type[N], text: str) -> N:
+def _parse_number(kind: type[N], text: str) -> N:
     try:
         return kind(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not a number") from None
 
 
-def _audio_fault(text: str) -> AudioFault:
+def _parse_audio_fault(text: str) -> AudioFault:
     try:
         return AudioFault.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _credential(text: str) -> str:
+def _parse_credential(text: str) -> str:
     if not re.fullmatch("[0-9A-Za-z_.~+=-]+", text):
         raise argparse.ArgumentTypeError("it must be letters, digits and _.~+=- without white space")
     return text

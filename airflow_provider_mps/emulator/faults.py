@@ -1,4 +1,4 @@
-"""The faults that downloads of the audio can meet, and whose turn it is. Nothing here does I/O."""
+"""Faults of audio downloads, and their sequence. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -13,59 +13,59 @@ if TYPE_CHECKING:
 
 
 class FaultKind(StrEnum):
-    """What can go wrong with a download. *Half* is half of what the answer holds, be it the whole or a range."""
+    """Kinds of download faults. *Half* means half of the response: of the whole audio, or of the requested range."""
 
     TRUNCATE = "truncate"
-    """It announces all, sends half, and closes the connection."""
+    """Announce all, send half, and close the connection."""
     STALL = "stall"
-    """It sends half, and then nothing more; the connection stays open."""
+    """Send half and then nothing; keep the connection open."""
     RESET = "reset"
-    """It sends half and resets the connection."""
+    """Send half and reset the connection."""
     WRONG_CRC = "wrong-crc"
-    """It tells another CRC-64 than the audio's."""
+    """Send a wrong CRC-64."""
     NO_CRC = "no-crc"
-    """It tells no CRC-64."""
+    """Send no CRC-64."""
     NO_LENGTH = "no-length"
-    """It tells no Content-Length, and sends chunks."""
+    """Send chunks without a Content-Length."""
     IGNORE_RANGE = "ignore-range"
-    """It sends the whole where a range was asked for."""
+    """Send the whole audio although a range was requested."""
     REPLACE = "replace"
-    """As ``TRUNCATE``, and from then on the link leads to another audio."""
+    """As ``TRUNCATE``; from then on the URL serves another audio."""
     FORBIDDEN = "forbidden"
-    """It answers 403, as if the link had expired."""
+    """Respond 403, as if the URL had expired."""
     NOT_FOUND = "not-found"
-    """It answers 404."""
+    """Respond 404."""
     UNAVAILABLE = "unavailable"
-    """It answers 503."""
+    """Respond 503."""
     REDIRECT = "redirect"
-    """It redirects to another address, where the audio is."""
+    """Redirect to another URL of the audio."""
     REDIRECT_TO_FILE = "redirect-to-file"
-    """It redirects to a file of the machine that follows."""
+    """Redirect to a ``file://`` URL."""
     TOO_LONG = "too-long"
-    """It sends more than it announces, and closes the connection."""
+    """Send more than announced, and close the connection."""
     SLOW = "slow"
-    """It sends all of it, in small pieces, at 64 kB/s."""
+    """Send all of it, in small pieces, at 64 kB/s."""
 
 
 @dataclass(frozen=True)
 class AudioFault:
-    """A fault, and how many downloads of an audio meet it."""
+    """A fault, and how many downloads of an audio get it."""
 
     kind: FaultKind
     times: int | None = 1
-    """``None`` for always."""
+    """``None``: always."""
 
     @classmethod
     def parse(cls, text: str) -> AudioFault:
         """
-        Read ``KIND`` or ``KIND:TIMES``, where ``TIMES`` is a number or ``always``.
+        Parse ``KIND`` or ``KIND:TIMES``, where ``TIMES`` is a number or ``always``.
 
-        :raises ValueError: when it is neither, with a sentence that names the kinds
+        :raises ValueError: if it is neither; the message names the kinds
         """
         match = re.fullmatch(r"(?P<kind>[^:]+)(:(?P<times>[1-9][0-9]{0,8}|always))?", text)
         if match is None or match["kind"] not in set(FaultKind):
             raise ValueError(
-                f"{text!r} is no fault of the audio. It is KIND or KIND:TIMES, with TIMES a number from 1 or 'always', "
+                f"{text!r} is not an audio fault. Use KIND or KIND:TIMES, where TIMES is a number from 1 or 'always', "
                 f"and KIND one of: {', '.join(FaultKind)}"
             )
         times = match["times"] or "1"
@@ -74,18 +74,18 @@ class AudioFault:
 
 class FaultSequence:
     """
-    Leads each audio through the same faults, one after the other.
+    The faults that the downloads of each audio get, one after the other.
 
-    :param faults: in the order in which they are met
+    :param faults: in this order
     """
 
     def __init__(self, faults: Iterable[AudioFault]) -> None:
         self._faults = tuple(faults)
-        self._met: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def next_for(self, name: str) -> FaultKind | None:
-        """Return the fault whose turn it is for an audio; ``None`` when all are behind it."""
-        before = self._met[name]
+        """Return the next fault of an audio; ``None`` if none is left."""
+        before = self._counts[name]
         for fault in self._faults:
             if fault.times is None or before < fault.times:
                 return fault.kind
@@ -93,5 +93,5 @@ class FaultSequence:
         return None
 
     def count(self, name: str) -> None:
-        """Take note that an audio has met its fault."""
-        self._met[name] += 1
+        """Record that a download of an audio got its fault."""
+        self._counts[name] += 1

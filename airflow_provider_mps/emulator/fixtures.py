@@ -1,5 +1,5 @@
 """
-The emulator as pytest fixtures, for tests of your own DAGs.
+Pytest fixtures that run the emulator, for tests of your own DAGs.
 
 In your topmost ``conftest.py``: ``pytest_plugins = ["airflow_provider_mps.emulator.fixtures"]``.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def start_mps_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunningEmulator]]:
     """
-    Give a function that starts an emulator, and leads the connection ``mps_default`` to it while the test runs.
+    Return a function that starts an emulator, and points the connection ``mps_default`` to it during the test.
 
-    It takes the fields of :class:`~.Options` by name, and begins with a tone for a voice and no synthesis time; it
-    returns the :class:`~.RunningEmulator`. With ``app`` it serves another ASGI application, such as the emulator
-    wrapped in faults of your own.
+    The function takes the fields of :class:`~.Options` by name (defaults here: a tone as voice, no synthesis time) and
+    returns the :class:`~.RunningEmulator`. ``app`` serves another ASGI application, e.g. the emulator wrapped in
+    faults of your own.
     """
     with ExitStack() as running:
 
@@ -40,5 +40,5 @@ def start_mps_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 
 @pytest.fixture
 def mps_emulator(start_mps_emulator: Callable[..., RunningEmulator]) -> RunningEmulator:
-    """Run an emulator that answers at once, and lead the connection ``mps_default`` to it."""
+    """Run an emulator without delays, and point the connection ``mps_default`` to it."""
     return start_mps_emulator()

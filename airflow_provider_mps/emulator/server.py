@@ -12,12 +12,12 @@ import uvicorn
 
 from airflow_provider_mps.emulator.app import Options, make_app
 
-START_TIMEOUT = 10.0
+START_TIMEOUT_SECONDS = 10.0
 CONNECTION_TYPE = "tencent-mps"
 
 
 def connection_uri(options: Options, host: str, port: int) -> str:
-    """Return the Airflow connection to an emulator, as a URI."""
+    """Return the Airflow connection to an emulator as a URI."""
     credentials = f"{quote(options.secret_id, safe='')}:{quote(options.secret_key, safe='')}"
     token = f"&token={quote(options.token, safe='')}" if options.token else ""
     host = f"[{host}]" if ":" in host else host
@@ -25,20 +25,20 @@ def connection_uri(options: Options, host: str, port: int) -> str:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take a port, 0 for any free one, so that its number is known before the server starts."""
+    """Bind a port (0: any free one), so that its number is known before the server starts."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    taken.bind((host, port))
-    taken.listen()  # whoever reads the address may connect at once, and waits until the server is up
-    return taken
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen()  # clients can connect at once, and wait until the server is up
+    return listening
 
 
 class RunningEmulator:
     """
     The emulator in a thread of this program, on a free port, while the ``with`` block runs.
 
-    :param options: how it behaves
+    :param options: the emulator's options
     :param app: an ASGI application to serve instead, e.g. the emulator wrapped in faults
     """
 
@@ -56,7 +56,7 @@ class RunningEmulator:
             target=self._server.run, kwargs={"sockets": [listening]}, name="mps-emulator", daemon=True
         )
         self._thread.start()
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise RuntimeError("the emulator did not start")
@@ -65,14 +65,14 @@ class RunningEmulator:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(START_TIMEOUT)
+        self._thread.join(START_TIMEOUT_SECONDS)
 
     @property
     def url(self) -> str:
-        """Where it listens, e.g. ``http://127.0.0.1:8790``."""
+        """Its URL, e.g. ``http://127.0.0.1:8790``."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def connection_uri(self) -> str:
-        """The Airflow connection to it, for ``AIRFLOW_CONN_MPS_DEFAULT``."""
+        """The Airflow connection to it as a URI, for ``AIRFLOW_CONN_MPS_DEFAULT``."""
         return connection_uri(self.options, self.host, self.port)

@@ -1,4 +1,4 @@
-"""Text to WAV: spoken by ``espeak-ng`` where it is installed, a tone of fitting length where not."""
+"""Turn text into WAV: speech by ``espeak-ng`` if it is installed, else a tone of plausible length."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SAMPLE_RATES = (8000, 16000, 22050, 32000, 44100)
 DEFAULT_SAMPLE_RATE = 16000
 SECONDS_PER_CHARACTER = 0.065
 MIN_SECONDS = 0.2
-MAX_TONE = 3600.0
-"""Seconds that a text alone can ask for, however long it is: a tone is made in memory."""
+MAX_TONE_SECONDS = 3600.0
+"""Limit for any text, because a tone is made in memory."""
 
 Voice = Literal["auto", "espeak-ng", "tone"]
 
 
 @dataclass(frozen=True)
 class Style:
-    """What ``ExtParam.synExt`` asks for."""
+    """The options of ``ExtParam.synExt``."""
 
     sample_rate: int = DEFAULT_SAMPLE_RATE
     """Hertz."""
@@ -39,9 +39,9 @@ def speak(text: str, language: str | None = None, style: Style | None = None, vo
     """
     Return a mono 16-bit WAV of the text.
 
-    :param language: a language tag such as ``en``, where the speaker knows it
-    :param voice: ``tone`` needs no program and is quick; ``auto`` speaks where it can
-    :raises FileNotFoundError: when ``espeak-ng`` is asked for and not installed
+    :param language: a language tag such as ``en``; ignored if espeak-ng does not know it
+    :param voice: ``tone`` needs no program and is quick; ``auto`` uses espeak-ng if it is installed
+    :raises FileNotFoundError: if ``espeak-ng`` is requested and not installed
     """
     style = style or Style()
     program = None if voice == "tone" else shutil.which("espeak-ng")
@@ -52,27 +52,27 @@ def speak(text: str, language: str | None = None, style: Style | None = None, vo
     else:
         samples = _tone(len(text), style)
     if style.duration is not None:
-        wanted = round(style.duration * style.sample_rate)
-        samples = samples[:wanted] + array("h", bytes(2 * max(0, wanted - len(samples))))
+        frames = round(style.duration * style.sample_rate)
+        samples = samples[:frames] + array("h", bytes(2 * max(0, frames - len(samples))))
     return _wav(samples, style.sample_rate)
 
 
 def write_tone(path: Path, duration: float, style: Style) -> None:
     """
-    Write a tone as a WAV, second by second: it may be longer than memory holds.
+    Write a tone as a WAV, second by second, so that it can be larger than memory.
 
-    :param duration: seconds; that of ``style`` does not count
+    :param duration: seconds; the duration of ``style`` is ignored
     """
     second = _second_of_tone(style).tobytes()
     with wave.open(str(path), "wb") as audio:
-        _describe(audio, style.sample_rate)
+        _set_format(audio, style.sample_rate)
         whole, rest = divmod(round(duration * style.sample_rate), style.sample_rate)
         for _ in range(whole):
             audio.writeframes(second)
         audio.writeframes(second[: 2 * rest])
 
 
-def seconds(wav: bytes | Path) -> float:
+def measure_seconds(wav: bytes | Path) -> float:
     """Return the length of a WAV in seconds."""
     with wave.open(str(wav) if isinstance(wav, Path) else io.BytesIO(wav), "rb") as audio:
         return int(audio.getnframes()) / int(audio.getframerate())
@@ -80,7 +80,7 @@ def seconds(wav: bytes | Path) -> float:
 
 def _tone(characters: int, style: Style) -> array[int]:
     second = _second_of_tone(style)
-    frames = round(min(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters), MAX_TONE) * style.sample_rate)
+    frames = round(min(max(MIN_SECONDS, SECONDS_PER_CHARACTER * characters), MAX_TONE_SECONDS) * style.sample_rate)
     whole, rest = divmod(frames, style.sample_rate)
     return second * whole + second[:rest]
 
@@ -95,7 +95,7 @@ def _espeak(program: str, text: str, language: str | None, style: Style) -> arra
         file = Path(folder, "speech.wav")
         command = [program, "--stdin", "-w", str(file), "-p", str(50 + 4 * style.pitch)]
         spoken = [*command, "-v", language] if language and language.isascii() else command
-        for attempt in (spoken, command):  # without its language where the program does not know it
+        for attempt in (spoken, command):  # again without the language if espeak-ng does not know it
             done = subprocess.run(attempt, input=text.encode("utf-8", "replace"), capture_output=True, check=False)  # noqa: S603 - no shell
             if done.returncode == 0 and file.exists() and file.stat().st_size:
                 break
@@ -104,10 +104,10 @@ def _espeak(program: str, text: str, language: str | None, style: Style) -> arra
     return _resample(samples, rate, style.sample_rate) or _tone(len(text), style)
 
 
-def _resample(samples: array[int], rate: int, wanted: int) -> array[int]:
-    if rate == wanted or not samples:
+def _resample(samples: array[int], rate: int, target_rate: int) -> array[int]:
+    if rate == target_rate or not samples:
         return samples
-    step = rate / wanted
+    step = rate / target_rate
     frames = int((len(samples) - 1) / step) + 1
     resampled = array("h", bytes(2 * frames))
     for i in range(frames):
@@ -121,12 +121,12 @@ def _resample(samples: array[int], rate: int, wanted: int) -> array[int]:
 def _wav(samples: array[int], rate: int) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as audio:
-        _describe(audio, rate)
+        _set_format(audio, rate)
         audio.writeframes(samples.tobytes())
     return buffer.getvalue()
 
 
-def _describe(audio: wave.Wave_write, rate: int) -> None:
+def _set_format(audio: wave.Wave_write, rate: int) -> None:
     audio.setnchannels(1)
     audio.setsampwidth(2)
     audio.setframerate(rate)

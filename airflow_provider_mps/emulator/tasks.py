@@ -1,4 +1,4 @@
-"""The emulator's tasks, kept in memory, and their audio, made when it is first asked for."""
+"""The emulator's tasks, kept in memory, and their audio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastcrc import crc64
 
-from airflow_provider_mps.emulator.speech import Style, seconds, speak, write_tone
+from airflow_provider_mps.emulator.speech import Style, measure_seconds, speak, write_tone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from airflow_provider_mps.emulator.speech import Voice
 
 FAIL_PREFIX = "[fail]"
-"""A text that begins with this fails, so that users can rehearse failure."""
+"""A text that begins with this fails, to test failures."""
 ACCOUNT = "1300000000"
-_BLOCK = 1024 * 1024
+_BLOCK_BYTES = 1024 * 1024
 
 
 class Status(StrEnum):
-    """The API's statuses, spelled here anew: a slip in the provider must not repeat itself in its emulator."""
+    """The API's statuses. Not imported from the provider, so that a mistake there does not repeat here."""
 
     SUCCESS = "success"
     FAIL = "fail"
@@ -44,12 +44,12 @@ class Task:
     language: str | None
     style: Style
     done_at: float
-    """When it is finished, in seconds of a monotonic clock."""
+    """When it finishes, in seconds of a monotonic clock."""
     name: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def task_id(self) -> str:
-        """The id in the form of the API's own."""
+        """The id, in the API's form."""
         return f"{ACCOUNT}-DubbingAsync-{self.name}"
 
 
@@ -63,27 +63,28 @@ class Audio:
     crc64: int
 
     @classmethod
-    def of(cls, path: Path) -> Audio:
-        """Measure a file, of any size; what is no WAV lasts 0 seconds."""
+    def from_file(cls, path: Path) -> Audio:
+        """Measure a file of any size; the duration of a file that is not a WAV is 0."""
         crc = 0
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
+            while block := file.read(_BLOCK_BYTES):
                 crc = crc64.xz(block, crc)
         try:
-            return cls(path, seconds(path), crc)
+            return cls(path, measure_seconds(path), crc)
         except (wave.Error, EOFError):
             return cls(path, 0.0, crc)
 
 
-class TaskBook:
+class TaskStore:
     """
-    All tasks since the start, gone when the ``with`` block ends. Each is spoken in the background from its submit on;
-    tasks that ask for the same share one audio, so that many thousands fit.
+    All tasks since the start, until the ``with`` block ends.
 
-    :param folder: where audio is written
-    :param synthesis_time: seconds that each task stays ``processing`` at least, or the two ends of a range from which
-        each task draws; with 0 a submit returns when it is done
-    :param voice: who speaks, see :func:`~.speech.speak`
+    Speech is synthesised in the background. Tasks with the same request share one audio, to hold many thousands.
+
+    :param folder: folder for the audio
+    :param synthesis_time: minimum seconds for which each task is ``processing``, or a range to draw from; with 0, a
+        submit returns when the task is done
+    :param voice: speech engine, see :func:`~.speech.speak`
     """
 
     def __init__(self, folder: Path, synthesis_time: float | tuple[float, float], voice: Voice) -> None:
@@ -92,24 +93,24 @@ class TaskBook:
         self._voice: Voice = voice
         self._tasks: dict[str, Task] = {}
         self._audio: dict[str, Future[Audio]] = {}
-        self._spoken: dict[tuple[str, str | None, Style], Future[Audio]] = {}
+        self._audio_of_request: dict[tuple[str, str | None, Style], Future[Audio]] = {}
         self._lock = threading.Lock()
-        self._speaker = ThreadPoolExecutor(1, thread_name_prefix="mps-emulator-voice")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mps-emulator-voice")
 
-    def __enter__(self) -> TaskBook:
+    def __enter__(self) -> TaskStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._speaker.shutdown(cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
 
     def submit(self, text: str, voice_id: str, language: str | None, style: Style) -> Task:
-        """Accept a text."""
+        """Submit a text."""
         seconds_to_go = random.uniform(*self._synthesis_time)  # noqa: S311 - no secret
         task = Task(text, voice_id, language, style, done_at=time.monotonic() + seconds_to_go)
         with self._lock:
-            audio = self._spoken.get((text, language, style))
+            audio = self._audio_of_request.get((text, language, style))
             if audio is None:
-                audio = self._spoken[text, language, style] = self._speaker.submit(self._speak, task)
+                audio = self._audio_of_request[text, language, style] = self._executor.submit(self._speak, task)
         self._audio[task.name] = audio
         self._tasks[task.name] = task
         if not seconds_to_go:
@@ -118,9 +119,9 @@ class TaskBook:
 
     def add(self, audio: bytes | Path, voice_id: str) -> Task:
         """
-        Add a task that is done at once with an audio of the caller's, for a program that fills the book by itself.
+        Add a task that is done, with a given audio.
 
-        :param audio: its bytes, or a file that is served where it is, however large
+        :param audio: its bytes, or a file of any size that is served in place
         """
         if isinstance(audio, bytes):
             path = self._new_file()
@@ -128,16 +129,16 @@ class TaskBook:
         else:
             path = audio
         task = Task("", voice_id, None, Style(), done_at=time.monotonic())
-        self._put(task, Audio.of(path))
+        self._set_audio(task, Audio.from_file(path))
         self._tasks[task.name] = task
         return task
 
     def find(self, task_id: str) -> Task | None:
-        """Return the task of an id, or of the name that ends it."""
+        """Return the task with an id, or with the name at its end."""
         return self._tasks.get(task_id.removeprefix(f"{ACCOUNT}-DubbingAsync-"))
 
     def status(self, task: Task) -> Status:
-        """Return how far a task is now."""
+        """Return the status of a task now."""
         spoken = self._audio[task.name]
         if time.monotonic() < task.done_at or not spoken.done():
             return Status.PROCESSING
@@ -149,15 +150,15 @@ class TaskBook:
         return self._audio[task.name].result()
 
     def replace_audio(self, task: Task) -> None:
-        """Put another audio in the place of a finished task's: a tone that is a second longer."""
+        """Replace the audio of a finished task by a tone that is a second longer."""
         duration = self.audio(task).duration + 1
         path = self._new_file()
-        # The pitch changes too, so that no part of the one passes for a part of the other.
+        # The pitch changes too, so that no part of one equals a part of the other.
         write_tone(path, duration, replace(task.style, pitch=1 + int(duration) % 12))
-        self._put(task, Audio.of(path))
+        self._set_audio(task, Audio.from_file(path))
 
-    def _put(self, task: Task, audio: Audio) -> None:
-        """Give a task an audio of its own."""
+    def _set_audio(self, task: Task, audio: Audio) -> None:
+        """Set the audio of a task."""
         done: Future[Audio] = Future()
         done.set_result(audio)
         self._audio[task.name] = done
@@ -169,4 +170,4 @@ class TaskBook:
         wav = speak(task.text, task.language, task.style, self._voice)
         path = self._new_file()
         path.write_bytes(wav)
-        return Audio(path, seconds(wav), crc64.xz(wav))
+        return Audio(path, measure_seconds(wav), crc64.xz(wav))

@@ -1,7 +1,7 @@
 """
-Tencent's Cloud Object Storage: ``ObjectStoragePath("cos://mps_default@bucket-1250000000/key.wav")``.
+Tencent Cloud Object Storage: ``ObjectStoragePath("cos://mps_default@bucket-1250000000/key.wav")``.
 
-Airflow imports this with every ``ObjectStoragePath``, also where the extra ``cos`` is not installed.
+Airflow imports this module for every ``ObjectStoragePath``, even if the extra ``cos`` is not installed.
 """
 
 from __future__ import annotations
@@ -24,30 +24,34 @@ schemes = ["cos"]
 
 def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
     """
-    Return the filesystem of a connection, which is looked up at the first request.
+    Return the filesystem of a connection, which gets the connection at its first request.
 
-    :param conn_id: of type ``tencent_mps``; ``mps_default`` where a path names none
-    :param storage_options: goes to ``s3fs.S3FileSystem``
-    :raises ImportError: when the extra ``cos`` is not installed
+    :param conn_id: a connection of type ``tencent_mps``; default ``mps_default``
+    :param storage_options: arguments of ``s3fs.S3FileSystem``
+    :raises ImportError: if the extra ``cos`` is not installed
     """
     _warn_of_another_package()
-    # Not fsspec's cache of instances: Airflow has one of its own, and a connection may have changed.
+    # No instance cache of fsspec: Airflow has its own, and the connection may have changed.
     options = {"skip_instance_cache": True, **(storage_options or {})}
-    return _filesystem_class()(conn_id=conn_id or DEFAULT_CONN_ID, **options)
+    return _get_filesystem_class()(conn_id=conn_id or DEFAULT_CONN_ID, **options)
 
 
 def __getattr__(name: str) -> type[AbstractFileSystem]:
-    """Return ``CosFileSystem`` to fsspec, whose entry point leads here."""
+    """Return ``CosFileSystem`` for the entry point of fsspec."""
     if name != "CosFileSystem":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _filesystem_class()
+    return _get_filesystem_class()
 
 
 @cache
 def _warn_of_another_package() -> None:
-    """Warn, once in a process, if fsspec alone would use another package: of several, it keeps any one."""
-    made = registry.get("cos")
-    name = f"{made.__module__}.{made.__qualname__}" if made else known_implementations.get("cos", {}).get("class", "")
+    """Warn once per process if fsspec opens ``cos://`` with another package: it keeps any one of several."""
+    loaded = registry.get("cos")
+    name = (
+        f"{loaded.__module__}.{loaded.__qualname__}"
+        if loaded
+        else known_implementations.get("cos", {}).get("class", "")
+    )
     if name and not name.startswith(f"{__package__}."):
         log.warning(
             "fsspec opens cos:// URLs with %s, which does not use Airflow's connections. ObjectStoragePath is not "
@@ -58,7 +62,7 @@ def _warn_of_another_package() -> None:
         )
 
 
-def _filesystem_class() -> type[AbstractFileSystem]:
+def _get_filesystem_class() -> type[AbstractFileSystem]:
     try:
         from airflow_provider_mps.fs.cos_filesystem import CosFileSystem
     except ImportError as error:
@@ -68,7 +72,7 @@ def _filesystem_class() -> type[AbstractFileSystem]:
 
 
 class _MissingFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """Says what to install; fsspec would put words of its own in the place of an error from importing."""
+    """Names the package to install; fsspec would replace the message of an error from importing."""
 
     protocol = ("cos",)
     missing = ""

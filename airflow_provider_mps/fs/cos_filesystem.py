@@ -1,7 +1,7 @@
 """
-The fsspec filesystem of ``cos://``: s3fs, which COS speaks, with the keys of a Tencent connection.
+The fsspec filesystem of ``cos://``: s3fs with the credentials of a Tencent connection.
 
-Importing this imports s3fs, and fails without it; :mod:`.cos` is what others import.
+This module needs s3fs; import :mod:`.cos` instead, which does not.
 """
 
 from __future__ import annotations
@@ -21,40 +21,38 @@ from botocore.credentials import ReadOnlyCredentials
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
+from airflow_provider_mps.api.connection_lookup import get_mps_connection
+from airflow_provider_mps.api.network_settings import find_ca_file, find_proxy, is_socks
+from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
-from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsPermanentError
-from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
-from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.network_settings import find_ca_file, find_proxy, is_socks
-from airflow_provider_mps.own_thread import in_own_thread
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPermanentError
+from airflow_provider_mps.fs.cos_endpoint import CosEndpoint, validate_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_mps.credentials import Credential, FreshKeys, Keys
+    from airflow_provider_mps.api.credentials import AsyncCredential, Credential, Keys
 
-_NOTHING_OF_AWS = dict.fromkeys(("profile", "config_file", "credentials_file"), (None, None, None, None))
-"""What a worker has set up for AWS, a profile above all, is not meant for COS."""
-
-
+_NO_AWS_CONFIG = dict.fromkeys(("profile", "config_file", "credentials_file"), (None, None, None, None))
+"""Session variables that ignore the worker's AWS configuration, e.g. its profile."""
 _forbid_overwrite: ContextVar[bool] = ContextVar("mps_forbid_overwrite", default=False)
-"""Whether the request of this context may only create an object."""
+"""Whether the requests of this context only create an object that does not exist."""
 
 
 class CosFileSystem(S3FileSystem):  # type: ignore[misc]
     """
-    Buckets of Tencent's COS, by its S3 API.
+    The filesystem of COS buckets, through their S3 API.
 
-    ``fsspec.open("cos://mps_default@bucket-1250000000/key.wav")`` works as ``ObjectStoragePath`` does. The connection
-    is looked up at the first request, and temporary keys are renewed in time for each; none is an argument, so none is
-    in what fsspec keeps, prints or pickles.
+    ``fsspec.open("cos://mps_default@bucket-1250000000/key.wav")`` works as ``ObjectStoragePath`` does. The filesystem
+    gets the connection at the first request, and refreshes temporary keys before each request. Keys are not
+    arguments, so that fsspec does not cache, print or pickle them.
 
-    Making one never fails: where that does, Airflow takes the filesystem of the default connection without a word.
+    Creating a filesystem never fails: Airflow would silently use the filesystem of the default connection instead.
 
     :param conn_id: an Airflow connection of type ``tencent_mps``
-    :param client_kwargs: of ``s3fs.S3FileSystem``; goes before what COS needs, as ``config_kwargs`` does
-    :param config_kwargs: of ``s3fs.S3FileSystem``
-    :param options: the rest of ``s3fs.S3FileSystem``
+    :param client_kwargs: as of ``s3fs.S3FileSystem``; overrides the settings for COS, as ``config_kwargs`` does
+    :param config_kwargs: as of ``s3fs.S3FileSystem``
+    :param options: other arguments of ``s3fs.S3FileSystem``
     """
 
     protocol = ("cos",)
@@ -71,49 +69,49 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
     ) -> None:
         self.conn_id = conn_id
         self._keys = _Keys()
-        self._looking_up = asyncio.Lock()
-        session = AioSession(_NOTHING_OF_AWS)
+        self._lookup_lock = asyncio.Lock()
+        session = AioSession(_NO_AWS_CONFIG)
         session._credentials = self._keys
-        session.get_component("event_emitter").register_last("before-call.s3", _suit_cos)
+        session.get_component("event_emitter").register_last("before-call.s3", _adapt_request)
         super().__init__(
             session=session, client_kwargs=dict(client_kwargs or {}), config_kwargs=dict(config_kwargs or {}), **options
         )
 
     async def set_session(self, refresh: bool = False, kwargs: Any = None) -> Any:  # noqa: FBT001, FBT002 - s3fs's signature
         """
-        Connect, if that has not been done.
+        Get the connection, if that has not been done, and create the client.
 
-        :raises InvalidMpsConnectionError: when the connection is missing or must be mended, or tells no region
+        :raises InvalidMpsConnectionError: if the connection is missing or invalid, or has no region
         """
-        async with self._looking_up:
-            if self._keys.fresh is None:
-                # It asks Airflow, maybe over a network: fsspec has but one event loop for all filesystems.
-                place, fresh, verify = await in_own_thread(lambda: _look_up(self.conn_id))
-                self.endpoint_url = place.endpoint
-                self.client_kwargs = {"region_name": place.region, "verify": verify, **self.client_kwargs}
-                self.config_kwargs = {**place.botocore_config, **self.config_kwargs}
-                self._keys.fresh = fresh
+        async with self._lookup_lock:
+            if self._keys.credential is None:
+                # In a thread, because Airflow may use the network, and all filesystems share fsspec's event loop.
+                endpoint, credential, verify = await run_in_daemon_thread(lambda: _get_connection(self.conn_id))
+                self.endpoint_url = endpoint.endpoint
+                self.client_kwargs = {"region_name": endpoint.region, "verify": verify, **self.client_kwargs}
+                self.config_kwargs = {**endpoint.botocore_config, **self.config_kwargs}
+                self._keys.credential = credential
         return await super().set_session(refresh)
 
     _connect = set_session
     connect = sync_wrapper(set_session)
 
     async def _call_s3(self, method: str, *options: Any, **arguments: Any) -> Any:
-        """Send a request of S3; ``IfNoneMatch="*"``, also of an upload that begins, in the way that COS understands."""
+        """Send an S3 request, with ``IfNoneMatch="*"`` translated to the header of COS."""
         if arguments.get("IfNoneMatch") != "*":
             return await super()._call_s3(method, *options, **arguments)
         del arguments["IfNoneMatch"]
-        outer = _forbid_overwrite.set(True)
+        token = _forbid_overwrite.set(True)
         try:
             return await super()._call_s3(method, *options, **arguments)
         finally:
-            _forbid_overwrite.reset(outer)
+            _forbid_overwrite.reset(token)
 
     call_s3 = sync_wrapper(_call_s3)
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        """Drop the scheme, and the connection id that may follow it."""
+        """Remove the scheme, and the connection id that may follow it."""
         stripped = super()._strip_protocol(path)
         if isinstance(stripped, str):
             bucket, slash, key = stripped.partition("/")
@@ -122,39 +120,43 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        """Read what a URL tells beside bucket and key, for who opens it with fsspec alone."""
+        """Return the connection id of a URL that is opened by fsspec."""
         user, _, _ = urlsplit(path).netloc.rpartition("@")
         return {**S3FileSystem._get_kwargs_from_urls(path), **({"conn_id": user} if user else {})}
 
     def split_path(self, path: str) -> tuple[str, str, str | None]:
         """
-        Return bucket, key and version; every request comes by here.
+        Return bucket, key and version; s3fs calls this for every request.
 
-        :raises InvalidRequestError: when the bucket lacks its APPID
+        :raises InvalidRequestError: if the bucket has no APPID
         """
         bucket, key, version = super().split_path(path)
-        require_bucket(bucket)
+        validate_bucket(bucket)
         return bucket, key, version
 
 
-def _look_up(conn_id: str) -> tuple[CosPlace, FreshKeys, str | bool]:
-    from airflow_provider_mps.client import credential_of
-    from airflow_provider_mps.credentials import FreshKeys
+def _get_connection(conn_id: str) -> tuple[CosEndpoint, AsyncCredential, str | bool]:
+    from airflow_provider_mps.api.client import make_client_credential
+    from airflow_provider_mps.api.credentials import AsyncCredential
 
-    connection = MpsHook(conn_id).look_up()
-    place = CosPlace.of(connection)
-    proxy = find_proxy(place.endpoint, place.proxy, conn_id)
+    connection = get_mps_connection(conn_id)
+    endpoint = CosEndpoint.from_connection(connection)
+    proxy = find_proxy(endpoint.endpoint, endpoint.proxy, conn_id)
     if is_socks(proxy):
         raise InvalidMpsConnectionError(
-            f"Connection '{conn_id}': the environment names a SOCKS proxy, and COS cannot be reached through one. Name "
-            "an HTTP proxy, or exempt the COS endpoint with NO_PROXY."
+            f"Connection '{conn_id}': the environment sets a SOCKS proxy, which COS does not support. Set an HTTP "
+            "proxy, or exclude the COS endpoint with NO_PROXY."
         )
     verify = find_ca_file("AWS_CA_BUNDLE") or True
-    return replace(place, proxy=proxy), FreshKeys(_Masked(credential_of(connection))), verify
+    return (
+        replace(endpoint, proxy=proxy),
+        AsyncCredential(_MaskedCredential(make_client_credential(connection))),
+        verify,
+    )
 
 
-class _Masked:
-    """A credential whose temporary tokens Airflow masks in logs: at DEBUG, botocore logs every header."""
+class _MaskedCredential:
+    """A credential whose temporary tokens Airflow masks in logs, because botocore logs headers at DEBUG."""
 
     def __init__(self, source: Credential) -> None:
         self._source = source
@@ -163,7 +165,7 @@ class _Masked:
     def get_credential_info(self) -> Keys:
         try:
             keys = self._source.get_credential_info()
-        except MpsPermanentError as error:  # of MPS or STS, which the user of a file does not expect
+        except MpsPermanentError as error:  # callers of a filesystem do not expect an error of an API
             raise InvalidMpsConnectionError(str(error)) from error
         if keys[2] and keys[2] != self._token:
             mask_secret(keys[2])
@@ -172,27 +174,27 @@ class _Masked:
 
 
 class _Keys(AioCredentials):  # type: ignore[misc]
-    """Asks for keys that will do whenever a request is signed."""
+    """Refreshes the keys, if they are about to expire, whenever a request is signed."""
 
     def __init__(self) -> None:
-        self.fresh: FreshKeys | None = None
+        self.credential: AsyncCredential | None = None
         self.method = "tencent_mps"
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        if self.fresh is None:
-            raise RuntimeError("set_session() comes first")
-        await self.fresh.renew()
-        return ReadOnlyCredentials(*self.fresh.get_credential_info())
+        if self.credential is None:
+            raise RuntimeError("set_session() has not been called")
+        await self.credential.refresh()
+        return ReadOnlyCredentials(*self.credential.get_credential_info())
 
 
-def _suit_cos(params: dict[str, Any], **_: Any) -> None:
-    """Change what botocore is about to send where COS differs from S3."""
-    # aiohttp waits without a limit for who does not answer to it, as proxies are known not to.
+def _adapt_request(params: dict[str, Any], **_: Any) -> None:
+    """Change a request of botocore for which COS differs from S3."""
+    # aiohttp waits forever for the response to Expect, which some proxies never send.
     params["headers"].pop("Expect", None)
     if _forbid_overwrite.get():
         params["headers"]["x-cos-forbid-overwrite"] = "true"
     checksum = params["context"].get("checksum", {})
     if isinstance(params["body"], bytes) and checksum.pop("request_algorithm", None):
-        # Where S3 requires a checksum, as for DeleteObjects, COS takes none but this.
+        # For requests that need a checksum, e.g. DeleteObjects, COS accepts only this one.
         digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
         params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

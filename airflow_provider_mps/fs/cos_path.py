@@ -1,4 +1,4 @@
-"""How ``cos://`` paths are taken apart and joined: as those of S3 are."""
+"""Parse and join ``cos://`` paths as ``s3://`` paths; universal-pathlib finds ``CosPath`` by its entry point."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ _S3Flavour: Any = flavour_registry["s3"]
 
 
 class _CosFlavour(_S3Flavour):  # type: ignore[misc]
-    protocol = ("cos",)
+    protocol = ("cos",)  # universal-pathlib registers the class for this scheme
+
+
+# No public API of universal-pathlib 0.2 (Airflow 2.11 to 3.1) or 0.3 sets a scheme's parsing rules; both read this
+# table: https://github.com/fsspec/universal_pathlib/blob/v0.3.10/upath/_flavour.py
+for _rule in ("netloc_is_anchor", "supports_empty_parts"):
+    WrappedFileSystemFlavour.protocol_config[_rule].add("cos")
+WrappedFileSystemFlavour.from_protocol.cache_clear()
 
 
 class CosPath(S3Path):
-    """What universal-pathlib makes of a ``cos://`` URL; it cannot be told of a scheme's rules in another way."""
+    """The path class of ``cos://`` URLs."""
 
     __slots__ = ()
-    parser = WrappedFileSystemFlavour(
-        _CosFlavour, netloc_is_anchor=True, supports_empty_parts=True, meaningful_trailing_slash=True
-    )

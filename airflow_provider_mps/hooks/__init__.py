@@ -1,1 +1,1 @@
-"""Hooks: the way to MPS."""
+"""The hook for Tencent Cloud MPS."""

@@ -1,313 +1,276 @@
-"""The only module that talks to the MPS API."""
+"""The hook for Tencent Cloud MPS."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow.providers.common.compat.connection import get_async_extra_dejson
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_mps.api import describe_call, submit_call
-from airflow_provider_mps.connection import MpsConnection, require_conn_id
-from airflow_provider_mps.connection_form import DEFAULT_CONN_ID, field_behaviour, form_widgets
-from airflow_provider_mps.connection_test import try_connection
-from airflow_provider_mps.errors import (
-    OUTCOME_UNKNOWN,
-    ErrorClass,
-    InvalidMpsConnectionError,
-    MpsApiError,
-    api_error,
-    refuses_credentials,
+from airflow_provider_mps.api.actions import make_describe_call, make_submit_call
+from airflow_provider_mps.api.connection import parse_conn_id
+from airflow_provider_mps.concurrency import run_in_daemon_thread
+from airflow_provider_mps.connection_form import (
+    CONN_TYPE,
+    DEFAULT_CONN_ID,
+    HOOK_NAME,
+    get_field_behaviour,
+    get_form_widgets,
 )
-from airflow_provider_mps.own_thread import in_own_thread
-from airflow_provider_mps.redaction import cause_of, describe_error
+from airflow_provider_mps.error_codes import is_credential_error
+from airflow_provider_mps.exceptions import MpsApiError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from airflow_provider_mps.api import ApiCall
-    from airflow_provider_mps.client import AsyncClient, Client
-    from airflow_provider_mps.credentials import Credential
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.api.actions import ApiCall
+    from airflow_provider_mps.api.client import AsyncClient, Client
+    from airflow_provider_mps.api.connection import MpsConnection
+    from airflow_provider_mps.api.credentials import Credential
+    from airflow_provider_mps.speech.task import TextToSpeechTask
 
 T = TypeVar("T")
 
-MAX_KEYS = 3
-"""Credentials that one call is made with: those there were, those of the connection, and those it changed to."""
+MAX_REFRESHES = 2
+"""Refreshes of the credentials during one call: at once, and after the connection has changed."""
 
 
 class MpsHook(BaseHook):
     """
-    Speaks MPS with the credentials of an Airflow connection.
+    Call the MPS API with the credentials of an Airflow connection.
 
-    The connection is looked up, and the SDK imported, at the first call. Errors that another try may mend are
-    retried here for some seconds, with full jitter; what still fails is raised. Refused credentials are refreshed from
-    the connection; where they are still refused, this waits some seconds for the connection to change.
+    The first call looks up the connection and imports the SDK. Transient errors are retried for some seconds with full
+    jitter. If MPS rejects the credentials, the hook refreshes them from the connection; if MPS rejects them again, the
+    hook waits some seconds for the connection to change.
 
-    :param mps_conn_id: the connection, of type ``tencent_mps``; the default one where it is ``None`` or empty
-    :param region: goes before the connection's own region; neither call needs one
+    :param mps_conn_id: id of a connection of type ``tencent_mps``; ``None`` or empty means ``mps_default``
+    :param region: Overrides the connection's region. The text-to-speech calls need none.
     """
 
     conn_name_attr = "mps_conn_id"
     default_conn_name = DEFAULT_CONN_ID
-    conn_type = "tencent_mps"
-    hook_name = "Tencent Cloud MPS"
+    conn_type = CONN_TYPE
+    hook_name = HOOK_NAME
 
     def __init__(self, mps_conn_id: str = default_conn_name, region: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mps_conn_id = require_conn_id(mps_conn_id)
+        self.mps_conn_id = parse_conn_id(mps_conn_id)
         self.region = region
         self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
-        """Makes what :meth:`submit_text_to_speech` enters before each request, and leaves with the request's error."""
+        """Makes a context that :meth:`submit_text_to_speech` enters for each request; it sees the request's error."""
         self._client: Client | None = None
-        self._connection: MpsConnection | None = None
-        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopsClient] = WeakKeyDictionary()
-        self._renewing = threading.Lock()
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientSlot] = WeakKeyDictionary()
+        self._refresh_lock = threading.Lock()
 
-    # Both here and not inherited: Airflow looks at what the class itself defines.
+    # Defined here and not inherited: Airflow checks the attributes of the class itself.
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return labels and placeholders of the connection form, for Airflow 2.11 to 3.1."""
-        return field_behaviour()
+        return get_field_behaviour()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the further fields of the connection form, for Airflow 2.11 to 3.1."""
-        return form_widgets()
+        """Return the additional fields of the connection form, for Airflow 2.11 to 3.1."""
+        return get_form_widgets()
 
     def get_conn(self) -> Client:
         """
-        Return the SDK's ``CommonClient``, which reaches every action of MPS: ``call_json(action, params)``.
+        Return the SDK's ``CommonClient``, which can call every action of MPS: ``call_json(action, params)``.
 
-        It is made once and kept, with its connection to the server. Its own calls neither retry nor translate
-        errors.
+        The client and its connection to the server are kept. Its own methods neither retry nor translate errors.
 
-        :raises InvalidMpsConnectionError: when the connection is missing or must be mended
+        :raises InvalidMpsConnectionError: if the connection does not exist or must be fixed
         """
         if self._client is None:
-            connection = self.look_up()
-            self._client, self._connection = _make_client(connection), connection
+            from airflow_provider_mps.api.client import make_client
+
+            self._client = make_client(self.get_mps_connection())
         return self._client
 
     async def aget_conn(self) -> AsyncClient:
         """Return the SDK's asynchronous ``CommonClient``, kept for the running event loop; see :meth:`get_conn`."""
-        kept = self._async.setdefault(asyncio.get_running_loop(), _LoopsClient())
-        async with kept.lock:
-            if kept.client is None:
-                connection = await self._alook_up()
-                kept.client = await in_own_thread(lambda: _make_async_client(connection))
-            return kept.client
+        slot = self._async_clients.setdefault(asyncio.get_running_loop(), _ClientSlot())
+        async with slot.lock:
+            if slot.client is None:
+                connection = await self.aget_mps_connection()
+                slot.client = await run_in_daemon_thread(lambda: _make_async_client(connection))
+            return slot.client
 
     async def aclose(self) -> None:
-        """Close the running event loop's client; the next awaited call makes a new one."""
-        kept = self._async.pop(asyncio.get_running_loop(), None)
-        if kept is not None and kept.client is not None:
-            await kept.client.close()
+        """Close the client of the running event loop; the next awaited call makes a new one."""
+        slot = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if slot is not None and slot.client is not None:
+            await slot.client.close()
 
-    def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
+    def get_mps_connection(self) -> MpsConnection:
         """
-        Ask MPS for a task. https://www.tencentcloud.com/document/product/1041/79696
+        Look up the connection, and check its fields.
 
-        :param mps_task_id: the ``TaskId`` that submitting returned
-        :return: the task as it is now
-        :raises MpsApiError: when MPS does not answer, or refuses, after short retries
+        :raises InvalidMpsConnectionError: if it does not exist or must be fixed
         """
-        return self._call(describe_call(mps_task_id))
+        from airflow_provider_mps.api.connection_lookup import get_mps_connection
 
-    async def adescribe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
-        """Do :meth:`describe_text_to_speech_task` in an event loop."""
-        return await self._acall(describe_call(mps_task_id))
+        return get_mps_connection(self.mps_conn_id, self.region)
 
-    def submit_text_to_speech(
-        self,
-        text: str,
-        voice_id: str,
-        text_lang: str | None = None,
-        ext_param: Mapping[str, Any] | str | None = None,
-    ) -> str:
-        """
-        Submit a text, which MPS bills. https://www.tencentcloud.com/document/product/1041/79693
+    async def aget_mps_connection(self) -> MpsConnection:
+        """Do :meth:`get_mps_connection` in an event loop."""
+        from airflow_provider_mps.api.connection_lookup import aget_mps_connection
 
-        It is sent again only where the server provably did not accept it, so that it is never paid twice.
-
-        :param text: what to speak
-        :param voice_id: the voice
-        :param text_lang: language of the text; MPS decides where it is not given
-        :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or its JSON
-        :return: the ``TaskId``
-        :raises MpsApiError: when MPS refuses, or when it is unknown whether it accepted; see its ``error_class``
-        :raises InvalidRequestError: when an argument cannot be sent
-        """
-        accepted = self._call(submit_call(text, voice_id, text_lang, ext_param), self.submit_attempt)
-        self.log.info("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
-        return accepted.task_id
-
-    async def asubmit_text_to_speech(
-        self,
-        text: str,
-        voice_id: str,
-        text_lang: str | None = None,
-        ext_param: Mapping[str, Any] | str | None = None,
-    ) -> str:
-        """Do :meth:`submit_text_to_speech` in an event loop."""
-        accepted = await self._acall(submit_call(text, voice_id, text_lang, ext_param))
-        self.log.info("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
-        return accepted.task_id
+        return await aget_mps_connection(self.mps_conn_id, self.region)
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Ask for a task that cannot exist: any answer about that task proves that the sensor may ask.
+        Query a task that cannot exist: any response about that task proves that the sensor may query tasks.
 
-        :return: within ten seconds, whether it works, and a sentence for the person who pressed *Test*
+        :return: within ten seconds, whether the connection works, and a message for the user
         """
-        return try_connection(self.mps_conn_id, self.look_up, self._ask_with)
+        from airflow_provider_mps.api.connection_lookup import check_connection
 
-    def _ask_with(self, connection: MpsConnection, call: ApiCall[T]) -> T:
-        self._client, self._connection = _make_client(connection), connection
-        return self._call_once(call)
+        return check_connection(self.mps_conn_id, self.region)
+
+    def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
+        """
+        Query a task.
+
+        https://www.tencentcloud.com/document/product/1041/79696
+
+        :param mps_task_id: the ``TaskId`` that submitting returned
+        :return: the current state of the task
+        :raises MpsApiError: if MPS does not respond, or returns an error, after short retries
+        """
+        return self._call(make_describe_call(mps_task_id))
+
+    async def adescribe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
+        """Do :meth:`describe_text_to_speech_task` in an event loop."""
+        return await self._acall(make_describe_call(mps_task_id))
+
+    def submit_text_to_speech(
+        self, text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
+    ) -> str:
+        """
+        Submit a text, which MPS bills.
+
+        https://www.tencentcloud.com/document/product/1041/79693
+
+        The request is retried only if MPS provably did not accept it, so that it is never billed twice.
+
+        :param text: the text to speak
+        :param voice_id: the voice
+        :param text_lang: language of the text; by default, MPS detects it
+        :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or its JSON
+        :return: the ``TaskId``
+        :raises MpsApiError: if MPS rejects the text, or the outcome is unknown; see its ``error_class``
+        :raises InvalidRequestError: if an argument is invalid
+        """
+        result = self._call(make_submit_call(text, voice_id, text_lang, ext_param), self.submit_attempt)
+        self.log.info("MPS accepted task %s (RequestId %s)", result.task_id, result.request_id)
+        return result.task_id
+
+    async def asubmit_text_to_speech(
+        self, text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
+    ) -> str:
+        """Do :meth:`submit_text_to_speech` in an event loop."""
+        result = await self._acall(make_submit_call(text, voice_id, text_lang, ext_param))
+        self.log.info("MPS accepted task %s (RequestId %s)", result.task_id, result.request_id)
+        return result.task_id
 
     async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """
-        Make a call, and neither repeat it nor renew credentials: for who paces, and repeats, by himself.
+        Make a call without retries and refreshes, for callers that pace and retry calls themselves.
 
-        :param call: what :mod:`~airflow_provider_mps.api` describes
-        :param before_sending: awaited right before the request is written to its connection; may raise an MpsApiError
-        :raises MpsApiError: when MPS does not answer, or refuses
+        :param call: from :mod:`~airflow_provider_mps.api.actions`
+        :param before_sending: awaited before the request is written to its connection; may raise an MpsApiError
+        :raises MpsApiError: if MPS does not respond, or returns an error
         """
         client = await self.aget_conn()
-        try:
-            return call.read(await client.ask(call.action, call.params, before_sending))
-        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
-            self._raise(error, call)
+        return await client.execute(call, before_sending)
 
-    async def arenew_credentials(self, expired: Credential, error: Exception) -> None:
+    async def arefresh_credentials(self, expired: Credential, error: Exception) -> None:
         """
-        Read the connection anew, and sign with what it says now, unless another call has done so meanwhile.
+        Sign with the credentials that the connection has now, unless another call has refreshed them meanwhile.
 
-        :param expired: the client's ``credential`` when the refused call was made
-        :param error: the refusal, for the log
+        :param expired: the client's ``credential`` when the rejected call was made
+        :param error: the error of that call, for the log
         """
-        from airflow_provider_mps.client import credential_of
-        from airflow_provider_mps.credentials import FreshKeys
+        from airflow_provider_mps.api.client import make_client_credential
+        from airflow_provider_mps.api.credentials import AsyncCredential
 
-        client, connection = await self.aget_conn(), await self._alook_up()
-        renewed = await in_own_thread(lambda: FreshKeys(credential_of(connection)))
+        client, connection = await self.aget_conn(), await self.aget_mps_connection()
+        credential = await run_in_daemon_thread(lambda: AsyncCredential(make_client_credential(connection)))
         if client.credential is expired:
-            self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
-            client.credential, client.connection = renewed, connection
+            self.log.info("MPS rejected the credentials, retrying with refreshed ones: %s", error)
+            client.credential, client.connection = credential, connection
 
-    # What follows is the one way to the API: each pair differs in nothing but `await`.
-
-    def _call(self, call: ApiCall[T], attempt: Callable[[], AbstractContextManager[object]] = nullcontext) -> T:
-        from airflow_provider_mps.call_retries import patiently, wait_for_change
-
-        def once(call: ApiCall[T]) -> T:
-            with attempt():
-                return self._call_once(call)
+    def _refresh_credentials(self, expired: Credential, error: Exception) -> None:
+        from airflow_provider_mps.api.client import make_client_credential
 
         client = self.get_conn()
-        for keys in itertools.count(1):
-            credential, connection = client.credential, self._connection
-            try:
-                return patiently(once, call, self.log)
-            except MpsApiError as error:
-                if not refuses_credentials(error.code) or keys >= MAX_KEYS:
-                    raise
-                # The first refresh comes at once: temporary keys may have expired.
-                if keys > 1 and not wait_for_change(self.look_up, connection):
-                    raise
-                self._renew(credential, error)
-        raise AssertionError("unreachable")
+        with self._refresh_lock:
+            if client.credential is expired:
+                self.log.info("MPS rejected the credentials, retrying with refreshed ones: %s", error)
+                connection = self.get_mps_connection()
+                client.credential, client.connection = make_client_credential(connection), connection
 
-    async def _acall(self, call: ApiCall[T]) -> T:
-        from airflow_provider_mps.call_retries import apatiently, await_change
+    def _call(
+        self,
+        call: ApiCall[T],
+        attempt_context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        refreshes: int = 0,
+    ) -> T:
+        from tenacity import Retrying
+
+        from airflow_provider_mps.api.retry import make_call_policy, wait_for_connection_change
+
+        client = self.get_conn()
+        credential, connection = client.credential, client.connection
+
+        def request() -> T:
+            with attempt_context():
+                return client.execute(call)
+
+        try:
+            return Retrying(**make_call_policy(call, self.log))(request)
+        except MpsApiError as error:
+            if not is_credential_error(error.code) or refreshes >= MAX_REFRESHES:
+                raise
+            # The first refresh comes at once: temporary keys may have expired.
+            if refreshes > 0 and not wait_for_connection_change(self.get_mps_connection, connection):
+                raise
+            self._refresh_credentials(credential, error)
+        return self._call(call, attempt_context, refreshes + 1)
+
+    async def _acall(self, call: ApiCall[T], refreshes: int = 0) -> T:
+        from tenacity import AsyncRetrying
+
+        from airflow_provider_mps.api.retry import await_connection_change, make_call_policy
 
         client = await self.aget_conn()
-        for attempt in itertools.count(1):
-            credential, connection = client.credential, client.connection
-            try:
-                return await apatiently(self.acall_once, call, self.log)
-            except MpsApiError as error:
-                if not refuses_credentials(error.code) or attempt >= MAX_KEYS:
-                    raise
-                if attempt > 1 and not await await_change(self._alook_up, connection):
-                    raise
-                await self.arenew_credentials(credential, error)
-        raise AssertionError("unreachable")
-
-    def _call_once(self, call: ApiCall[T]) -> T:
-        client = self.get_conn()
+        credential, connection = client.credential, client.connection
         try:
-            return call.read(client.ask(call.action, call.params))
-        except Exception as error:  # noqa: BLE001 - what is none of a call's errors is raised as it is
-            self._raise(error, call)
-
-    def _raise(self, error: Exception, call: ApiCall[Any]) -> NoReturn:
-        from airflow_provider_mps.network_errors import to_api_error
-
-        context = f"{call.action} for {call.subject} with connection '{self.mps_conn_id}'"
-        try:
-            failure = to_api_error(error, context)
-        except Exception:
-            if call.may_repeat(ErrorClass.OUTCOME_UNKNOWN):
+            return await AsyncRetrying(**make_call_policy(call, self.log))(self.acall_once, call)
+        except MpsApiError as error:
+            if not is_credential_error(error.code) or refreshes >= MAX_REFRESHES:
                 raise
-            # Whatever it is, it came up after a submit may have been sent: Airflow must not retry it.
-            failure = api_error(OUTCOME_UNKNOWN, f"unforeseen {describe_error(error)}", context=context)
-        # The cause of an unusable connection may quote the secret that made it so.
-        raise failure from None if isinstance(failure, InvalidMpsConnectionError) else cause_of(error)
-
-    def _renew(self, expired: Credential, error: MpsApiError) -> None:
-        """Give the client fresh credentials, unless another call has done so meanwhile."""
-        from airflow_provider_mps.client import credential_of
-
-        client = self.get_conn()
-        with self._renewing:
-            if client.credential is expired:
-                self.log.info("The credentials were refused, trying again with fresh ones: %s", error)
-                connection = self.look_up()
-                client.credential, self._connection = credential_of(connection), connection
-
-    def look_up(self) -> MpsConnection:
-        """
-        Read the connection anew, and check it.
-
-        :raises InvalidMpsConnectionError: when it is missing or must be mended
-        """
-        from airflow_provider_mps.connection_look_up import find_connection
-
-        stored = find_connection(self, self.mps_conn_id)
-        return MpsConnection.parse(stored, stored.extra_dejson, self.region)
-
-    async def _alook_up(self) -> MpsConnection:
-        from airflow_provider_mps.connection_look_up import afind_connection
-
-        stored = await afind_connection(self, self.mps_conn_id)
-        return MpsConnection.parse(stored, await get_async_extra_dejson(stored), self.region)
+            if refreshes > 0 and not await await_connection_change(self.aget_mps_connection, connection):
+                raise
+            await self.arefresh_credentials(credential, error)
+        return await self._acall(call, refreshes + 1)
 
 
 @dataclass
-class _LoopsClient:
-    """The asynchronous client of one event loop: it works in no other."""
+class _ClientSlot:
+    """The asynchronous client of one event loop, and a lock so that concurrent first calls make only one."""
 
     client: AsyncClient | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Lets the first of many calls make the client for all."""
-
-
-def _make_client(connection: MpsConnection) -> Client:
-    from airflow_provider_mps.client import make_client
-
-    return make_client(connection)
 
 
 def _make_async_client(connection: MpsConnection) -> AsyncClient:
-    from airflow_provider_mps.client import make_async_client
+    from airflow_provider_mps.api.client import make_async_client  # in this thread: importing the SDK blocks
 
     return make_async_client(connection)

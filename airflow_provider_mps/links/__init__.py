@@ -1,1 +1,1 @@
-"""Links on a task instance in the UI."""
+"""Extra links of task instances."""

@@ -1,1 +1,1 @@
-"""Operators: work given to MPS, and its results stored."""
+"""Operators that submit texts to MPS and store the audio."""

@@ -1,4 +1,4 @@
-"""Submit, await and store the lines of a manifest in one task."""
+"""Submit, wait for and store the lines of a manifest in one task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from concurrent.futures import CancelledError
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -16,75 +17,78 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.choice import OnLineFailure, OnUnknown
-from airflow_provider_mps.connection import require_conn_id
-from airflow_provider_mps.destination import require_destination
-from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.ext_param import SpeechOptions
+from airflow_provider_mps.api.connection import parse_conn_id
+from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
-from airflow_provider_mps.mapped_values import LiteralMappedValues
-from airflow_provider_mps.older_airflow import TimeLimit, uri_of
-from airflow_provider_mps.outlets import add_asset_events, require_assets
-from airflow_provider_mps.redaction import cause_of, describe_error, quoted, shown_path
-from airflow_provider_mps.speech_request import require_limit
-from airflow_provider_mps.text_file import as_path
-from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
+from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
+from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.request import parse_max_characters
+from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
+from airflow_provider_mps.storage.control import DEFAULT_TRANSFER_TIMEOUT_SECONDS, parse_timeout
+from airflow_provider_mps.storage.destination import parse_destination
+from airflow_provider_mps.storage.text_file import parse_path
+from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import (
-        Context,
-        ObjectStoragePath,
-    )
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_mps.batch.lease import Holder
     from airflow_provider_mps.batch.options import BatchOptions
-    from airflow_provider_mps.batch.run import BatchEnd
+    from airflow_provider_mps.batch.run import BatchOutcome
     from airflow_provider_mps.batch.summary import Summary
-    from airflow_provider_mps.own_loop import OwnLoop
+    from airflow_provider_mps.concurrency import EventLoopThread
 
 
-class TextToSpeechBatchOperator(TimeLimit, LiteralMappedValues, BaseOperator):
+class OnLineFailure(StrEnum):
+    """What the task does at its end if lines have no audio."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
+
+
+class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperator):
     """
-    Submit the lines of a manifest, wait for them, and store their audio: in one task, however many they are.
+    Submit the lines of a manifest, wait for them, and store their audio, all in one task.
 
-    Each line is submitted once: what has been submitted is written down beside the audio, before and after. A task
-    that is killed, retried or cleared, and another run with the same destination, go on from there. A line that was
-    being sent when its task was killed may have been accepted; it is not submitted again unless ``on_unknown`` says so.
+    Each line is submitted once: its submit is recorded beside the audio, before and after it is sent. A retry, a clear
+    or another run with the same destination resumes from there. If the task is killed while it sends a line, the
+    outcome is unknown, and ``on_unknown`` decides.
 
-    The destination gets the audio as ``{id}.wav`` (or what else MPS makes), ``results.jsonl`` with one object for each
-    line, and ``summary.json`` with counts and sums. The return value holds both paths, the counts and the sums; the
-    XCom ``progress`` is a table in Markdown, pushed anew while it runs.
+    The destination gets the audio as ``{id}.wav`` (or the extension of the audio that MPS makes), ``results.jsonl``
+    with one object for each line, and ``summary.json`` with counts and sums. The return value holds both paths, the
+    counts and the sums. The XCom ``progress`` is a Markdown table, updated while the task runs.
     https://www.tencentcloud.com/document/product/1041/79693
 
-    :param manifest: an ``ObjectStoragePath`` or its text: JSON Lines, or CSV with a header. A line has ``id``, ``text``
-        or ``text_path`` (one that is relative is beside the manifest), ``voice_id``, and any of ``text_lang``,
+    :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, or CSV with a header. A line has ``id``, ``text``
+        or ``text_path`` (a relative one starts at the manifest's folder), ``voice_id``, and any of ``text_lang``,
         ``ext_param``, ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``, ``translate_requirement``
         (templated)
-    :param destination: the folder for audio and results (templated)
-    :param voice_id: of lines that have none (templated)
-    :param text_lang: of lines that have none (templated)
-    :param ext_param: ``ExtParam`` of all lines; what a line says goes before it (templated)
-    :param sample_rate: Hz, of lines that say nothing else (templated)
-    :param pitch: from -12 to 12, of lines that say nothing else (templated)
-    :param max_characters: how many a line's text may have at most (templated)
-    :param resume: go on with what another run has left in the destination; a retry or a *clear* of this one always does
-    :param on_unknown: where nobody knows whether MPS has accepted a line: ``fail`` it, or ``resubmit`` it in the same
-        run, three times in all, each of which may be paid
-    :param on_line_failure: what the task does at its end where lines have no audio: ``fail``, or ``continue``
-    :param dry_run: read the manifest and tell lines, characters, the least time and errors by line, without any call
-    :param deferrable: when only waiting is left, do it in the triggerer; the default is Airflow's
+    :param destination: folder for the audio and the results (templated)
+    :param voice_id: ``VoiceId`` of lines without one (templated)
+    :param text_lang: language of lines without one; by default, MPS decides (templated)
+    :param ext_param: ``ExtParam`` of all lines; the values of a line override it (templated)
+    :param sample_rate: sample rate in Hz of lines without one (templated)
+    :param pitch: pitch from -12 to 12 of lines without one (templated)
+    :param max_characters: maximum length of the text of a line (templated)
+    :param resume: resume what another run has left in the destination. A retry or a clear always resumes
+    :param on_unknown: if it is unknown whether MPS accepted a line: ``fail`` it, or ``resubmit`` it in the same run, up
+        to three times, each of which may be billed
+    :param on_line_failure: if lines have no audio at the end: ``fail`` the task, or ``continue``
+    :param dry_run: only read the manifest and report lines, characters, the minimum time and errors; makes no call
+    :param deferrable: wait in the triggerer when only waiting is left; the default is Airflow's
         ``[operators] default_deferrable``
-    :param poll_interval: seconds between two questions about one task, as far as the connection's budget allows
-    :param transfer_timeout: seconds that storing the audio of one line may take in all, attempts and pauses included
-    :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
-    :param region: goes before the connection's own region (templated)
-    :raises DestinationTakenError: when another batch is at work in the destination
-    :raises AirflowFailException: when lines have failed, and ``on_line_failure`` is ``fail``; not retried
-    :raises AirflowException: when it could not be done to its end; a retry goes on
+    :param poll_interval: seconds between two polls of a task; longer if the connection's rate limit requires it
+    :param transfer_timeout: seconds for storing the audio of one line, including attempts and pauses
+    :param mps_conn_id: connection of type ``tencent_mps`` (templated)
+    :param region: overrides the connection's region (templated)
+    :raises DestinationLockedError: if another batch uses the destination
+    :raises AirflowFailException: if lines have failed, and ``on_line_failure`` is ``fail``; not retried
+    :raises AirflowException: if the batch could not finish; a retry resumes it
     """
 
     template_fields: Sequence[str] = (
@@ -120,7 +124,7 @@ class TextToSpeechBatchOperator(TimeLimit, LiteralMappedValues, BaseOperator):
         dry_run: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
-        transfer_timeout: float = DEFAULT_TIMEOUT,
+        transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -135,102 +139,78 @@ class TextToSpeechBatchOperator(TimeLimit, LiteralMappedValues, BaseOperator):
         self.pitch = pitch
         self.max_characters = max_characters
         self.resume = resume
-        self.on_unknown = OnUnknown.parse(on_unknown)
-        self.on_line_failure = OnLineFailure.parse(on_line_failure)
-        # Not `dry_run`, which is a method of Airflow's operators.
+        self.on_unknown = parse_choice(OnUnknown, on_unknown)
+        self.on_line_failure = parse_choice(OnLineFailure, on_line_failure)
+        # `dry_run` is a method of Airflow's operators.
         self.only_dry_run = dry_run
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.transfer_timeout = transfer_timeout
         self.mps_conn_id = mps_conn_id
         self.region = region
-        self._loop: OwnLoop[BatchEnd] | None = None
+        self._loop: EventLoopThread[BatchOutcome] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do what is left to do; return paths, counts and sums."""
-        options = self._options()
-        results = options.destination / "results.jsonl"
-        options.require_manifest_apart()
-        require_assets(self.outlets, uri_of(results), "this batch")
+        """Process the lines that are left; return paths, counts and sums."""
+        options = self._make_options()
+        validate_asset_outlets(self.outlets, make_uri(options.destination / "results.jsonl"), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run
-            from airflow_provider_mps.batch.lease import Holder
 
-            told, table = dry_run(options, Holder.of(context), self.log)
-            _push(context, "progress", table)
-            return told
-        return self._run_batch(context, options, None)
-
-    def _run_batch(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
-        """
-        Do what is left to do, or leave the waiting to the triggerer.
-
-        :param time_left: seconds of ``execution_timeout`` that are left; ``None`` where Airflow itself measures them
-        """
-        from airflow_provider_mps.batch.lease import Holder
-
-        holder = Holder.of(context)
-        end = self._run(context, options, holder, time_left)
-        if end.waiting:
-            self._defer(context, end, holder.token)
-        try:
-            return self._end(context, options, end.summary)
-        except AirflowFailException:
-            self._mark_ended(options, holder)
-            raise
-
-    def _mark_ended(self, options: BatchOptions, holder: Holder) -> None:
-        from airflow_provider_mps.batch.results import Results
-
-        try:
-            Results(options.destination).mark_ended(list(holder.instance), holder.try_number)
-        except Exception as error:  # noqa: BLE001 - it must not hide how the batch has ended
-            self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
+            report, table = dry_run(options, LockHolder.from_context(context), self.log)
+            _push_xcom(context, "progress", table)
+            return report
+        return self._run(context, options, None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Store what has finished while the triggerer waited."""
-        deadline = self._deadline(context)
+        """Store the lines that have finished while the triggerer waited."""
+        deadline = self.get_deadline(context)
         time_left = None if deadline is None else deadline - time.time()
         if event.get("timed_out") or (time_left is not None and time_left <= 0):
-            self._let_go(context)
+            self._release_lock(context)
             raise AirflowException(
-                "execution_timeout ended before all lines of this batch were stored. A retry, or a clear, continues "
-                "with them; nothing is billed again."
+                "execution_timeout ended before all lines of this batch were stored. A retry or a clear continues with "
+                "them; nothing is billed again."
             )
-        options = self._options()
-        options.require_manifest_apart()
-        return self._run_batch(context, options, time_left)
-
-    def _deadline(self, context: Context) -> float | None:
-        """Return when ``execution_timeout`` ends, in seconds since 1970: it counts from the start of the attempt."""
-        if self.time_limit is None:
-            return None
-        started = getattr(context.get("ti"), "start_date", None)
-        return (started.timestamp() if started else time.time()) + self.time_limit.total_seconds()
+        return self._run(context, self._make_options(), time_left)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the triggerer; where Airflow has ended the waiting by itself, leave the destination to others."""
+        """Continue after the triggerer; if Airflow itself ended the wait, release the destination."""
         if next_method == "__fail__":
-            self._let_go(context)
+            self._release_lock(context)
         return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
-        """Stop: what was sent is waited for and written down, so that another try goes on."""
+        """Stop after the responses to sent requests have been recorded, so that another attempt resumes."""
         if self._loop:
             self._loop.stop()
 
-    def _let_go(self, context: Context) -> None:
-        from airflow_provider_mps.batch.lease import Holder, let_go
+    def _run(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
+        """Process the lines that are left, within ``time_left`` seconds if it is set; defer if only waiting is left."""
         from airflow_provider_mps.batch.results import Results
 
-        let_go(Results(self._options().destination).lock_path, Holder.of(context))
+        holder = LockHolder.from_context(context)
+        end = self._run_batch(context, options, holder, time_left)
+        if end.waiting_task_ids:
+            self._defer(context, end, holder.token)
+        try:
+            return self._push_results(context, options, end.summary)
+        except AirflowFailException:
+            try:
+                Results(options.destination).mark_ended(list(holder.instance), holder.try_number)
+            except Exception as error:  # noqa: BLE001 - the failure of the batch is the error to report
+                self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
+            raise
 
-    def _run(self, context: Context, options: BatchOptions, holder: Holder, time_left: float | None) -> BatchEnd:
+    def _run_batch(
+        self, context: Context, options: BatchOptions, holder: LockHolder, time_left: float | None
+    ) -> BatchOutcome:
+        """Run the batch in an event loop of its own."""
         from airflow_provider_mps.batch.run import SHUTDOWN_GRACE_SECONDS, Batch
-        from airflow_provider_mps.own_loop import OwnLoop
+        from airflow_provider_mps.concurrency import EventLoopThread
 
-        async def run() -> BatchEnd:
-            batch = Batch(options, holder, lambda table: _push(context, "progress", table), self.log)
+        async def run() -> BatchOutcome:
+            batch = Batch(options, holder, lambda table: _push_xcom(context, "progress", table), self.log)
             try:
                 async with asyncio.timeout(time_left) as limit:
                     return await batch.run()
@@ -239,114 +219,123 @@ class TextToSpeechBatchOperator(TimeLimit, LiteralMappedValues, BaseOperator):
                     raise
             raise AirflowTaskTimeout(
                 f"execution_timeout ended, {self.time_limit} after this attempt had started. Nothing was lost: "
-                "a retry, or a clear, continues this batch."
+                "a retry or a clear resumes this batch."
             )
 
-        self._loop = OwnLoop(run, SHUTDOWN_GRACE_SECONDS)
+        self._loop = EventLoopThread(run, SHUTDOWN_GRACE_SECONDS)
         try:
             return self._loop.run()
         except CancelledError:
             raise AirflowException(
-                f"The batch was stopped by Airflow. What MPS has accepted goes on there, and may be billed; it is "
-                f"named in the result manifest in {options.destination}, and a retry or a clear goes on with it."
+                "The batch was stopped by Airflow. The tasks that MPS has accepted continue there and may be billed; "
+                f"the result manifest in {options.destination} lists them. A retry or a clear resumes the batch."
             ) from None
 
-    def _options(self) -> BatchOptions:
-        from airflow_provider_mps.batch.line import Defaults
-        from airflow_provider_mps.batch.options import BatchOptions
+    def _defer(self, context: Context, end: BatchOutcome, lock_token: str) -> NoReturn:
+        """Wait for the submitted lines in the triggerer."""
+        from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
+        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS
 
-        interval = PollInterval(self.poll_interval)
-        options = SpeechOptions(self.ext_param, self.sample_rate, self.pitch)
-        return BatchOptions(
-            manifest=_path("manifest", self.manifest),
-            destination=_path("destination", self.destination),
-            mps_conn_id=require_conn_id(self.mps_conn_id),
-            region=self.region or None,
-            interval=interval,
-            transfer_timeout=require_timeout(self.transfer_timeout),
-            on_unknown=self.on_unknown,
-            resume=self.resume,
-            # Twice, so that each has been asked for since.
-            hand_over_after=2 * self.poll_interval if self.deferrable else None,
-            defaults=Defaults(
-                self.voice_id or None,
-                self.text_lang or None,
-                options.build(),
-                require_limit(self.max_characters),
-            ),
-        )
-
-    def _defer(self, context: Context, end: BatchEnd, lock_token: str) -> NoReturn:
-        from airflow_provider_mps.triggers.batch import MOST_TASKS, TextToSpeechBatchTrigger
-        from airflow_provider_mps.triggers.text_to_speech import HANDOVER
-
-        now, deadline = time.time(), self._deadline(context)
+        now, deadline = time.time(), self.get_deadline(context)
+        # Airflow's own timeout takes over if the triggerer is gone.
+        timeout = None if deadline is None else max(deadline - now, 0.0) + 2 * REQUEUE_GRACE_SECONDS
         self.defer(
             trigger=TextToSpeechBatchTrigger(
-                end.waiting[-MOST_TASKS:],
+                end.waiting_task_ids[-MAX_TASKS:],
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
-                asked_at=now,
+                deferred_at=now,
                 deadline=deadline,
                 lock_path=end.lock_path,
                 lock_token=lock_token,
             ),
             method_name="execute_complete",
-            # Airflow's own is for a triggerer that is gone.
-            timeout=None if deadline is None else timedelta(seconds=max(deadline - now, 0.0) + 2 * HANDOVER),
+            timeout=None if timeout is None else timedelta(seconds=timeout),
         )
 
-    def _end(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
-        """Tell how it ended, and end as the user chose."""
+    def _release_lock(self, context: Context) -> None:
+        """Release the destination, which this task instance has locked before it was deferred."""
+        from airflow_provider_mps.batch.lease import release_stale
+        from airflow_provider_mps.batch.results import Results
+
+        release_stale(Results(self._make_options().destination).lock_path, LockHolder.from_context(context))
+
+    def _make_options(self) -> BatchOptions:
+        """Return the validated arguments."""
+        from airflow_provider_mps.batch.line import LineDefaults
+        from airflow_provider_mps.batch.options import BatchOptions
+
+        options = BatchOptions(
+            manifest=_parse_path("manifest", self.manifest),
+            destination=_parse_path("destination", self.destination),
+            mps_conn_id=parse_conn_id(self.mps_conn_id),
+            region=self.region or None,
+            interval=PollInterval(self.poll_interval),
+            transfer_timeout=parse_timeout(self.transfer_timeout),
+            on_unknown=self.on_unknown,
+            resume=self.resume,
+            # Two intervals, so that each task has been polled since.
+            defer_after=2 * self.poll_interval if self.deferrable else None,
+            defaults=LineDefaults(
+                self.voice_id or None,
+                self.text_lang or None,
+                SpeechOptions(self.ext_param, self.sample_rate, self.pitch).build(),
+                parse_max_characters(self.max_characters),
+            ),
+        )
+        options.validate_manifest_location()
+        return options
+
+    def _push_results(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
+        """Report the outcome, and fail the task if the user has chosen so."""
         results = options.destination / "results.jsonl"
-        told = {
-            **summary.to_json(),
-            "results": str(results),
-            "summary": str(options.destination / "summary.json"),
-        }
+        outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}
         self.log.info("%s. Results: %s", summary.to_line(), results)
-        _push(context, "progress", summary.to_markdown())
+        _push_xcom(context, "progress", summary.to_markdown())
         if not summary.lines:
             raise InvalidRequestError(f"The manifest {options.manifest} has no lines: nothing was submitted.")
         if summary.failures:
             message = (
-                f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.named_problems()}. The "
-                f"others are stored. {results} tells why of each"
+                f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.format_problem_names()}. The "
+                f"others are stored, and {results} holds the error of each"
             )
             if self.on_line_failure is OnLineFailure.FAIL:
-                _push(context, "summary", told)
-                raise self._failure(summary, message)
+                _push_xcom(context, "summary", outcome)
+                raise _make_failure(summary, message)
             self.log.warning("%s.", message)
-        add_asset_events(context, self.outlets, uri_of(results), told)
-        return told
-
-    def _failure(self, summary: Summary, message: str) -> AirflowException:
-        from airflow_provider_mps.batch.row import LineStatus
-
-        if summary.count(LineStatus.UNSTORED):
-            return AirflowException(f"{message}. A retry stores what MPS has made, without paying again.")
-        mended = summary.failures - summary.count(LineStatus.UNKNOWN)
-        advice = "Mend them and clear the task: it submits what failed, and nothing that is stored. " if mended else ""
-        if summary.count(LineStatus.UNKNOWN):
-            advice += "Unknown lines are left as they are: look into MPS's console; on_unknown='resubmit' submits them."
-        return AirflowFailException(f"{message}. {advice.strip()}")
+        add_asset_events(context, self.outlets, make_uri(results), outcome)
+        return outcome
 
 
-def _path(name: str, given: str | ObjectStoragePath) -> ObjectStoragePath:
-    """Return an argument as a path, without a slash at its end."""
+def _make_failure(summary: Summary, message: str) -> AirflowException:
+    """Return the error for lines without audio, which Airflow retries only if a retry can store them."""
+    from airflow_provider_mps.batch.row import LineStatus
+
+    if summary.count(LineStatus.STORE_FAILED):
+        return AirflowException(f"{message}. A retry stores the audio that MPS has made; nothing is billed again.")
+    unknown = summary.count(LineStatus.UNKNOWN)
+    if summary.failures > unknown:
+        message += ". Fix these lines and clear the task: it submits only lines that failed"
+    if unknown:
+        message += ". Unknown lines are not submitted again: check the MPS console, or set on_unknown='resubmit'"
+    return AirflowFailException(f"{message}.")
+
+
+def _parse_path(name: str, value: str | ObjectStoragePath) -> ObjectStoragePath:
+    """Return an argument as a path without a slash at its end."""
     try:
-        return as_path(str(require_destination(given)).rstrip("/"))
+        return parse_path(str(parse_destination(value)).rstrip("/"))
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            f"{name} is {quoted(given, 200)}: give an ObjectStoragePath or its text, e.g. s3://conn@bucket/clips/."
+            f"{name} is {quote_value(value, 200)}: give an ObjectStoragePath or a string, e.g. s3://conn@bucket/clips/."
         ) from error
     except ValueError as error:
         raise InvalidRequestError(
-            f"{name} {shown_path(given)} is no path that Airflow knows ({describe_error(error)})."
-        ) from cause_of(error)
+            f"{name} {format_path(value)} is not a path that Airflow supports ({describe_error(error)})."
+        ) from get_safe_cause(error)
 
 
-def _push(context: Context, key: str, value: Any) -> None:
+def _push_xcom(context: Context, key: str, value: Any) -> None:
     if "ti" in context:
         context["ti"].xcom_push(key=key, value=value)

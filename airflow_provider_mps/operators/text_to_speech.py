@@ -1,4 +1,4 @@
-"""Submit a text, and store the finished audio."""
+"""Submit a text to MPS, and store the finished audio in object storage."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.choice import IfExists, OnUnknown
-from airflow_provider_mps.destination import require_destination, resolve_destination
-from airflow_provider_mps.durable_submit import DurableSubmit
-from airflow_provider_mps.errors import MpsApiError
-from airflow_provider_mps.ext_param import SpeechOptions
+from airflow_provider_mps.durable_submit import NOT_RETRIED, DurableSubmit
+from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.lineage import Move
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
-from airflow_provider_mps.mapped_values import LiteralMappedValues
-from airflow_provider_mps.older_airflow import TimeLimit, uri_of
-from airflow_provider_mps.outlets import add_asset_events, require_assets
-from airflow_provider_mps.speech_request import SpeechRequest, require_limit
-from airflow_provider_mps.submission import max_tries_of, started_at, state_store, try_number_of
-from airflow_provider_mps.text_file import read_text, require_one_text
-from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.transfer.deadline import DEFAULT_TIMEOUT, require_timeout
-from airflow_provider_mps.transfer.kill_switch import KillSwitch
-from airflow_provider_mps.triggers.event import finished_task
+from airflow_provider_mps.polling.event import task_from_event
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.redaction import format_path
+from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
+from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.request import SpeechRequest, parse_max_characters
+from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
+from airflow_provider_mps.storage.control import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.destination import IfExists, parse_destination, resolve_destination
+from airflow_provider_mps.storage.lineage import TransferLineage
+from airflow_provider_mps.storage.text_file import read_text, validate_text_source
+from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,47 +40,46 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_mps.audio import StoredAudio
-    from airflow_provider_mps.submission import StateStore
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.storage.transfer import StoredAudio
 
 
-class TextToSpeechOperator(TimeLimit, LiteralMappedValues, BaseOperator):
+class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperator):
     """
-    Submit a text to MPS and return the ``TaskId``. https://www.tencentcloud.com/document/product/1041/79693
+    Submit a text to MPS and return the ``TaskId``.
 
-    MPS bills each accepted submit, so it is repeated only where MPS provably did not accept it. On Airflow 3.3 and
-    later the ``TaskId`` is stored at once, so that a retry, after the worker was killed, say, reconnects to the same
-    MPS task. If an attempt is killed between sending and storing, the outcome is unknown, and ``on_unknown`` decides.
-    If MPS fails the task, only a *clear* submits again. The ``TaskId`` is also pushed as the XCom ``TaskId`` before any
-    waiting. Values that ``expand_kwargs`` takes from another task are not rendered.
+    MPS bills each accepted submit, so a request is retried only if MPS provably did not accept it. From Airflow 3.3,
+    the ``TaskId`` is stored at once: a retry, e.g. after the worker was killed, reconnects to the same MPS task. If an
+    attempt is killed between sending and storing, the outcome is unknown, and ``on_unknown`` decides. If MPS fails the
+    task, only a clear submits again. The ``TaskId`` is also pushed as the XCom ``TaskId`` before any waiting. Values
+    that ``expand_kwargs`` takes from another task are not rendered.
+    https://www.tencentcloud.com/document/product/1041/79693
 
-    :param text: what to speak (templated)
-    :param text_path: an ``ObjectStoragePath`` or its text, of a file of UTF-8 that is spoken in place of ``text``
-        (templated)
-    :param voice_id: the voice (templated)
-    :param text_lang: language of the text; MPS decides where it is not given (templated)
-    :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or its JSON (templated)
-    :param sample_rate: Hz: 8000, 16000, 22050, 32000 or 44100 (templated)
-    :param pitch: from -12 to 12 (templated)
-    :param target_duration: seconds that the audio shall last (templated)
+    :param text: text to speak (templated)
+    :param text_path: UTF-8 file to speak in place of ``text``, as an ``ObjectStoragePath`` or a string (templated)
+    :param voice_id: ``VoiceId`` of the voice (templated)
+    :param text_lang: language of the text; by default, MPS decides (templated)
+    :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or as JSON (templated)
+    :param sample_rate: sample rate in Hz: 8000, 16000, 22050, 32000 or 44100 (templated)
+    :param pitch: pitch from -12 to 12 (templated)
+    :param target_duration: length of the audio in seconds (templated)
     :param translate_to: language to translate the text to, e.g. ``en`` (templated)
-    :param translate_requirement: what the translation shall heed (templated)
-    :param max_characters: how many a text may have at most, so that none is paid by mistake (templated)
-    :param wait_for_completion: wait until MPS has finished the task, and fail where it fails
+    :param translate_requirement: instruction for the translation (templated)
+    :param max_characters: maximum length of the text; a longer one fails before it is billed (templated)
+    :param wait_for_completion: wait until MPS has finished the task, and fail if MPS fails it
     :param deferrable: wait in the triggerer; the default is Airflow's ``[operators] default_deferrable``
-    :param poll_interval: seconds between two questions while waiting, as far as the connection's budget allows
-    :param durable: ``False``: remember nothing; each attempt, and each *clear*, submits again. A failure after MPS has
-        accepted the text is then not retried
-    :param on_unknown: if it is unknown whether MPS has accepted the text: ``fail``, without a retry, or ``resubmit``
-        in the next attempt, which may be billed twice
-    :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
-    :param region: goes before the connection's own region (templated)
-    :raises InvalidRequestError: when an argument cannot be sent; nothing was submitted, and it is not retried
-    :raises MpsApiError: when MPS did not accept the text
-    :raises AirflowFailException: if it is unknown whether MPS accepted it; with ``on_unknown="resubmit"`` an
-        ``AirflowException``, which is retried
-    :raises TextToSpeechTaskFailed: if MPS has failed the task that it waits for, or that an earlier attempt has
+    :param poll_interval: seconds between two polls; longer if the connection's rate limit requires it
+    :param durable: ``False``: keep no record, so that each attempt and each clear submits again. A failure after MPS
+        has accepted the text is then not retried
+    :param on_unknown: if it is unknown whether MPS accepted the text: ``fail`` without a retry, or ``resubmit`` in the
+        next attempt, which may be billed twice
+    :param mps_conn_id: connection of type ``tencent_mps`` (templated)
+    :param region: overrides the connection's region (templated)
+    :raises InvalidRequestError: if an argument is invalid; nothing was submitted; not retried
+    :raises MpsApiError: if MPS did not accept the text
+    :raises AirflowFailException: if it is unknown whether MPS accepted the text; with ``on_unknown="resubmit"`` an
+        ``AirflowException``, which Airflow retries
+    :raises TextToSpeechTaskFailed: if MPS failed the task that this attempt waits for, or that an earlier attempt
         submitted; not retried
     """
 
@@ -145,16 +141,12 @@ class TextToSpeechOperator(TimeLimit, LiteralMappedValues, BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.durable = durable
-        self.on_unknown = OnUnknown.parse(on_unknown)
+        self.on_unknown = parse_choice(OnUnknown, on_unknown)
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._submit: DurableSubmit | None = None
-        self._started_at = 0.0
-        if (
-            deferrable
-            and not wait_for_completion
-            and not conf.getboolean("operators", "default_deferrable", fallback=False)
-        ):
+        is_deferrable_by_default = conf.getboolean("operators", "default_deferrable", fallback=False)
+        if deferrable and not wait_for_completion and not is_deferrable_by_default:
             warnings.warn(
                 f"deferrable=True of task '{self.task_id}' has no effect without wait_for_completion=True: the task "
                 "ends when MPS has accepted the text.",
@@ -168,85 +160,64 @@ class TextToSpeechOperator(TimeLimit, LiteralMappedValues, BaseOperator):
         return MpsHook(self.mps_conn_id, self.region)
 
     def execute(self, context: Context) -> str:
-        """Submit, or reconnect to what an earlier attempt has submitted; wait if asked to; return the ``TaskId``."""
+        """Submit, or reconnect to the task of an earlier attempt; wait if requested; return the ``TaskId``."""
         interval = PollInterval(self.poll_interval)
-        self._started_at = started_at(context)
-        submit = self._durable_submit(context)
-        with submit.concluded():
-            request = self._request()
-            if self.durable and self._store(context) is None:
-                self.log.info(
-                    "This Airflow has no task state store, which it has from 3.3 on: a retry or a clear submits again"
-                )
-            known = submit.reconnect(request)
-            task_id = known.task_id if known else submit.submit(request)
+        submit = self._submit = self._make_submit(context)
+        with submit.prevent_double_billing():
+            request = self._make_request()
+            if self.durable and not submit.has_store:
+                self.log.info("This Airflow has no task state store (3.3 or later): a retry or a clear submits again")
+            earlier = submit.reconnect(request)
+            task_id = earlier.task_id if earlier else submit.submit(request)
             if "ti" in context:
                 context["ti"].xcom_push(key="TaskId", value=task_id)
-            if self.wait_for_completion and not (known and known.status is TaskStatus.SUCCESS):
+            if self.wait_for_completion and not (earlier and earlier.is_done):
+                if self.deferrable:
+                    self._defer(context, task_id)
                 self._wait(task_id, interval)
             return task_id
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
-        """Return the ``TaskId``, or raise why there is no audio, once the trigger has fired."""
-        with self._durable_submit(context).concluded(mps_task_id):
+        """Return the ``TaskId`` after the trigger has fired; raise its error if there is no audio."""
+        submit = self._submit = self._make_submit(context)
+        with submit.prevent_double_billing(mps_task_id):
             try:
-                task = finished_task(event)
+                task = task_from_event(event)
             except AirflowSensorTimeout as error:
-                if mps_task_id and self._is_done_after_all(mps_task_id):
-                    return mps_task_id
-                raise self._timed_out(context, str(error).removesuffix(" when the sensor's timeout ended.")) from None
-            task.is_ready()
+                finished = self._find_finished_task(mps_task_id) if mps_task_id else None
+                if finished is None:
+                    progress = str(error).removesuffix(" when the sensor's timeout ended.")
+                    message = f"{progress} when execution_timeout ended."
+                    if not submit.has_store:
+                        raise AirflowFailException(f"{message} {NOT_RETRIED}") from None
+                    raise AirflowException(f"{message} A retry or a clear reconnects to the task.") from None
+                task = finished
+            task.raise_for_status()
             self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
             return task.task_id
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the triggerer; where Airflow has ended the waiting by itself, no retry may submit again."""
+        """Continue after the triggerer; if Airflow itself ended the wait, keep a retry from submitting again."""
         if next_method != "__fail__":
             return super().resume_execution(next_method, next_kwargs, context)
-        instance = context["ti"]
-        pushed = instance.xcom_pull(task_ids=self.task_id, key="TaskId", map_indexes=instance.map_index)
-        with self._durable_submit(context).concluded(pushed or "of this text"):
+        ti = context["ti"]
+        task_id = ti.xcom_pull(task_ids=self.task_id, key="TaskId", map_indexes=ti.map_index)
+        with self._make_submit(context).prevent_double_billing(task_id or "(unknown TaskId)"):
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def _timed_out(self, context: Context, what: str) -> AirflowException:
-        """Return what to raise when the time for waiting has ended."""
-        if self._store(context) is None:
-            return AirflowFailException(
-                f"{what} when execution_timeout ended. It is not retried, for nothing has remembered it: a clear "
-                "submits again, which is billed. A TextToSpeechTaskSensor with this id waits for it."
-            )
-        return AirflowException(f"{what} when execution_timeout ended. A retry, or a clear, reconnects to it.")
-
-    def _is_done_after_all(self, task_id: str) -> bool:
-        """Ask once more: nobody may have asked since long before the deadline, e.g. where no triggerer was there."""
-        try:
-            task = self.hook.describe_text_to_speech_task(task_id)
-        except MpsApiError as error:
-            self.log.warning("Task %s could not be asked for once more: %s", task_id, error)
-            return False
-        return task.is_ready()
-
     def on_kill(self) -> None:
-        """Say what goes on: MPS has no call that would cancel it."""
-        if self._submit and self._submit.goes_on:
-            self.log.warning("%s goes on at MPS, and may be billed: MPS has no call to cancel it", self._submit.goes_on)
+        """Log which task continues at MPS, which has no call to cancel it."""
+        if self._submit and self._submit.pending_description:
+            self.log.warning(
+                "%s continues at MPS and may be billed: MPS has no call to cancel it", self._submit.pending_description
+            )
 
-    def _durable_submit(self, context: Context) -> DurableSubmit:
-        self._submit = DurableSubmit(
-            self.hook,
-            self._store(context),
-            max_tries_of(context),
-            self.on_unknown,
-            self.log,
-            try_number=try_number_of(context),
-        )
-        return self._submit
+    def _make_submit(self, context: Context) -> DurableSubmit:
+        return DurableSubmit(self.hook, context, self.on_unknown, self.log, durable=self.durable)
 
-    def _store(self, context: Context) -> StateStore | None:
-        return state_store(context) if self.durable else None
-
-    def _request(self) -> SpeechRequest:
-        require_one_text(self.text, self.text_path)
+    def _make_request(self) -> SpeechRequest:
+        """Return the validated request."""
+        validate_text_source(self.text, self.text_path)
         text = read_text(self.text_path) if self.text_path else self.text
         options = SpeechOptions(
             self.ext_param,
@@ -256,74 +227,85 @@ class TextToSpeechOperator(TimeLimit, LiteralMappedValues, BaseOperator):
             self.translate_to,
             self.translate_requirement,
         )
-        limit = require_limit(self.max_characters)
-        return SpeechRequest.checked(text, self.voice_id, self.text_lang, options.build(), limit)
+        limit = parse_max_characters(self.max_characters)
+        source = f"text_path {format_path(self.text_path)}" if self.text_path else "text"
+        return SpeechRequest.from_arguments(
+            text, self.voice_id, self.text_lang, options.build(), limit, text_source=source
+        )
 
     def _wait(self, task_id: str, interval: PollInterval) -> None:
-        """Wait in this worker, or leave it to the triggerer."""
-        if self.deferrable:
-            self._defer(task_id)
-        from airflow_provider_mps.credential_gate import ACCEPTED
-        from airflow_provider_mps.own_loop import OwnLoop
-        from airflow_provider_mps.triggers.poller import wait_for_task
-        from airflow_provider_mps.triggers.report import LastSeen
+        """Wait in this worker until MPS has finished the task."""
+        from airflow_provider_mps.concurrency import EventLoopThread
+        from airflow_provider_mps.polling.event import LastSeen
+        from airflow_provider_mps.polling.poller import wait_for_task
+        from airflow_provider_mps.polling.request_gate import ACCEPTED_CONN_IDS
 
-        ACCEPTED.add(self.hook.mps_conn_id)  # it has just submitted, or queried, this task
+        ACCEPTED_CONN_IDS.add(self.hook.mps_conn_id)  # MPS has just accepted a call with these credentials
         last_seen = LastSeen(time.time())
-        waiting = OwnLoop(
+        loop = EventLoopThread(
             lambda: wait_for_task(
                 task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval, last_seen=last_seen
             )
         )
         try:
-            task = waiting.run()
+            task = loop.run()
         except AirflowTaskTimeout as error:
             raise AirflowTaskTimeout(f"{str(error).rstrip('.')}. {last_seen.describe(task_id)}.") from None
-        task.is_ready()
+        task.raise_for_status()
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
 
-    def _defer(self, task_id: str) -> NoReturn:
-        from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
+    def _defer(self, context: Context, task_id: str) -> NoReturn:
+        """Wait in the triggerer until MPS has finished the task."""
+        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
 
-        now, limit = time.time(), self.execution_timeout
+        limit = self.execution_timeout
         self.defer(
             trigger=TextToSpeechTaskTrigger(
                 task_id,
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
-                asked_at=now,
-                deadline=self._started_at + limit.total_seconds() if limit else None,
+                deferred_at=time.time(),
+                deadline=self.get_deadline(context),
             ),
             method_name="execute_complete",
             kwargs={"mps_task_id": task_id},
-            # Airflow's own is for a triggerer that is gone: it cannot name the task.
-            timeout=limit + timedelta(seconds=2 * HANDOVER) if limit else None,
+            # Airflow's own timeout takes over if the triggerer is gone. Its error cannot name the task.
+            timeout=limit + timedelta(seconds=2 * REQUEUE_GRACE_SECONDS) if limit else None,
         )
 
+    def _find_finished_task(self, task_id: str) -> TextToSpeechTask | None:
+        """Query a task after a timeout: the last poll may be long ago, e.g. if no triggerer was running."""
+        try:
+            task = self.hook.describe_text_to_speech_task(task_id)
+        except MpsApiError as error:
+            self.log.warning("The last query of task %s failed: %s", task_id, error)
+            return None
+        return task if task.is_done else None
 
-class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
+
+class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator):
     """
     Store the audio of a finished text-to-speech task in object storage.
 
-    The task is asked for a fresh ``AudioUrl``. What was downloaded is committed only when its length and, where the
-    server tells it, its CRC-64 are right: the destination never shows anything else. Returns the stored path and
-    pushes the XComs ``VoiceId`` and ``duration`` (seconds, ``None`` where MPS does not tell it).
+    The operator queries MPS for a fresh ``AudioUrl``, and commits the file only after it has verified the length and,
+    if the server sends one, the CRC-64. It returns the stored path and pushes the XComs ``VoiceId`` and ``duration``
+    (seconds; ``None`` if MPS does not report it). https://www.tencentcloud.com/document/product/1041/79696
 
-    Each outlet that is an ``Asset`` or ``AssetAlias`` gets an event whose extra holds ``uri`` (of what was stored),
-    ``VoiceId``, ``duration`` (seconds), ``size`` (bytes) and ``crc64`` (CRC-64/XZ, in decimal digits).
+    Each outlet that is an ``Asset`` or an ``AssetAlias`` gets an event. Its extra holds ``uri`` (the stored path),
+    ``VoiceId``, ``duration`` (seconds), ``size`` (bytes) and ``crc64`` (CRC-64/XZ in decimal digits).
 
-    :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
-    :param destination: an ``ObjectStoragePath`` or its text, e.g. ``s3://conn@bucket/clip.wav``; a text that ends
-        in ``/`` is a folder, in which the file takes the audio's own name (templated)
-    :param if_exists: ``overwrite``; ``skip``, which moves nothing where a file of the same CRC-64 is there already, or
-        of the same size where the audio's server sends no CRC-64; or ``fail``
-    :param transfer_timeout: seconds that moving the audio may take in all, tries included
-    :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
-    :param region: goes before the connection's own region (templated)
-    :raises AirflowException: when the task is still processing, or the audio could not be moved this time
-    :raises TextToSpeechTaskFailed: when MPS has failed the task; not retried
-    :raises DestinationError: when the destination must be mended first; not retried
+    :param mps_task_id: ``TaskId`` that :class:`~.TextToSpeechOperator` returned (templated)
+    :param destination: an ``ObjectStoragePath`` or a string, e.g. ``s3://conn@bucket/clip.wav``; a string that ends in
+        ``/`` is a folder, in which the file gets the name that MPS gave the audio (templated)
+    :param if_exists: ``overwrite``; ``skip`` the transfer if the file has the same CRC-64 (or the same size, if the
+        audio's server sends no CRC-64); or ``fail``
+    :param transfer_timeout: seconds for the whole transfer, including its attempts
+    :param mps_conn_id: connection of type ``tencent_mps`` (templated)
+    :param region: overrides the connection's region (templated)
+    :raises AirflowException: if MPS is still processing the task, or the transfer failed this time
+    :raises TextToSpeechTaskFailed: if MPS failed the task; not retried
+    :raises DestinationError: if the destination must be fixed first; not retried
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "destination", "mps_conn_id", "region")
@@ -336,7 +318,7 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
         mps_task_id: str,
         destination: str | ObjectStoragePath,
         if_exists: Literal["overwrite", "skip", "fail"] = "overwrite",
-        transfer_timeout: float = DEFAULT_TIMEOUT,
+        transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -344,12 +326,12 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
         super().__init__(**kwargs)
         self.mps_task_id = mps_task_id
         self.destination = destination
-        self.if_exists = IfExists.parse(if_exists)
+        self.if_exists = parse_choice(IfExists, if_exists)
         self.transfer_timeout = transfer_timeout
         self.mps_conn_id = mps_conn_id
         self.region = region
-        self._kill_switch = KillSwitch()
-        self._move: Move | None = None
+        self._cancellation = TransferCancellation()
+        self._lineage: TransferLineage | None = None
         self.stored_at: ObjectStoragePath | None = None
 
     @cached_property
@@ -359,66 +341,61 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValues, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
-        from airflow_provider_mps.audio import store_audio
+        from airflow_provider_mps.storage.transfer import store_audio
 
-        self._kill_switch = KillSwitch()
-        timeout = require_timeout(self.transfer_timeout)
-        destination = require_destination(self.destination)
-        task = self._finished_task()
+        self._cancellation = TransferCancellation()
+        timeout = parse_timeout(self.transfer_timeout)
+        destination = parse_destination(self.destination)
+        task = self._get_finished_task()
         subject = f"task {task.task_id}"
-        path = resolve_destination(destination, _audio_url(task), subject)
-        require_assets(self.outlets, uri_of(path), subject)
+        path = resolve_destination(destination, task.get_audio_url(), subject)
+        validate_asset_outlets(self.outlets, make_uri(path), subject)
         self.log.info("Task %s has succeeded (RequestId %s); storing its audio", task.task_id, task.request_id)
-        with self._kill_switch.armed(f"Storing the audio of {subject} at {path}"):
-            stored = store_audio(
-                _audio_url(task),
+        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
+            audio = store_audio(
+                task.get_audio_url(),
                 path,
                 if_exists=self.if_exists,
-                fresh_url=lambda: _audio_url(self._finished_task()),
+                get_fresh_url=lambda: self._get_finished_task().get_audio_url(),
                 subject=subject,
                 log=self.log,
                 timeout=timeout,
             )
-        self._tell(context, task, path, stored)
+        self._push_results(context, task, path, audio)
         return str(path)
 
     def on_kill(self) -> None:
-        """Stop moving: what was uploaded is discarded, so that no parts of it linger."""
-        self._kill_switch.pull()
+        """Cancel the transfer and discard the uploaded parts."""
+        self._cancellation.cancel()
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
-        """Tell OpenLineage where the audio came from and went to, without the link's signature."""
-        return self._move.to_openlineage() if self._move else None
+        """Return the source, without the URL's signature, and the destination of the audio."""
+        return self._lineage.to_openlineage() if self._lineage else None
 
-    def _tell(self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, stored: StoredAudio) -> None:
-        context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
-        context["ti"].xcom_push(key="duration", value=task.duration)
-        self.stored_at = path
-        self._move = Move.of(_audio_url(task), path, stored.size)
-        self._move.collect(self.hook)
-        extra = {
-            "VoiceId": task.voice_id,
-            "duration": task.duration,
-            "size": stored.size,
-            # As digits, for a browser would round the number.
-            "crc64": None if stored.crc64 is None else str(stored.crc64),
-        }
-        add_asset_events(context, self.outlets, uri_of(path), extra)
-
-    def _finished_task(self) -> TextToSpeechTask:
+    def _get_finished_task(self) -> TextToSpeechTask:
         task = self.hook.describe_text_to_speech_task(self.mps_task_id)
-        if not task.is_ready():
+        task.raise_for_status()
+        if not task.is_done:
             raise AirflowException(
                 f"Task {task.task_id} is still processing (RequestId {task.request_id}), so there is no audio to "
                 "store yet. Put a TextToSpeechTaskSensor before this task."
             )
         return task
 
-
-def _audio_url(task: TextToSpeechTask) -> str:
-    if task.audio_url is None:
-        raise AirflowException(
-            f"MPS says that task {task.task_id} has succeeded, but gives no AudioUrl (RequestId {task.request_id}). "
-            "Try again later; if this goes on, give Tencent's support the RequestId."
-        )
-    return task.audio_url
+    def _push_results(
+        self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, audio: StoredAudio
+    ) -> None:
+        """Push the XComs, the lineage and the asset events."""
+        context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
+        context["ti"].xcom_push(key="duration", value=task.duration)
+        self.stored_at = path
+        self._lineage = TransferLineage.from_audio_url(task.get_audio_url(), path, audio.size)
+        self._lineage.collect(self.hook)
+        extra = {
+            "VoiceId": task.voice_id,
+            "duration": task.duration,
+            "size": audio.size,
+            # Digits, since a browser would round the number.
+            "crc64": None if audio.crc64 is None else str(audio.crc64),
+        }
+        add_asset_events(context, self.outlets, make_uri(path), extra)

@@ -1,4 +1,4 @@
-"""What answers behind the Listen view: within Airflow's API server, its authentication and its authorisation."""
+"""FastAPI application of the Listen view, within Airflow's API server, its authentication and its authorisation."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
-from airflow_provider_mps.player.audio_object import AudioObject, NoAudioError
-from airflow_provider_mps.player.byte_range import UnsatisfiableRangeError, parse_range
-from airflow_provider_mps.player.own_turn import in_turn, one_by_one
-from airflow_provider_mps.player.recorded import (
+from airflow_provider_mps.player.audio_file import AudioFile, NoAudioError, UnsatisfiableRangeError, parse_range
+from airflow_provider_mps.player.stored_audio import (
     RecordedAudio,
     UnreadableXComError,
-    find_recorded,
+    find_recorded_audio,
     has_custom_backend,
     is_in_xcom_storage,
 )
-from airflow_provider_mps.player.waveform import TIMEOUT as DRAWING
-from airflow_provider_mps.player.waveform import NoWaveformError, draw
+from airflow_provider_mps.player.threadpool import iterate_in_threads, run_in_limited_thread
+from airflow_provider_mps.player.waveform import TIMEOUT_SECONDS as WAVEFORM_TIMEOUT_SECONDS
+from airflow_provider_mps.player.waveform import NoWaveformError, compute_waveform
 
-_SLOW = "does not answer, or others wait for it. Try again later; the log of Airflow's API server may say why."
+_SLOW = "does not respond, or is busy. Try again later; the log of Airflow's API server may say why."
 _UNREAD_XCOM = (
-    "The XCom return_value of this task instance is kept in object storage, and was not read from there: either the "
-    "object is gone, or Airflow's API server lacks the [core] xcom_backend that the workers have."
+    "The XCom return_value of this task instance is in object storage and was not read: either the object is "
+    "gone, or Airflow's API server lacks the [core] xcom_backend that the workers have."
 )
 
 app = FastAPI(title="MPS player", openapi_url=None)
 
 
-async def recorded(
+async def get_recorded_audio(
     dag_id: str,
     run_id: str,
     task_id: str,
     map_index: Annotated[int, Query(ge=-1, lt=2**31)] = -1,
 ) -> RecordedAudio:
-    """Return what the task instance has recorded, and no other path."""
+    """Return the audio that the task instance has recorded, and no other path."""
 
     def find() -> RecordedAudio | None:
-        with create_session() as session:  # not FastAPI's, which would hold it as long as the audio plays
-            return find_recorded(dag_id, run_id, task_id, map_index, session)
+        with create_session() as session:  # not FastAPI's, which would stay open as long as the audio plays
+            return find_recorded_audio(dag_id, run_id, task_id, map_index, session)
 
     try:
-        # A backend reads from its storage, which may be slow; the database is read as by the server's other routes.
-        found = await (in_turn(find) if await run_in_threadpool(has_custom_backend) else run_in_threadpool(find))
+        # A backend reads from its storage, which may be slow; the database is read as in the server's other routes.
+        found = await (
+            run_in_limited_thread(find) if await run_in_threadpool(has_custom_backend) else run_in_threadpool(find)
+        )
     except UnreadableXComError as error:
         raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from error
     except TimeoutError as error:
@@ -59,55 +60,57 @@ async def recorded(
     if found is None:
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,
-            "There is nothing to hear: this task instance has stored no audio. "
-            "TextToSpeechToObjectStorageOperator does, once it has succeeded.",
+            "No audio: this task instance has stored no audio. "
+            "TextToSpeechToObjectStorageOperator stores audio when it succeeds.",
         )
     return found
 
 
-async def audio_of(audio: Annotated[RecordedAudio, Depends(recorded)]) -> AudioObject:
-    """Return what is at the recorded path."""
+async def get_audio_file(audio: Annotated[RecordedAudio, Depends(get_recorded_audio)]) -> AudioFile:
+    """Return the audio file at the recorded path."""
     try:
-        return await in_turn(lambda: AudioObject.find(audio.path))
+        return await run_in_limited_thread(lambda: AudioFile.find(audio.path))
     except NoAudioError as error:
         detail = _UNREAD_XCOM if is_in_xcom_storage(audio.path) else str(error)
-        raise HTTPException(status.HTTP_404_NOT_FOUND, _shown(detail)) from error
+        raise HTTPException(status.HTTP_404_NOT_FOUND, _make_encodable(detail)) from error
     except TimeoutError as error:
-        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, _shown(f"The store of {audio.path} {_SLOW}")) from error
+        raise HTTPException(
+            status.HTTP_504_GATEWAY_TIMEOUT, _make_encodable(f"The storage of {audio.path} {_SLOW}")
+        ) from error
 
 
-MAY_READ = [
+READ_PERMISSIONS = [
     Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)),
     Depends(requires_access_dag("GET", DagAccessEntity.XCOM)),
 ]
-"""Before anything else: who may not read the DAG's task instances and XComs is told nothing and hears nothing."""
-Recorded = Annotated[RecordedAudio, Depends(recorded)]
-Audio = Annotated[AudioObject, Depends(audio_of)]
+"""Checked first: users who may not read the DAG's task instances and XComs learn nothing and hear nothing."""
+Recorded = Annotated[RecordedAudio, Depends(get_recorded_audio)]
+Audio = Annotated[AudioFile, Depends(get_audio_file)]
 
 
-@app.api_route("/details", methods=["GET", "HEAD"], dependencies=MAY_READ)
+@app.api_route("/details", methods=["GET", "HEAD"], dependencies=READ_PERMISSIONS)
 def details(pushed: Recorded, audio: Audio) -> dict[str, Any]:
-    """Tell of the audio."""
+    """Return path, size, VoiceId and duration of the audio."""
     return {
-        "path": _shown(audio.path),
-        "name": _shown(audio.name),
+        "path": _make_encodable(audio.path),
+        "name": _make_encodable(audio.name),
         "size": audio.size,
-        "VoiceId": None if pushed.voice_id is None else _shown(pushed.voice_id),
+        "VoiceId": None if pushed.voice_id is None else _make_encodable(pushed.voice_id),
         "duration": pushed.duration,
     }
 
 
-@app.api_route("/audio", methods=["GET", "HEAD"], dependencies=MAY_READ)
+@app.api_route("/audio", methods=["GET", "HEAD"], dependencies=READ_PERMISSIONS)
 def stream(
     request: Request,
     audio: Audio,
     *,
     download: bool = False,
-    asked: Annotated[str | None, Header(alias="Range")] = None,
+    range_header: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Send the audio, or the range of it that a player asks for when somebody seeks."""
+    """Send the audio, or the range that a player requests to seek."""
     kind = "attachment" if download else "inline"
     headers = {
         "Accept-Ranges": "bytes",
@@ -119,7 +122,7 @@ def stream(
     if if_none_match == audio.etag:
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     try:
-        part = parse_range(asked, audio.size) if if_range in {None, audio.etag} else None
+        part = parse_range(range_header, audio.size) if if_range in {None, audio.etag} else None
     except UnsatisfiableRangeError as error:
         raise HTTPException(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -133,24 +136,24 @@ def stream(
     code = status.HTTP_206_PARTIAL_CONTENT if part else status.HTTP_200_OK
     if request.method == "HEAD":
         return Response(None, code, headers, audio.content_type)
-    return StreamingResponse(one_by_one(audio.read(start, stop)), code, headers, audio.content_type)
+    return StreamingResponse(iterate_in_threads(audio.read(start, stop)), code, headers, audio.content_type)
 
 
-@app.get("/waveform", dependencies=MAY_READ)
+@app.get("/waveform", dependencies=READ_PERMISSIONS)
 async def waveform(audio: Audio) -> dict[str, Any]:
-    """Tell how loud each part of the audio is."""
+    """Return the peaks of the waveform."""
     try:
-        return {"bars": await in_turn(lambda: draw(audio), DRAWING)}
+        return {"bars": await run_in_limited_thread(lambda: compute_waveform(audio), WAVEFORM_TIMEOUT_SECONDS)}
     except NoWaveformError as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, _shown(str(error))) from error
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, _make_encodable(str(error))) from error
     except TimeoutError as error:
-        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The store {_SLOW}") from error
+        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The storage {_SLOW}") from error
 
 
-def _shown(text: str) -> str:
-    """Return a text that can be sent: a file's name may be no UTF-8, and JSON may spell half of a character."""
+def _make_encodable(text: str) -> str:
+    """Return a text that can be encoded: a file name may not be UTF-8, and JSON may contain lone surrogates."""
     return text.encode("utf-8", "replace").decode()
 
 
-# The page itself tells nothing of anybody's task: it asks for the above.
+# The page holds no data of any task: it requests the routes above.
 app.mount("/", StaticFiles(directory=Path(__file__).parent / "static"))

@@ -1,9 +1,9 @@
 """
-Decode an audio from its start to its end, in a process of its own.
+Decode a whole audio in a process of its own.
 
-``waveform.py`` runs this file as a script, with the audio as its standard input. The decoder of MP3 (libmpg123, within
-libsndfile) prints to the standard error of its process whatever it finds odd in an audio, which no option of soundfile
-turns off; and a process that takes too long can be ended, which a thread cannot.
+``waveform.py`` runs this file as a script, with the audio as its standard input. The MP3 decoder (libmpg123, within
+libsndfile) prints warnings to standard error, which soundfile cannot turn off; and a process that takes too long can be
+killed, unlike a thread.
 """
 
 from __future__ import annotations
@@ -23,79 +23,79 @@ _SAMPLE_RATES = {_MPEG_1: (44100, 48000, 32000), _MPEG_2: (22050, 24000, 16000),
 _KBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _KBITS_MPEG_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _INFO_BITRATE = 9
-"""Index of a bitrate at which a frame is long enough to hold its information."""
+"""Index of a bitrate whose frames are long enough for an Info header."""
 
 
 class NoWaveformError(Exception):
-    """An audio cannot be drawn; the message says why."""
+    """No waveform can be computed; the message says why."""
 
 
-def bar_bounds(frames: int) -> list[tuple[int, int]]:
-    """Return the first frame of each bar's part of the audio, and the one behind its last."""
+def compute_bar_bounds(frames: int) -> list[tuple[int, int]]:
+    """Return for each bar the first frame of its part of the audio, and the frame after its last."""
     bars = min(BARS, frames)
     return [(bar * frames // bars, (bar + 1) * frames // bars) for bar in range(bars)]
 
 
-def require_few_channels(sound: Any) -> None:
+def validate_channels(sound: Any) -> None:
     """
-    Check the number of channels.
+    Validate the number of channels.
 
-    :raises NoWaveformError: when there are more than :data:`MAX_CHANNELS`
+    :raises NoWaveformError: if there are more than :data:`MAX_CHANNELS`
     """
     if sound.channels > MAX_CHANNELS:
-        raise NoWaveformError(f"It has {sound.channels} channels, and up to {MAX_CHANNELS} are drawn.")
+        raise NoWaveformError(f"It has {sound.channels} channels; the waveform is limited to {MAX_CHANNELS}.")
 
 
-def peak_of(block: Any) -> float:
-    """Return the loudest sample of an array of samples, from 0 to 1."""
-    loudest = float(abs(block).max(initial=0.0))
-    return round(min(loudest, 1.0), 4) if loudest == loudest else 0.0  # noqa: PLR0124 - NaN is not
+def compute_peak(block: Any) -> float:
+    """Return the peak of an array of samples, from 0 to 1."""
+    peak_sample = float(abs(block).max(initial=0.0))
+    return round(min(peak_sample, 1.0), 4) if peak_sample == peak_sample else 0.0  # noqa: PLR0124 - NaN is not
 
 
 def decode(data: bytes) -> list[float]:
     """
-    Return the loudest sample of each of :data:`BARS` equal parts of an audio.
+    Return the peak of each of :data:`BARS` equal parts of an audio.
 
-    :raises NoWaveformError: when it has too many channels
+    :raises NoWaveformError: if it has too many channels
     """
-    import soundfile  # noqa: PLC0415 - this process may lack it, and says so
+    import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
         def seekable(self) -> bool:
             """
-            Return false: soundfile then only reads.
+            Return false, so that soundfile only reads.
 
-            It otherwise seeks after each read, to where it is already. libmpg123 forgets by that the earlier frames
-            that an MP3 frame needs (its bit reservoir): it returns silence, and prints an error for each frame.
+            Otherwise it seeks after each read. Then libmpg123 loses the earlier frames that an MP3 frame needs (its bit
+            reservoir), and returns silence.
             """
             return False
 
-    with Sequential(BytesIO(with_frame_count(data))) as sound:
-        require_few_channels(sound)
+    with Sequential(BytesIO(add_frame_count(data))) as sound:
+        validate_channels(sound)
         bars = []
-        for first, stop in bar_bounds(sound.frames):
+        for first, stop in compute_bar_bounds(sound.frames):
             peak, missing = 0.0, stop - first
             while missing:
                 block = sound.read(min(missing, _BLOCK_FRAMES), dtype="float32")
                 if not len(block):
                     break
-                peak, missing = max(peak, peak_of(block)), missing - len(block)
+                peak, missing = max(peak, compute_peak(block)), missing - len(block)
             bars.append(peak)
         return bars
 
 
-def with_frame_count(data: bytes) -> bytes:
+def add_frame_count(data: bytes) -> bytes:
     """
-    Return an MP3 whose first frame says how many frames there are, where it does not say so yet.
+    Return an MP3 with a first frame that holds the number of frames.
 
-    libsndfile reads no more than that, or else than the bitrate of the first frame lets it expect. That is too little
-    where the bitrate varies, or where several MP3s were joined, the first of which counts its own frames only.
+    libsndfile reads that number of frames, or else estimates it by the bitrate of the first frame. That is too few if
+    the bitrate varies, or if several MP3s were joined, where the first counts only its own frames.
 
-    :return: ``data`` itself where the count is right, or where it is no MP3 or one with other data between its frames
+    :return: ``data`` itself if the count is right, or if it is not an MP3 or has other data between its frames
     """
-    start = position = _tag_length(data)
+    start = position = _get_tag_length(data)
     frames = 0
-    while length := _frame_length(data, position):
+    while length := _get_frame_length(data, position):
         frames, position = frames + 1, position + length
     if not frames or len(data) - position > len(data) // 20:
         return data
@@ -108,10 +108,10 @@ def with_frame_count(data: bytes) -> bytes:
     is_mono, is_mpeg_1 = head[3] >> 6 == 3, head[1] >> 3 & 3 == _MPEG_1  # noqa: PLR2004 - the channel mode
     side_information = (17 if is_mono else 32) if is_mpeg_1 else (9 if is_mono else 17)
     information = head + bytes(side_information) + b"Info" + (1).to_bytes(4) + frames.to_bytes(4)
-    return information.ljust(_frame_length(head, 0), b"\0") + data[start:]
+    return information.ljust(_get_frame_length(head, 0), b"\0") + data[start:]
 
 
-def _tag_length(data: bytes) -> int:
+def _get_tag_length(data: bytes) -> int:
     """Return the length of the ID3v2 tag before the first frame: https://id3.org/id3v2.4.0-structure."""
     if data[:3] != b"ID3" or len(data) < 10:  # noqa: PLR2004 - the header of a tag
         return 0
@@ -119,8 +119,8 @@ def _tag_length(data: bytes) -> int:
     return size + (20 if data[5] & 0x10 else 10)
 
 
-def _frame_length(data: bytes, position: int) -> int:
-    """Return the length of the MP3 frame that begins there; 0 where none does."""
+def _get_frame_length(data: bytes, position: int) -> int:
+    """Return the length of the MP3 frame at a position; 0 if there is none."""
     head = data[position : position + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0b1110_0110 != 0b1110_0010:  # noqa: PLR2004 - sync word, layer III
         return 0
@@ -133,14 +133,14 @@ def _frame_length(data: bytes, position: int) -> int:
 
 
 def main() -> None:
-    """Decode the standard input, and write what comes of it to the standard output, as JSON."""
+    """Decode the standard input, and write the result as JSON to the standard output."""
     result: dict[str, Any]
     try:
         result = {"bars": decode(sys.stdin.buffer.read())}
     except NoWaveformError as error:
         result = {"problem": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the process that reads this reports it
-        result = {"problem": f"It cannot be drawn: {type(error).__name__}"}
+    except Exception as error:  # noqa: BLE001 - the parent process reports it
+        result = {"problem": f"The audio cannot be decoded: {type(error).__name__}"}
     json.dump(result, sys.stdout)
 
 

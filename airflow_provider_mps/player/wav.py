@@ -1,4 +1,4 @@
-"""The length in the header of a WAV file that was streamed: its writer did not know it yet, and left 0 there."""
+"""Correct the length in the header of a WAV file that was streamed: its writer did not know it and left 0."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import struct
 from typing import Any
 
 _MAX_CHUNKS = 64
-"""Chunks that are looked at in search of the samples."""
+"""Limit of the search for the samples."""
 
 
-def with_known_length(file: Any, size: int) -> Any:
+def correct_length(file: Any, size: int) -> Any:
     """
-    Return a WAV file whose header gives the length of its samples, for libsndfile takes 0 as it is.
+    Return a WAV file whose header has the length of its samples, since libsndfile trusts a 0.
 
-    It corrects by itself a length that is more than what is there, such as 0xFFFFFFFF.
+    libsndfile itself corrects a length beyond the end of the file, such as 0xFFFFFFFF.
 
     :param file: opened for reading, and seekable
-    :param size: of the file, in bytes
-    :return: the same, or one that reads as if its header was right
+    :param size: bytes of the file
+    :return: the same file, or a wrapper with a corrected header
     """
-    field = _unset_length(file, size)
+    field = _find_unset_length(file, size)
     file.seek(0)
-    return _Patched(file, *field) if field else file
+    return _PatchedFile(file, *field) if field else file
 
 
-def _unset_length(file: Any, size: int) -> tuple[int, bytes] | None:
-    """Return where a length of 0 stands in the header, and what should stand there."""
+def _find_unset_length(file: Any, size: int) -> tuple[int, bytes] | None:
+    """Return the position of a length of 0 in the header, and its correct bytes; ``None`` if there is none."""
     kind, position, long_length = file.read(4), 12, None
     for _ in range(_MAX_CHUNKS):
         file.seek(position)
@@ -45,8 +45,8 @@ def _unset_length(file: Any, size: int) -> tuple[int, bytes] | None:
     return None
 
 
-class _Patched(io.RawIOBase):
-    """A file of which some bytes read as others."""
+class _PatchedFile(io.RawIOBase):
+    """A file with some bytes replaced."""
 
     def __init__(self, file: Any, position: int, patch: bytes) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""How loud an audio is, from its start to its end."""
+"""Compute the waveform of an audio: the peak of each of its parts."""
 
 from __future__ import annotations
 
@@ -11,84 +11,91 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.player import decoder
-from airflow_provider_mps.player.decoder import BARS, NoWaveformError, bar_bounds, peak_of, require_few_channels
-from airflow_provider_mps.player.wav import with_known_length
+from airflow_provider_mps.player.decoder import (
+    BARS,
+    NoWaveformError,
+    compute_bar_bounds,
+    compute_peak,
+    validate_channels,
+)
+from airflow_provider_mps.player.wav import correct_length
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.player.audio_object import AudioObject
+    from airflow_provider_mps.player.audio_file import AudioFile
 
-__all__ = ["BARS", "TIMEOUT", "NoWaveformError", "draw"]
+__all__ = ["BARS", "TIMEOUT_SECONDS", "NoWaveformError", "compute_waveform"]
 
-FRAMES_EACH = 8192
-"""What is looked at of each bar's part of the audio, so that ten hours take no longer than ten minutes."""
-MOST_BYTES = 32 * 1024 * 1024
-"""Of an audio that must be read whole to be drawn: half an hour of MP3 and more."""
+FRAMES_PER_BAR = 8192
+"""Frames that are read of each part, so that ten hours take no longer than ten minutes."""
+MAX_DECODED_BYTES = 32 * 1024 * 1024
+"""Limit of an audio that must be decoded as a whole: at least half an hour of MP3."""
 _SEEKABLE = {"audio/wav", "audio/flac"}
-TIMEOUT = 30.0
-"""Seconds."""
+TIMEOUT_SECONDS = 30.0
 _DECODERS = threading.BoundedSemaphore(2)
-"""Processes that decode at the same time; each takes one core and up to 200 MB."""
+"""Limit of decoder processes; each takes one core and up to 200 MB."""
 
 
 @lru_cache(maxsize=256)
-def draw(audio: AudioObject) -> tuple[float, ...]:
+def compute_waveform(audio: AudioFile) -> tuple[float, ...]:
     """
-    Return the loudest moment of each of :data:`BARS` equal parts, from 0 to 1; drawn once for each audio.
+    Return the peak of each of :data:`BARS` equal parts, from 0 to 1; cached per audio.
 
-    :raises NoWaveformError: when it cannot be decoded, or not in time
+    :raises NoWaveformError: if it cannot be decoded, or not in time
     """
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
-        return tuple(_sample(audio, deadline) if audio.content_type in _SEEKABLE else _decode(audio, deadline))
+        return tuple(_read_samples(audio, deadline) if audio.content_type in _SEEKABLE else _decode(audio, deadline))
     except NoWaveformError:
         raise
     except subprocess.TimeoutExpired as error:
-        raise _too_slow() from error
+        raise _make_timeout_error() from error
     except Exception as error:
-        raise NoWaveformError(f"It cannot be drawn: {type(error).__name__}") from error
+        raise NoWaveformError(f"The audio cannot be decoded: {type(error).__name__}") from error
 
 
-def _sample(audio: AudioObject, deadline: float) -> list[float]:
-    """Look at the beginning of each bar's part, which is all that is read of the audio."""
+def _read_samples(audio: AudioFile, deadline: float) -> list[float]:
+    """Read only the beginning of each part."""
     import soundfile
 
     with audio.open() as file:
-        # Nothing is to close the file before soundfile does, which still looks at it.
-        opened = with_known_length(file, audio.size) if audio.content_type == "audio/wav" else file
+        # Keep the file open until soundfile closes it, which still accesses it.
+        opened = correct_length(file, audio.size) if audio.content_type == "audio/wav" else file
         with soundfile.SoundFile(opened) as sound:
-            return _peaks(sound, deadline)
+            return _compute_peaks(sound, deadline)
 
 
-def _peaks(sound: Any, deadline: float) -> list[float]:
-    require_few_channels(sound)
+def _compute_peaks(sound: Any, deadline: float) -> list[float]:
+    validate_channels(sound)
     peaks = []
-    for first, stop in bar_bounds(sound.frames):
-        if not _left(deadline):
-            raise _too_slow()
+    for first, stop in compute_bar_bounds(sound.frames):
+        if not _get_remaining(deadline):
+            raise _make_timeout_error()
         if first != sound.tell():
             sound.seek(first)
-        peaks.append(peak_of(sound.read(min(stop - first, FRAMES_EACH), dtype="float32")))
+        peaks.append(compute_peak(sound.read(min(stop - first, FRAMES_PER_BAR), dtype="float32")))
     return peaks
 
 
-def _decode(audio: AudioObject, deadline: float) -> list[float]:
-    """Decode the whole audio in another process: where none of it can be skipped, or a seek is not exact."""
-    if audio.size > MOST_BYTES:
-        raise NoWaveformError(f"It has {audio.size} bytes; of its kind, up to {MOST_BYTES} are drawn.")
-    if not _DECODERS.acquire(timeout=_left(deadline)):
-        raise _too_slow()
+def _decode(audio: AudioFile, deadline: float) -> list[float]:
+    """Decode the whole audio in another process, for formats in which a seek is not exact."""
+    if audio.size > MAX_DECODED_BYTES:
+        raise NoWaveformError(
+            f"It has {audio.size} bytes; the waveform of this format is limited to {MAX_DECODED_BYTES}."
+        )
+    if not _DECODERS.acquire(timeout=_get_remaining(deadline)):
+        raise _make_timeout_error()
     try:
         blocks = []
         for block in audio.read(0, audio.size):
             blocks.append(block)
-            if not _left(deadline):
-                raise _too_slow()
+            if not _get_remaining(deadline):
+                raise _make_timeout_error()
         done = subprocess.run(  # noqa: S603 - this Python, and a file of this package
             [sys.executable, "-P", decoder.__file__],
             input=b"".join(blocks),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_left(deadline),
+            timeout=_get_remaining(deadline),
             check=True,
         )
     finally:
@@ -100,10 +107,10 @@ def _decode(audio: AudioObject, deadline: float) -> list[float]:
     return bars
 
 
-def _left(deadline: float) -> float:
+def _get_remaining(deadline: float) -> float:
     """Return the seconds until a deadline."""
     return max(0.0, deadline - time.monotonic())
 
 
-def _too_slow() -> NoWaveformError:
-    return NoWaveformError(f"It took longer than {TIMEOUT:g} seconds to read.")
+def _make_timeout_error() -> NoWaveformError:
+    return NoWaveformError(f"Reading took longer than {TIMEOUT_SECONDS:g} seconds.")

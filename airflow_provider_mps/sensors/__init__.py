@@ -1,1 +1,1 @@
-"""Sensors: waiting for MPS."""
+"""Sensors, which wait for MPS."""

@@ -1,10 +1,11 @@
-"""Wait for a text-to-speech task."""
+"""Wait for a text-to-speech task in a worker or in the triggerer."""
 
 from __future__ import annotations
 
 import random
 import time
 import warnings
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,48 +19,49 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.credential_gate import Grace
-from airflow_provider_mps.errors import ErrorClass, MpsApiError, MpsPermanentError, refuses_credentials
+from airflow_provider_mps.error_codes import ErrorClass, is_credential_error
+from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import MAX_DOUBLINGS, earlier_limit, spread
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
-from airflow_provider_mps.mapped_values import LiteralMappedValues
-from airflow_provider_mps.older_airflow import TimeLimit
-from airflow_provider_mps.redaction import mask_link
-from airflow_provider_mps.triggers.event import event_of, finished_task
-from airflow_provider_mps.triggers.report import LastSeen
+from airflow_provider_mps.polling.event import LastSeen, event_from_outcome, task_from_event
+from airflow_provider_mps.polling.intervals import (
+    MAX_DOUBLINGS,
+    CredentialGracePeriod,
+    add_jitter,
+    get_earlier_limit,
+)
+from airflow_provider_mps.redaction import mask_signed_url
+from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.speech.task import TextToSpeechTask
 
 
-class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator):
+class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseSensorOperator):
     """
     Wait until a text-to-speech task of MPS has finished.
 
-    While the task is ``processing`` the sensor waits: in ``reschedule`` mode, the default, or deferred, without holding
-    a worker slot. When it is done, it returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``
-    with ``duration`` in seconds. https://www.tencentcloud.com/document/product/1041/79696
-
-    A transient error, such as a dropped connection or a used-up quota, is logged and waited out until ``timeout`` or
-    ``execution_timeout``, whichever ends first.
+    It returns ``{"TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"}``, with ``duration`` in seconds.
+    In ``reschedule`` mode, the default, and when deferred it holds no worker slot while it waits. A transient error,
+    such as a dropped connection or a used-up quota, is logged, and the sensor waits on until ``timeout`` or
+    ``execution_timeout``. https://www.tencentcloud.com/document/product/1041/79696
 
     :param mps_task_id: the ``TaskId``, as :class:`~.TextToSpeechOperator` returns it (templated)
     :param mps_conn_id: the connection, of type ``tencent_mps`` (templated)
-    :param region: goes before the connection's own region (templated)
-    :param mode: ``reschedule`` or ``poke``, where it is not deferrable
-    :param deferrable: ask once, then wait in the triggerer, where all share one budget of requests; the default is
-        Airflow's ``[operators] default_deferrable``
-    :param start_from_trigger: do without that first question, and the worker that it takes; implies ``deferrable``
+    :param region: overrides the connection's region (templated)
+    :param mode: ``reschedule`` or ``poke``, if the sensor is not deferrable
+    :param deferrable: poll once, then wait in the triggerer, where all waits on a connection share its rate limit;
+        default: Airflow's ``[operators] default_deferrable``
+    :param start_from_trigger: start in the triggerer, without that first poll by a worker; implies ``deferrable``
     :param end_from_trigger: succeed in the triggerer, without another worker; implies ``deferrable``
-    :raises TextToSpeechTaskFailed: when MPS has failed the task; not retried
-    :raises MpsPermanentError: when MPS refuses to answer for a reason that waiting cannot mend; not retried
-    :raises InvalidRequestError: when there is no task id; not retried
+    :raises TextToSpeechTaskFailed: if the task has failed at MPS; not retried
+    :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix; not retried
+    :raises InvalidRequestError: if the task id is missing; not retried
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "mps_conn_id", "region")
@@ -88,134 +90,134 @@ class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator)
             self._start_from_trigger()
         self.audio_url: str | None = None
         self._throttled = False
-        self._told_waiting = False
+        self._has_logged_processing = False
         self._started_at = time.time()
-        self._grace = Grace()
+        self._grace_period = CredentialGracePeriod()
         self._last_seen = LastSeen()
 
     @cached_property
     def hook(self) -> MpsHook:
-        """The hook, kept over the pokes of one process."""
+        """The hook, which all pokes of one process share."""
         return MpsHook(self.mps_conn_id, self.region)
 
     def execute(self, context: Context) -> Any:
-        """Wait until the task has finished, and return what it tells."""
+        """Wait until the task has finished, and return its result."""
         self._started_at = time.time()
-        wait = super().execute
-
-        def wait_here() -> Any:
+        with self._skip_on_timeout():
             try:
-                return wait(context)
+                return super().execute(context)
             except (AirflowSensorTimeout, AirflowTaskTimeout) as error:
-                seen = self._last_seen.describe(self.mps_task_id)
-                raise type(error)(f"{str(error).rstrip('.')}. {seen}.") from None
-
-        return self._with_outcome(wait_here)
+                description = self._last_seen.describe(self.mps_task_id)
+                raise type(error)(f"{str(error).rstrip('.')}. {description}.") from None
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Ask MPS once."""
+        """Poll the task once."""
         self._throttled = False
         try:
             task = self.hook.describe_text_to_speech_task(self.mps_task_id)
         except MpsApiError as error:
-            if isinstance(error, MpsPermanentError) and not self._waits_for_credentials(error):
+            if isinstance(error, MpsPermanentError) and not self._can_wait_for_credentials(error):
                 raise
             self._throttled = error.error_class is ErrorClass.THROTTLED
-            self._last_seen.note_error(time.time(), str(error))
-            self.log.warning("MPS could not be asked this time, still waiting: %s", error)
+            self._last_seen.record_error(time.time(), str(error))
+            self.log.warning("Polling MPS task %s failed, will poll again: %s", self.mps_task_id, error)
             return PokeReturnValue(is_done=False)
-        self._grace.note_accepted()
-        if not task.is_ready():
-            self._last_seen.note_processing()
-            # Once: a long wait would bury everything else.
-            tell = self.log.debug if self._told_waiting or context.get("task_reschedule_count") else self.log.info
-            tell("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
-            self._told_waiting = True
+        self._grace_period.record_acceptance()
+        task.raise_for_status()
+        if not task.is_done:
+            self._last_seen.record_processing()
+            # At level info once only: a long wait would fill the log.
+            is_logged = self._has_logged_processing or context.get("task_reschedule_count")
+            log = self.log.debug if is_logged else self.log.info
+            log("Task %s is processing (RequestId %s)", task.task_id, task.request_id)
+            self._has_logged_processing = True
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._succeed(task))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on where the trigger, or Airflow's own timeout, has ended the waiting."""
+        """Resume after the trigger has fired, or after Airflow's own timeout."""
         if next_method == "__fail__" and (next_kwargs or {}).get("error") == "Trigger timeout":
-            timeout = AirflowSensorTimeout(f"Task {self.mps_task_id} was not done in the triggerer")
-            next_method, next_kwargs = "execute_complete", {"event": event_of(timeout)}
-        resume = super().resume_execution
-        return self._with_outcome(lambda: resume(next_method, next_kwargs, context))
+            timeout = AirflowSensorTimeout(f"Task {self.mps_task_id} had not finished in the triggerer")
+            next_method, next_kwargs = "execute_complete", {"event": event_from_outcome(timeout)}
+        with self._skip_on_timeout():
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Return what the task tells, or raise why there is nothing to tell, once the trigger has fired."""
+        """Return the result that the trigger reports, or raise its error."""
         try:
-            task = finished_task(event)
+            task = task_from_event(event)
         except AirflowSensorTimeout as error:
-            # It was asked for last up to one interval ago: what has been spoken, and billed, since is not given up.
+            # The last poll is up to one interval old: the task may have finished, and been billed, since.
             last = self.poke(context)
             if last.is_done:
                 return last.xcom_value
-            limit = earlier_limit(self.timeout, self.time_limit)
-            seen = str(error) if self._last_seen.processing_at is None else self._last_seen.describe(self.mps_task_id)
-            kind = AirflowTaskTimeout if limit.name == "execution_timeout" else AirflowSensorTimeout
-            raise kind(f"{seen} when {limit} ended.") from None
-        task.is_ready()
+            limit = get_earlier_limit(self.timeout, self.time_limit)
+            is_newer = self._last_seen.processing_at is not None
+            description = self._last_seen.describe(self.mps_task_id) if is_newer else str(error)
+            timeout_error = AirflowTaskTimeout if limit.name == "execution_timeout" else AirflowSensorTimeout
+            raise timeout_error(f"{description} when {limit} ended.") from None
+        task.raise_for_status()
         return self._succeed(task)
 
-    def _with_outcome(self, wait: Callable[[], Any]) -> Any:
-        """Make the end by ``timeout`` and by ``execution_timeout`` the same in every mode."""
+    @contextmanager
+    def _skip_on_timeout(self) -> Iterator[None]:
+        """Apply ``soft_fail`` and ``never_fail`` to either timeout, the same in every mode."""
         vars(self).pop("operator_extra_links", None)
         try:
-            return wait()
+            yield
         except (AirflowSensorTimeout, AirflowTaskTimeout) as error:
             if self.soft_fail or self.never_fail:
-                which = "soft_fail" if self.soft_fail else "never_fail"
-                raise AirflowSkipException(f"Skipping due to {which} is set to True.") from error
+                flag = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"Skipping due to {flag} is set to True.") from error
             raise
 
-    def _waits_for_credentials(self, error: MpsPermanentError) -> bool:
-        """Return whether refused credentials are waited out: here, or in the triggerer."""
-        if not refuses_credentials(error.code):
+    def _can_wait_for_credentials(self, error: MpsPermanentError) -> bool:
+        """Return whether MPS rejected the credentials, and their grace period applies."""
+        if not is_credential_error(error.code):
             return False
         if self.deferrable:
-            return True
-        # A rescheduled poke is a new process, which does not know for how long they have been refused.
-        return not self.reschedule and self._grace.note_refused(time.monotonic()) > 0
+            return True  # the trigger measures the grace period
+        # A rescheduled poke is a new process, which cannot measure it.
+        return not self.reschedule and self._grace_period.record_rejection(time.monotonic()) > 0
 
     def _succeed(self, task: TextToSpeechTask) -> dict[str, Any]:
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
-        mask_link(task.audio_url)
+        mask_signed_url(task.audio_url)
         self.audio_url = task.audio_url
         return task.to_xcom()
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Return the seconds until the next poke; a deferrable sensor leaves it to the triggerer instead."""
+        """Return the seconds until the next poke; a deferrable sensor defers instead."""
         if self.deferrable or self.reschedule:
-            # This attempt ends without a result: Airflow would push each link, and delete it before the next poke.
+            # This process ends without a result: Airflow would push each link, and delete it before the next poke.
             self.operator_extra_links = ()
         if self.deferrable:
             self._defer(self.timeout - run_duration())
         if self.exponential_backoff:
-            # Airflow's own doubling overflows after a thousand pokes.
+            # Airflow's own exponential backoff overflows after a thousand pokes.
             poke_count = min(poke_count, MAX_DOUBLINGS)
             backoff: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
             return backoff
-        return spread(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret
+        return add_jitter(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret
 
     def _defer(self, seconds_left: float) -> NoReturn:
-        from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
+        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
 
-        now, limit = time.time(), earlier_limit(self.timeout, self.execution_timeout)
+        now, limit = time.time(), get_earlier_limit(self.timeout, self.execution_timeout)
         if limit.name == "execution_timeout":
             seconds_left = min(seconds_left, self._started_at + limit.seconds - now)
         self.defer(
             trigger=TextToSpeechTaskTrigger(
                 **self._trigger_arguments(),
-                asked_at=now,
-                # Airflow's own timeout below is looked at every 15 seconds only, and by dag.test() never.
+                deferred_at=now,
+                # Airflow checks its own timeout below every 15 seconds only, and in dag.test() never.
                 deadline=now + seconds_left,
             ),
             method_name="execute_complete",
-            # It, too, must not queue the task again before the worker has gone.
-            timeout=timedelta(seconds=max(limit.seconds, HANDOVER)),
+            # Airflow's timeout, too, must not queue the task again before the worker's exit.
+            timeout=timedelta(seconds=max(limit.seconds, REQUEUE_GRACE_SECONDS)),
         )
 
     def _trigger_arguments(self) -> dict[str, Any]:
@@ -231,7 +233,7 @@ class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator)
 
     def _can_end_from_trigger(self) -> bool:
         if self.outlets or not self.do_xcom_push:
-            self._warn("end_from_trigger", "a triggerer neither updates outlets nor heeds do_xcom_push=False")
+            self._warn("end_from_trigger", "a triggerer neither updates outlets nor respects do_xcom_push=False")
             return False
         return True
 
@@ -239,30 +241,30 @@ class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator)
         from airflow.triggers.base import StartTriggerArgs
 
         arguments = self._trigger_arguments()
-        arguments.update((name, _triggerers_template(arguments[name])) for name in self.template_fields)
-        if obstacle := self._obstacle_to_starting(arguments):
-            self._warn("start_from_trigger", obstacle)
+        arguments.update((name, _make_triggerer_template(arguments[name])) for name in self.template_fields)
+        if reason := self._get_start_obstacle(arguments):
+            self._warn("start_from_trigger", reason)
             return
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls="airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger",
             trigger_kwargs=arguments,
             next_method="execute_complete",
-            timeout=timedelta(seconds=earlier_limit(self.timeout, self.execution_timeout).seconds),
+            timeout=timedelta(seconds=get_earlier_limit(self.timeout, self.execution_timeout).seconds),
         )
 
-    def _obstacle_to_starting(self, arguments: Mapping[str, Any]) -> str | None:
+    def _get_start_obstacle(self, arguments: Mapping[str, Any]) -> str | None:
         from airflow.providers.common.compat.sdk import XComArg
         from airflow.triggers.base import BaseTrigger
 
         if not hasattr(BaseTrigger, "render_template_fields"):
-            return "Airflow renders no templates in the triggerer before 3.3"
+            return "Airflow before 3.3 renders no templates in the triggerer"
         if self.get_closest_mapped_task_group() is not None:
-            return "Airflow cannot start what is in a mapped task group in the triggerer"
+            return "Airflow cannot start a task of a mapped task group in the triggerer"
         for value in arguments.values():
             if isinstance(value, XComArg) or ("xcom_pull" in str(value) and "map_indexes" not in str(value)):
-                # Without it the triggerer would wait for an answer that never comes.
-                return "a triggerer can pull XComs only by a template with xcom_pull(..., map_indexes=-1)"
+                # Without map_indexes, the triggerer would wait forever for a response of its supervisor.
+                return "a triggerer can pull XComs only in a template with xcom_pull(..., map_indexes=-1)"
         return None
 
     def _warn(self, argument: str, reason: str) -> None:
@@ -273,8 +275,8 @@ class TextToSpeechTaskSensor(TimeLimit, LiteralMappedValues, BaseSensorOperator)
         )
 
 
-def _triggerers_template(value: Any) -> Any:
-    """Return what a triggerer can render in place of another task's output."""
+def _make_triggerer_template(value: Any) -> Any:
+    """Return a template that a triggerer can render, if the value is another task's output."""
     operator, key = getattr(value, "operator", None), getattr(value, "key", None)
     if operator is None or key is None:
         return value

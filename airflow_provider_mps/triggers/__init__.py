@@ -1,1 +1,1 @@
-"""Triggers: what waits inside Airflow's triggerer."""
+"""Triggers, which wait in Airflow's triggerer."""

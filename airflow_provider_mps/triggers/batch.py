@@ -1,4 +1,4 @@
-"""Wait in Airflow's triggerer for what is left of a batch."""
+"""Wait for the remaining tasks of a batch in Airflow's triggerer."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.triggers.poller import wait_for_task
-from airflow_provider_mps.triggers.text_to_speech import worker_has_gone
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.polling.poller import wait_for_task
+from airflow_provider_mps.triggers.text_to_speech import serialize_trigger, wait_for_worker_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from airflow_provider_mps.batch.parked_lease import ParkedLease
+    from airflow_provider_mps.batch.deferred_lease import DeferredLease
 
-MOST_TASKS = 500
-"""MySQL keeps 64 KiB of a trigger's arguments. Of more, the last ones are waited for, which are done last."""
+MAX_TASKS = 500
+"""Most task ids that fit into MySQL's 64 KiB for a trigger's arguments. Of more, those submitted last finish last."""
 
 
 class TextToSpeechBatchTrigger(BaseTrigger):
     """
-    Fire once, when all of some tasks have finished, or can no longer be waited for: the worker looks which.
+    Fire once, when all tasks have finished or can no longer be polled. The worker then polls each task itself.
 
-    :param mps_task_ids: the ``TaskId`` of each
+    :param mps_task_ids: the ``TaskId`` of each task
     :param mps_conn_id: the connection, of type ``tencent_mps``
-    :param region: goes before the connection's own region
-    :param poll_interval: seconds between two questions about one task
-    :param asked_at: when the worker deferred, in seconds since 1970
-    :param deadline: when to give up, in seconds since 1970
-    :param lock_path: of the lock of the batch, which this trigger keeps while it waits
-    :param lock_token: of the task that has deferred
+    :param region: overrides the connection's region
+    :param poll_interval: seconds between two polls of one task
+    :param deferred_at: when the worker deferred, in seconds since 1970
+    :param deadline: when to stop waiting, in seconds since 1970; default: never
+    :param lock_path: the batch's lock, whose heartbeat this trigger continues while it waits
+    :param lock_token: identifies the task that deferred
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         region: str | None = None,
         poll_interval: float = 10.0,
         *,
-        asked_at: float | None = None,
+        deferred_at: float | None = None,
         deadline: float | None = None,
         lock_path: str | None = None,
         lock_token: str | None = None,
@@ -53,51 +53,40 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.asked_at = asked_at
+        self.deferred_at = deferred_at
         self.deadline = deadline
         self.lock_path = lock_path
         self.lock_token = lock_token
-        self._lock: ParkedLease | None = None
+        self._lease: DeferredLease | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow needs to make this trigger anew."""
-        names = (
-            "mps_task_ids",
-            "mps_conn_id",
-            "region",
-            "poll_interval",
-            "asked_at",
-            "deadline",
-            "lock_path",
-            "lock_token",
-        )
-        path = f"{TextToSpeechBatchTrigger.__module__}.{TextToSpeechBatchTrigger.__qualname__}"
-        return path, {name: getattr(self, name) for name in names}
+        """Return the class path and the arguments, from which Airflow recreates this trigger."""
+        return serialize_trigger(self, TextToSpeechBatchTrigger)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.mps_task_ids)} tasks>"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and return how many have finished; keep the destination locked meanwhile."""
-        lock = self._parked_lease()
-        if lock is None:
+        """Wait, hold the destination's lock meanwhile, and report how many tasks have finished."""
+        lease = self._get_lease()
+        if lease is None:
             yield await self._wait()
             return
-        lock.start()
+        lease.start()
         try:
             event = await self._wait()
         finally:
-            lock.cancel()
-        await lock.stop()
+            lease.cancel()
+        await lease.stop()
         yield event
 
-    def _parked_lease(self) -> ParkedLease | None:
-        """Return the lock to keep; ``None`` for a batch that version 1.0 has deferred."""
-        if self._lock is None and self.lock_path is not None and self.lock_token is not None:
-            from airflow_provider_mps.batch.parked_lease import ParkedLease  # noqa: PLC0415 - it is needed here only
+    def _get_lease(self) -> DeferredLease | None:
+        """Return the deferred lease; ``None`` for a batch that version 1.0 deferred."""
+        if self._lease is None and self.lock_path is not None and self.lock_token is not None:
+            from airflow_provider_mps.batch.deferred_lease import DeferredLease
 
-            self._lock = ParkedLease(self.lock_path, self.lock_token, self.log)
-        return self._lock
+            self._lease = DeferredLease(self.lock_path, self.lock_token, self.log)
+        return self._lease
 
     async def _wait(self) -> TriggerEvent:
         interval = PollInterval(self.poll_interval)
@@ -106,27 +95,28 @@ class TextToSpeechBatchTrigger(BaseTrigger):
             for task_id in self.mps_task_ids
         ]
         timed_out = False
-        ended: list[Any] = []
+        outcomes: list[Any] = []
         try:
             async with asyncio.timeout(None if self.deadline is None else self.deadline - time.time()) as limit:
-                ended = await asyncio.gather(*waits, return_exceptions=True)
+                outcomes = await asyncio.gather(*waits, return_exceptions=True)
         except TimeoutError:
             if not limit.expired():
                 raise
             timed_out = True
-        errors = [error for error in ended if isinstance(error, BaseException)]
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        finished = len(outcomes) - len(errors)
         if errors:
-            self.log.warning("%s of %s tasks could not be waited for: %s", len(errors), len(ended), errors[0])
-        self.log.info("%s of %s tasks have finished", len(ended) - len(errors), len(self.mps_task_ids))
-        await worker_has_gone(self)
-        return TriggerEvent({"finished": len(ended) - len(errors), "timed_out": timed_out})
+            self.log.warning("Waiting for %s of %s tasks failed: %s", len(errors), len(outcomes), errors[0])
+        self.log.info("%s of %s tasks have finished", finished, len(self.mps_task_ids))
+        await wait_for_worker_exit(self)
+        return TriggerEvent({"finished": finished, "timed_out": timed_out})
 
     async def on_kill(self) -> None:
-        """Release the destination, when a user has ended the waiting (Airflow 3.3); MPS has no call to cancel tasks."""
+        """Release the destination's lock when a user ends the wait (Airflow 3.3); MPS has no call to cancel tasks."""
         self.log.warning(
-            "%s tasks and more go on at MPS, and may be billed: MPS has no call to cancel them. The result manifest "
-            "names them; a clear goes on with them",
+            "At least %s tasks continue at MPS and may be billed: MPS has no call to cancel them. The result manifest "
+            "lists them; clear this task to resume",
             len(self.mps_task_ids),
         )
-        if lock := self._parked_lease():
-            await lock.release()
+        if lease := self._get_lease():
+            await lease.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,47 +11,47 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError, MpsApiError
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRequestError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.triggers.event import event_of
-from airflow_provider_mps.triggers.poller import wait_for_task
-from airflow_provider_mps.triggers.report import LastSeen
+from airflow_provider_mps.polling.event import LastSeen, event_from_outcome
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.polling.poller import wait_for_task
+from airflow_provider_mps.speech.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow.providers.common.compat.sdk import AirflowException
 
-    from airflow_provider_mps.text_to_speech import TextToSpeechTask
+    from airflow_provider_mps.speech.task import TextToSpeechTask
 
 
-HANDOVER = 10.0
+REQUEUE_GRACE_SECONDS = 10.0
 """
-Seconds after which a task may be queued again: a worker's supervisor lingers up to 5 after its task has ended, and
-Airflow fails a task of which it hears "success" while it is queued.
+Seconds after a deferral before which the task must not be queued again.
+
+A worker's supervisor exits up to 5 s after its task. Airflow fails a task whose "success" arrives while it is queued.
 """
 
 
 class TextToSpeechTaskTrigger(BaseTrigger):
     """
-    Fire once, when a text-to-speech task has finished or can no longer be waited for.
+    Fire once, when a text-to-speech task has finished or can no longer be polled.
 
-    All triggers of one connection and region in a triggerer share one poll loop, one client and one budget of requests;
-    see :func:`~.poller.wait_for_task`. https://www.tencentcloud.com/document/product/1041/79696
+    All triggers of one connection and region in a triggerer share one poll loop, one client and one rate limit; see
+    :func:`~.poller.wait_for_task`. https://www.tencentcloud.com/document/product/1041/79696
 
-    The event's payload is for :func:`~.event.finished_task`: the worker decides what it means.
+    The worker reads the event's payload with :func:`~.event.task_from_event`.
 
     :param mps_task_id: the ``TaskId``
     :param mps_conn_id: the connection, of type ``tencent_mps``
-    :param region: goes before the connection's own region
-    :param poll_interval: seconds between two questions, as far as the connection's budget allows
-    :param exponential_backoff: double ``poll_interval`` with every answer, with jitter
-    :param max_wait: seconds that doubling never exceeds
-    :param asked_at: when the worker that deferred has asked, in seconds since 1970; where none has, this asks at once
-    :param deadline: when to give up, in seconds since 1970
-    :param end_from_trigger: end the task in the triggerer where it has succeeded, without another worker
+    :param region: overrides the connection's region
+    :param poll_interval: seconds between two polls, as far as the connection's rate limit allows
+    :param exponential_backoff: double the interval with every poll, with jitter
+    :param max_wait: longest interval in seconds with exponential backoff; default: no maximum
+    :param deferred_at: when the worker deferred, in seconds since 1970; default: poll at once
+    :param deadline: when to stop waiting, in seconds since 1970; default: never
+    :param end_from_trigger: end a successful task in the triggerer, without another worker
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         *,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
-        asked_at: float | None = None,
+        deferred_at: float | None = None,
         deadline: float | None = None,
         end_from_trigger: bool = False,
     ) -> None:
@@ -73,56 +74,44 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
-        self.asked_at = asked_at
+        self.deferred_at = deferred_at
         self.deadline = deadline
         self.end_from_trigger = end_from_trigger
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow needs to make this trigger anew."""
-        names = (
-            "mps_task_id",
-            "mps_conn_id",
-            "region",
-            "poll_interval",
-            "exponential_backoff",
-            "max_wait",
-            "asked_at",
-            "deadline",
-            "end_from_trigger",
-        )
-        path = f"{TextToSpeechTaskTrigger.__module__}.{TextToSpeechTaskTrigger.__qualname__}"
-        return path, {name: getattr(self, name) for name in names}
+        """Return the class path and the arguments, from which Airflow recreates this trigger."""
+        return serialize_trigger(self, TextToSpeechTaskTrigger)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and tell what came of it."""
+        """Wait, and report the outcome."""
         outcome: TextToSpeechTask | AirflowException
         try:
-            outcome = await self._finished()
+            outcome = await self._wait()
         except (AirflowSensorTimeout, InvalidMpsConnectionError, InvalidRequestError, MpsApiError) as error:
             outcome = error
         else:
             self.log.info("Task %s: %s (RequestId %s)", outcome.task_id, outcome.status.value, outcome.request_id)
-            # A failure is the worker's: there it is logged, and not retried.
-            if self.end_from_trigger and outcome.status is TaskStatus.SUCCESS and await self._pushed(outcome):
+            # A failed task goes to a worker, which logs it and does not retry.
+            if self.end_from_trigger and outcome.status is TaskStatus.SUCCESS and await self._push_xcoms(outcome):
                 from airflow.triggers.base import TaskSuccessEvent
 
                 yield TaskSuccessEvent()
                 return
-        await worker_has_gone(self)
-        yield TriggerEvent(event_of(outcome))
+        await wait_for_worker_exit(self)
+        yield TriggerEvent(event_from_outcome(outcome))
 
     async def on_kill(self) -> None:
-        """Say what goes on, when a user has ended the waiting (Airflow 3.3): MPS has no call that would cancel it."""
-        self.log.warning("Task %s goes on at MPS, and may be billed: MPS has no call to cancel it", self.mps_task_id)
+        """Log that the task continues when a user ends the wait (Airflow 3.3)."""
+        self.log.warning("Task %s continues at MPS and may be billed: MPS has no call to cancel it", self.mps_task_id)
 
-    async def _finished(self) -> TextToSpeechTask:
+    async def _wait(self) -> TextToSpeechTask:
         now = time.time()
         interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)
         first_poll_in = 0.0
-        if self.asked_at is not None:
-            chance = random.random()  # noqa: S311 - no secret
-            first_poll_in = min(self.asked_at - now, 0.0) + interval.after_answers(1, chance)
-        last_seen = LastSeen(self.asked_at)
+        if self.deferred_at is not None:
+            first_interval = interval.delay_after_polls(1, random.random())  # noqa: S311 - no secret
+            first_poll_in = min(self.deferred_at - now, 0.0) + first_interval
+        last_seen = LastSeen(self.deferred_at)
         try:
             async with asyncio.timeout(None if self.deadline is None else self.deadline - now) as limit:
                 return await wait_for_task(
@@ -136,38 +125,44 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         except TimeoutError:
             if not limit.expired():
                 raise
-        # The worker knows which limit the deadline was, and adds it.
+        # The worker adds which limit set the deadline.
         raise AirflowSensorTimeout(last_seen.describe(self.mps_task_id))
 
-    async def _pushed(self, task: TextToSpeechTask) -> bool:
-        """Push what a worker would return; ``False`` where only a worker can."""
-        waiting = self.task_instance
-        if waiting is None:
-            return False  # dag.test() knows no event but a plain one, and gives its triggers no task instance
+    async def _push_xcoms(self, task: TextToSpeechTask) -> bool:
+        """Push what a worker would push; return ``False`` if only a worker can."""
+        task_instance = self.task_instance
+        if task_instance is None:
+            return False  # dag.test() gives triggers no task instance, and handles plain events only
         try:
             from airflow.sdk.execution_time.xcom import XCom
 
-            from airflow_provider_mps.links.text_to_speech import triggered_links
+            from airflow_provider_mps.links.text_to_speech import get_links_by_xcom_key
 
-            # Not in the event: Airflow would store the JSON of the value as a text.
-            for key, value in {"return_value": task.to_xcom(), **triggered_links(task)}.items():
+            # Not in the event: Airflow would store the value's JSON as a string.
+            for key, value in {"return_value": task.to_xcom(), **get_links_by_xcom_key(task)}.items():
                 await asyncio.to_thread(
                     XCom.set,
                     key=key,
                     value=value,
-                    dag_id=waiting.dag_id,
-                    task_id=waiting.task_id,
-                    run_id=waiting.run_id,
-                    map_index=waiting.map_index,
+                    dag_id=task_instance.dag_id,
+                    task_id=task_instance.task_id,
+                    run_id=task_instance.run_id,
+                    map_index=task_instance.map_index,
                 )
         except Exception:
-            self.log.warning("The XCom could not be pushed from the triggerer; a worker does it", exc_info=True)
+            self.log.warning("Pushing XComs from the triggerer failed. A worker does it instead", exc_info=True)
             return False
         return True
 
 
-async def worker_has_gone(trigger: Any) -> None:
-    """Wait until Airflow has surely seen that the worker which deferred, at the trigger's ``asked_at``, has ended."""
-    if trigger.asked_at is not None and trigger.task_instance is not None:
-        # At most so long, whatever the clock of the worker says.
-        await asyncio.sleep(min(trigger.asked_at - time.time(), 0.0) + HANDOVER)
+def serialize_trigger(trigger: BaseTrigger, cls: type[BaseTrigger]) -> tuple[str, dict[str, Any]]:
+    """Return the path of a trigger's class, and the attributes named like its arguments."""
+    names = inspect.signature(cls).parameters
+    return f"{cls.__module__}.{cls.__qualname__}", {name: getattr(trigger, name) for name in names}
+
+
+async def wait_for_worker_exit(trigger: Any) -> None:
+    """Wait until Airflow has seen the exit of the worker that deferred at the trigger's ``deferred_at``."""
+    if trigger.deferred_at is not None and trigger.task_instance is not None:
+        # At most the grace period, even if the worker's clock is ahead.
+        await asyncio.sleep(min(trigger.deferred_at - time.time(), 0.0) + REQUEUE_GRACE_SECONDS)

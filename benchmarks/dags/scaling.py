@@ -11,7 +11,7 @@ from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, 
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 DESTINATION = "{{ dag_run.conf['destination'] }}"
-# A machine may be lost at any time; what another try pays for again is nothing.
+# A machine can be lost at any time; a retry bills nothing again.
 RETRIES = {"retries": 5, "retry_delay": timedelta(seconds=5), "retry_exponential_backoff": False}
 
 with DAG("many_clips", schedule=None, max_active_tasks=64, default_args=RETRIES) as many_clips:

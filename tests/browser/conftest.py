@@ -1,4 +1,4 @@
-"""A whole Airflow with three users, the emulator beside it, and a browser that may go nowhere else."""
+"""A whole Airflow with three users, the emulator, and a browser that reaches only this machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ CHROMIUM_OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Whatever else a page asks for fails, as on a machine without a network.
+    # Requests to any other host fail, as on a machine without a network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-PATIENCE = 30_000
-"""Milliseconds."""
+TIMEOUT_MILLISECONDS = 30_000
 USERS = {"admin": "admin", "viewer": "viewer", "stranger": ""}
-"""Roles of the simple auth manager; who has none may see no DAG."""
+"""Roles of the simple auth manager; a user without a role cannot see any DAG."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def airflow(tmp_path_factory):
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
-    # Long enough that a slow machine, too, asks for the first time while the task is processing.
+    # Long enough that even a slow machine polls first while the task is processing.
     options = ("--synthesis-time", "20")
     with Standalone(home, emulator=options, environment=environment, connect=False) as standalone:
         yield standalone
@@ -52,7 +51,7 @@ def airflow(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(airflow):
-    """Airflow's REST API, for what a test needs to know beside what it sees."""
+    """Airflow's REST API, for what a test cannot see in the browser."""
     return AirflowApi(airflow.url, "admin", "admin")
 
 
@@ -67,26 +66,26 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def sign_in(airflow, chromium):
-    """Sign a user in, and give their window; that it asked for nothing outside this machine is seen at the end."""
-    asked, contexts = set(), []
+    """Sign a user in and return the page; at the end, check that no other host was requested."""
+    hosts, contexts = set(), []
 
     def sign_in(user):
         context = chromium.new_context(viewport={"width": 1400, "height": 900}, base_url=airflow.url)
         contexts.append(context)
-        context.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+        context.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT_MILLISECONDS)
         page.goto("/auth/login")
         page.locator("input[name=username]").fill(user)
         page.locator("input[type=password]").fill(user)
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
         return page
 
     yield sign_in
     for context in contexts:
         context.close()
-    assert asked - {None} == {"127.0.0.1"}
+    assert hosts - {None} == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +120,11 @@ def add_connection(page: Page, airflow: Standalone, conn_id: str, key: str) -> N
     form.get_by_text("Extra Fields", exact=True).click()
     form.locator("[name=element_region]").fill("ap-singapore")
     form.get_by_role("button", name="Save").click()
-    expect(form).to_be_hidden(timeout=PATIENCE)
+    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Keep a picture for the documentation, where SCREENSHOTS names a folder."""
+    """Save a screenshot for the documentation if SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1000)  # lets what moves come to rest
         page.screenshot(path=Path(folder, f"{name}.png"))

@@ -1,7 +1,7 @@
 """
-The whole way in a real browser: the connection added by hand, a clip triggered from the form, watched, and played.
+The UI in a real browser: add the connection, trigger a clip from the form, watch it and play it.
 
-One module, so that all share one Airflow and one browser, and none outlives it.
+One module, so that all tests share one Airflow and one browser.
 """
 
 import json
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PATIENCE, add_connection, screenshot
+from tests.browser.conftest import TIMEOUT_MILLISECONDS, add_connection, screenshot
 
 pytestmark = [
     pytest.mark.usefixtures("connection"),
@@ -29,20 +29,22 @@ def row_of(page, conn_id):
     return page.get_by_role("row").filter(has_text=conn_id)
 
 
-def test_a_connection_added_by_hand_passes_its_test(admin, airflow):
+def test_connection_added_by_hand_passes_its_test(admin, airflow):
     row_of(admin, "mps_default").get_by_role("button", name="Test Connection").click()
     accepted = admin.get_by_text(re.compile("MPS at 127.0.0.1:[0-9]+ accepted the credentials"))
-    expect(accepted).to_be_visible(timeout=PATIENCE)
+    expect(accepted).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
 
 
-def test_a_wrong_key_shows_its_sentence(admin, airflow):
+def test_wrong_key_shows_its_error(admin, airflow):
     add_connection(admin, airflow, "mps_wrong_key", "not-the-key")
     row_of(admin, "mps_wrong_key").get_by_role("button", name="Test Connection").click()
-    expect(admin.get_by_text(re.compile(r"Check Password \(SecretKey\)\.$"))).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_text(re.compile(r"Check Password \(SecretKey\)\.$"))).to_be_visible(
+        timeout=TIMEOUT_MILLISECONDS
+    )
     screenshot(admin, "connection-wrong-key")
 
 
-def test_values_survive_saving_and_editing_and_what_is_empty_counts_as_absent(admin, airflow, api):
+def test_connection_form_keeps_values_when_edited(admin, airflow, api):
     add_connection(admin, airflow, "mps_edited", "emulator-key")
     row_of(admin, "mps_edited").get_by_role("button", name="Edit Connection").click()
     form = admin.get_by_role("dialog")
@@ -53,7 +55,7 @@ def test_values_survive_saving_and_editing_and_what_is_empty_counts_as_absent(ad
     form.locator("[name=element_region]").fill("eu-frankfurt")
     form.locator("[name=element_timeout]").fill("7")
     form.get_by_role("button", name="Save").click()
-    expect(form).to_be_hidden(timeout=PATIENCE)
+    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
     stored = api.call("GET", "/connections/mps_edited")
     given = {name: value for name, value in json.loads(stored["extra"]).items() if value is not None}
     assert given == {"region": "eu-frankfurt", "timeout": 7}
@@ -62,10 +64,10 @@ def test_values_survive_saving_and_editing_and_what_is_empty_counts_as_absent(ad
     assert tested["status"], tested["message"]
 
 
-def test_who_may_not_see_connections_is_turned_away(sign_in):
+def test_viewer_cannot_see_connections(sign_in):
     page = sign_in("viewer")
     page.goto("/connections")
-    expect(page.get_by_text("403").or_(page.get_by_text("Forbidden")).first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("403").or_(page.get_by_text("Forbidden")).first).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def clip(tmp_path_factory, admin, connection, api):
     screenshot(admin, "trigger-form")
     form.locator("[name='element_destination']").fill(f"file://{place}")
     form.get_by_test_id("trigger-dag-submit").click()
-    expect(form).to_be_hidden(timeout=PATIENCE)
+    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
     (run,) = api.runs(DAG)
     tasks = api.wait(DAG, run["dag_run_id"])
     assert {state for state, _ in tasks.values()} == {"success"}
@@ -88,7 +90,7 @@ def open_form(page):
     page.goto(f"/dags/{DAG}")
     page.get_by_role("button", name="Trigger").first.click()
     form = page.get_by_role("dialog")
-    expect(form.locator("[name='element_text']")).to_be_visible(timeout=PATIENCE)
+    expect(form.locator("[name='element_text']")).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
     return form
 
 
@@ -102,17 +104,17 @@ def listen(page, run_id, task_id="store"):
     return page.frame_locator("iframe[title=Listen]")
 
 
-def test_a_clip_triggered_from_the_form_is_stored_and_its_run_is_green(admin, clip):
+def test_clip_triggered_from_the_form_is_stored(admin, clip):
     run_id, place = clip
     assert place.exists()
     admin.goto(f"/dags/{DAG}/runs/{quote(run_id, safe='')}")
-    expect(admin.get_by_role("link", name="store").last).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_role("link", name="store").last).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
     admin.get_by_role("button", name=re.compile("graph", re.IGNORECASE)).first.click()
     screenshot(admin, "graph")
     admin.get_by_role("button", name=re.compile("grid", re.IGNORECASE)).first.click()  # Airflow remembers it
 
 
-def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip):
+def test_trigger_form_validates_its_fields(admin, clip):
     form = open_form(admin)
     form.get_by_role("combobox").first.click()
     expect(admin.get_by_role("option", name="English")).to_be_visible()
@@ -133,10 +135,10 @@ def test_the_form_names_languages_and_refuses_what_is_wrong(admin, clip):
     expect(pitch).to_have_value("12")  # the form keeps it within its bounds
 
 
-def test_the_xcoms_are_shown(admin, clip, api):
+def test_xcoms_are_shown(admin, clip, api):
     run_id, place = clip
     admin.goto(page_of(run_id, "store", "/xcom"))
-    expect(admin.get_by_text(f"file://{place}").first).to_be_visible(timeout=PATIENCE)
+    expect(admin.get_by_text(f"file://{place}").first).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
     for key in ("VoiceId", "duration", "return_value"):
         expect(admin.get_by_text(key, exact=True).first).to_be_visible()
 
@@ -161,25 +163,27 @@ def test_the_xcoms_are_shown(admin, clip, api):
         ),
     ],
 )
-def test_each_task_shows_its_links(admin, clip, task_id, links):
+def test_each_task_shows_its_extra_links(admin, clip, task_id, links):
     admin.goto(page_of(clip[0], task_id, "/details"))
     for name, address in links.items():
-        expect(admin.get_by_role("link", name=name)).to_have_attribute("href", re.compile(address), timeout=PATIENCE)
+        expect(admin.get_by_role("link", name=name)).to_have_attribute(
+            "href", re.compile(address), timeout=TIMEOUT_MILLISECONDS
+        )
     if task_id == "wait":
         screenshot(admin, "links")
 
 
-def test_the_log_of_waiting_tells_each_change_once(admin, clip, api):
+def test_wait_log_reports_each_status_once(admin, clip, api):
     log = api.log(DAG, clip[0], "wait")
     assert len(re.findall(r"Task \S+ is processing \(RequestId \S+\)", log)) == 1
     assert len(re.findall(r"Task \S+ has succeeded \(RequestId \S+\)", log)) == 1
 
 
-def test_the_player_reports_the_pushed_duration_seeks_and_shows_what_is_known(admin, clip, api):
+def test_listen_view_plays_seeks_and_downloads(admin, clip, api):
     run_id, place = clip
     player = listen(admin, run_id)
     audio = player.locator("audio")
-    expect(player.locator("#size")).to_have_text(f"{place.stat().st_size:,} bytes", timeout=PATIENCE)
+    expect(player.locator("#size")).to_have_text(f"{place.stat().st_size:,} bytes", timeout=TIMEOUT_MILLISECONDS)
     audio.evaluate("audio => audio.readyState || new Promise(ready => audio.addEventListener('loadedmetadata', ready))")
     duration = float(api.xcom(DAG, run_id, "store", key="duration"))
     assert audio.evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.001)
@@ -202,23 +206,25 @@ def test_the_player_reports_the_pushed_duration_seeks_and_shows_what_is_known(ad
     assert download.value.path().read_bytes() == place.read_bytes()
 
 
-def test_a_task_that_stores_nothing_says_so(admin, clip):
+def test_listen_view_of_task_without_audio_says_so(admin, clip):
     player = listen(admin, clip[0], "submit")
-    expect(player.locator("#message")).to_contain_text("this task instance has stored no audio", timeout=PATIENCE)
+    expect(player.locator("#message")).to_contain_text(
+        "this task instance has stored no audio", timeout=TIMEOUT_MILLISECONDS
+    )
     expect(player.locator("#player")).to_be_hidden()
 
 
-def test_who_may_read_the_dag_may_listen(sign_in, clip):
+def test_listen_works_for_a_viewer(sign_in, clip):
     player = listen(sign_in("viewer"), clip[0])
-    expect(player.locator("#size")).to_contain_text("bytes", timeout=PATIENCE)
+    expect(player.locator("#size")).to_contain_text("bytes", timeout=TIMEOUT_MILLISECONDS)
 
 
-def test_who_may_not_read_the_dag_hears_nothing(airflow, sign_in, clip):
+def test_listen_requires_dag_read_permission(airflow, sign_in, clip):
     page = sign_in("stranger")
     ids = f"dag_id={DAG}&run_id={quote(clip[0], safe='')}&task_id=store&map_index=-1"
     page.goto(f"/mps-player/listen.html?{ids}")
-    expect(page.locator("#message")).to_have_text("You may not read this DAG, so there is nothing to hear for you.")
+    expect(page.locator("#message")).to_have_text("You have no permission to read this DAG.")
     expect(page.locator("#player")).to_be_hidden()
     for what in ("details", "audio", "waveform"):
         assert page.request.get(f"/mps-player/{what}?{ids}").status == 403
-        assert httpx.get(f"{airflow.url}/mps-player/{what}?{ids}").status_code == 401  # nobody at all
+        assert httpx.get(f"{airflow.url}/mps-player/{what}?{ids}").status_code == 401  # not signed in

@@ -1,4 +1,4 @@
-"""Whatever comes from outside is refused in words or read, and nothing else. How long this looks is bounded."""
+"""Fuzz tests: any input is parsed, or rejected with an error of this package. The number of examples is bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "fuzz",
-    # FUZZ=20000 looks longer than CI does.
+    # Set e.g. FUZZ=20000 for more examples than in CI.
     max_examples=int(os.environ.get("FUZZ", "400")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

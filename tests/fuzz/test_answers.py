@@ -1,13 +1,13 @@
-"""Answers of the API, as a server that is broken or hostile may give them."""
+"""Responses of a broken or hostile API server."""
 
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mps.answer import read_answer
-from airflow_provider_mps.errors import MpsApiError, TextToSpeechTaskFailed
-from airflow_provider_mps.text_to_speech import TaskStatus, TextToSpeechTask
+from airflow_provider_mps.api.response import parse_response
+from airflow_provider_mps.exceptions import MpsApiError, TextToSpeechTaskFailed
+from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
 from tests.fuzz.conftest import FUZZ
 
 values = st.recursive(
@@ -19,23 +19,23 @@ names = st.sampled_from(["Status", "AudioUrl", "VoiceId", "ExtInfo", "ErrorCode"
 envelopes = st.fixed_dictionaries(
     {"Response": st.dictionaries(names, values | st.sampled_from([*TaskStatus])) | values}
 )
-bodies = st.binary(max_size=200) | envelopes.map(lambda answer: json.dumps(answer).encode())
+bodies = st.binary(max_size=200) | envelopes.map(lambda envelope: json.dumps(envelope).encode())
 
 
 @FUZZ
 @given(
     status=st.sampled_from([200, 204, 301, 400, 500, 502]) | st.integers(100, 599), body=bodies, cut=st.integers(0, 99)
 )
-def test_an_answer_is_read_or_refused_by_an_error_of_its_own(status, body, cut):
-    for sent in (body, body[:cut]):
+def test_response_is_parsed_or_raises_own_error(status, body, cut):
+    for received in (body, body[:cut]):
         try:
-            response = read_answer(status, sent)
-            task = TextToSpeechTask.from_answer("task-1", response)
-            ready = task.is_ready()
+            response = parse_response(status, received)
+            task = TextToSpeechTask.from_response("task-1", response)
+            task.raise_for_status()
         except (MpsApiError, TextToSpeechTaskFailed) as error:
-            said = str(error).encode()  # as a log does
-            assert len(said) < 2000
+            message = str(error).encode()  # as logs do
+            assert len(message) < 2000
         else:
             assert status == 200
-            assert ready is (response["Status"] == "success")
+            assert task.is_done is (response["Status"] == "success")
             json.dumps(task.to_xcom(), allow_nan=False).encode()

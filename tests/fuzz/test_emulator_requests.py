@@ -1,4 +1,4 @@
-"""Requests to the emulator: of programs under test, which may be broken."""
+"""Requests of broken programs to the emulator."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.hooks.mps import MpsHook
 from tests.fuzz.conftest import FUZZ
 
-LEAST = settings(FUZZ, max_examples=max(100, FUZZ.max_examples // 4))  # each is a connection of its own
+FEW = settings(FUZZ, max_examples=max(100, FUZZ.max_examples // 4))  # each opens a connection
 headers = st.dictionaries(
     st.sampled_from(
         ["X-TC-Action", "X-TC-Version", "X-TC-Timestamp", "X-TC-Region", "X-TC-Token", "Authorization", "Range"]
@@ -27,7 +27,7 @@ headers = st.dictionaries(
 
 @pytest.fixture(scope="module")
 def http():
-    """A connection for each request, and no certificates, which take 30 ms to read."""
+    """Return a client that opens a connection per request, and loads no certificates, which takes 30 ms."""
     with httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         yield client
 
@@ -38,12 +38,7 @@ def running():
         yield emulator
 
 
-def still_answers(running, monkeypatch_env):
-    monkeypatch_env.setenv("AIRFLOW_CONN_MPS_DEFAULT", running.connection_uri)
-    assert MpsHook().submit_text_to_speech("still here", "voice-1")
-
-
-@LEAST
+@FEW
 @given(
     method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE"]),
     path=st.sampled_from(
@@ -53,19 +48,19 @@ def still_answers(running, monkeypatch_env):
     body=st.binary(max_size=200)
     | st.dictionaries(st.text(max_size=5), st.text(max_size=5)).map(lambda d: json.dumps(d).encode()),
 )
-def test_every_request_has_an_answer_that_is_no_crash(running, http, method, path, headers, body):
-    answer = http.request(method, f"{running.url}{path}", headers=headers, content=body)
-    assert answer.status_code < 500, answer.text
+def test_emulator_responds_to_any_request(running, http, method, path, headers, body):
+    response = http.request(method, f"{running.url}{path}", headers=headers, content=body)
+    assert response.status_code < 500, response.text
     if method == "POST" and path == "/":
-        assert answer.json()["Response"]["Error"]["Code"]
-        assert answer.json()["Response"]["RequestId"]
+        assert response.json()["Response"]["Error"]["Code"]
+        assert response.json()["Response"]["RequestId"]
 
 
-@LEAST
+@FEW
 @given(
     raw=st.binary(max_size=300) | st.binary(max_size=40).map(lambda noise: b"POST / HTTP/1.1\r\nHost: a\r\n" + noise)
 )
-def test_bytes_that_are_no_request_close_a_connection_and_nothing_else(running, raw):
+def test_emulator_closes_connection_on_any_bytes(running, raw):
     with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), 60) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)
@@ -74,5 +69,6 @@ def test_bytes_that_are_no_request_close_a_connection_and_nothing_else(running, 
             pass
 
 
-def test_after_all_that_it_still_answers(running, monkeypatch):
-    still_answers(running, monkeypatch)
+def test_emulator_still_responds_afterwards(running, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", running.connection_uri)
+    assert MpsHook().submit_text_to_speech("hello", "voice-1")

@@ -1,4 +1,4 @@
-"""Manifests, as people and their programs write them."""
+"""Manifests with any content."""
 
 import json
 
@@ -6,10 +6,10 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mps.batch.line import BrokenLine, Defaults, ManifestLine
+from airflow_provider_mps.batch.line import InvalidLine, LineDefaults, ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
-from airflow_provider_mps.errors import InvalidRequestError
-from airflow_provider_mps.ext_param import SpeechOptions
+from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.speech.ext_param import SpeechOptions
 from tests.fuzz.conftest import FUZZ
 
 cells = st.text(max_size=20) | st.sampled_from(
@@ -31,7 +31,7 @@ def read(folder, name, content):
     try:
         return list(read_manifest(ObjectStoragePath(f"file://{folder}/{name}")))
     except InvalidRequestError as error:
-        assert name in str(error)  # noqa: PT017 - whether there is one depends on what was written
+        assert name in str(error)  # noqa: PT017 - only some contents raise it
         return None
 
 
@@ -40,29 +40,29 @@ def read(folder, name, content):
     content=st.binary(max_size=300) | json_lines | csv,
     name=st.sampled_from(["m.jsonl", "m.csv", "m"]),
     noise=st.binary(max_size=5),
-    place=st.integers(0, 300),
+    position=st.integers(0, 300),
 )
-def test_every_line_is_read_or_broken_with_its_number_and_none_is_told_twice(tmp_path, content, name, noise, place):
-    for manifest in (content, content[:place] + noise + content[place:]):
-        told = read(tmp_path, name, manifest)
-        if told is None:
+def test_manifest_lines_are_read_or_broken_once(tmp_path, content, name, noise, position):
+    for manifest in (content, content[:position] + noise + content[position:]):
+        found = read(tmp_path, name, manifest)
+        if found is None:
             continue
-        numbers = [line.number for line in told]
+        numbers = [line.number for line in found]
         assert numbers == sorted(set(numbers))
         assert all(number >= 1 for number in numbers)
-        for line in told:
-            assert isinstance(line, ManifestLine | BrokenLine)
-            if isinstance(line, BrokenLine):
+        for line in found:
+            assert isinstance(line, ManifestLine | InvalidLine)
+            if isinstance(line, InvalidLine):
                 assert len(line.error) < 500
 
 
 @FUZZ
 @given(fields=lines)
-def test_a_line_that_can_be_read_can_be_submitted_or_says_why_not(tmp_path, fields):
+def test_parsed_line_can_be_submitted_or_raises(tmp_path, fields):
     manifest = ObjectStoragePath(f"file://{tmp_path}/m.jsonl")
     try:
         line = ManifestLine.parse(1, fields)
-        request = line.request(Defaults(voice_id="v", ext_param=SpeechOptions().build()), manifest)
+        request = line.make_request(LineDefaults(voice_id="v", ext_param=SpeechOptions().build()), manifest)
     except InvalidRequestError:
         return
     assert ".." not in line.id.split("/")
@@ -73,8 +73,8 @@ def test_a_line_that_can_be_read_can_be_submitted_or_says_why_not(tmp_path, fiel
 
 @FUZZ
 @given(garbage=st.binary(max_size=100).filter(lambda raw: b"\n" not in raw and b"\r" not in raw))
-def test_a_good_line_is_found_whatever_stands_above_it(tmp_path, garbage):
+def test_valid_line_is_read_after_any_bytes(tmp_path, garbage):
     good = b'{"id": "good", "text": "one", "voice_id": "v"}'
-    told = read(tmp_path, "m.jsonl", good.replace(b"good", b"first") + b"\n" + garbage + b"\n" + good)
-    assert told is not None
-    assert [line.id for line in (told[0], told[-1])] == ["first", "good"]
+    found = read(tmp_path, "m.jsonl", good.replace(b"good", b"first") + b"\n" + garbage + b"\n" + good)
+    assert found is not None
+    assert [line.id for line in (found[0], found[-1])] == ["first", "good"]

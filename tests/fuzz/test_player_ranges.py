@@ -1,9 +1,9 @@
-"""The ``Range`` header, which any player and any other program may send."""
+"""Any ``Range`` header of a request to the player."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_mps.player.byte_range import UnsatisfiableRangeError, parse_range
+from airflow_provider_mps.player.audio_file import UnsatisfiableRangeError, parse_range
 from tests.fuzz.conftest import FUZZ
 
 numbers = st.integers(0, 30).map(str) | st.integers(0).map(str) | st.text("0123456789", max_size=6000) | st.just("")
@@ -21,7 +21,7 @@ headers = (
 @example(header="bytes=-" + "9" * 5000, size=10)
 @example(header="bytes=٣-٤", size=10)
 @given(header=st.none() | headers, size=st.integers(0, 40))
-def test_what_is_sent_are_bytes_that_are_there_or_all_or_the_range_is_refused(header, size):
+def test_range_gets_its_bytes_or_all_or_a_rejection(header, size):
     try:
         part = parse_range(header, size)
     except UnsatisfiableRangeError:

@@ -1,4 +1,4 @@
-"""A key in whichever field it was pasted into, or a signed URL as whichever argument, is in nothing that is printed."""
+"""A key in any connection field, or a signed URL as any argument, is never printed."""
 
 import asyncio
 import json
@@ -12,28 +12,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mps.api import describe_call
-from airflow_provider_mps.batch.line import Defaults, ManifestLine
-from airflow_provider_mps.choice import IfExists
-from airflow_provider_mps.destination import existing_size, require_destination, resolve_destination
-from airflow_provider_mps.ext_param import SpeechOptions
+from airflow_provider_mps.api.actions import make_describe_call
+from airflow_provider_mps.batch.line import LineDefaults, ManifestLine
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.operators.batch import _path
-from airflow_provider_mps.redaction import cause_of, describe_error, redact
-from airflow_provider_mps.speech_request import require_limit
-from airflow_provider_mps.text_file import read_text
-from airflow_provider_mps.transfer.deadline import require_timeout
+from airflow_provider_mps.operators.batch import _parse_path
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.redaction import describe_error, get_safe_cause, redact
+from airflow_provider_mps.speech.arguments import parse_choice
+from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.request import parse_max_characters
+from airflow_provider_mps.storage.control import parse_timeout
+from airflow_provider_mps.storage.destination import IfExists, get_existing_size, parse_destination, resolve_destination
+from airflow_provider_mps.storage.text_file import read_text
 from tests.fuzz.conftest import FUZZ
 from tests.tracebacks import printed
 
 FEW = settings(FUZZ, max_examples=FUZZ.max_examples // 32)
-"""For what makes clients and opens sockets."""
+"""For tests that create clients and open sockets."""
 PARTS = ("Kq7ZrTw0pXaB", "Vn3LmYc8sDeF")
-"""No part of a key may be printed, however its characters make libraries cut it."""
+"""Neither part of a key may be printed, even if a library splits the key at a special character."""
 keys = st.text("/+=\\^|:@?#%& '\"<>{}[]é\n", max_size=3).map(PARTS[0].__add__).map(lambda key: key + PARTS[1])
 signatures = st.text("/+=%&@:~.", max_size=3).map(PARTS[0].__add__).map(lambda key: key + PARTS[1])
-"""Of characters that URLs have."""
+"""Keys with characters that URLs may contain."""
 FIELDS = ("login", "password", "host", "schema", "port", "conn_type", "description")
 EXTRAS = ("region", "token", "role_arn", "role_session_name", "requests_per_second", "timeout", "proxy", "cos_endpoint")
 SHAPES = (
@@ -76,21 +76,21 @@ URLS = (
 
 
 @pytest.fixture(autouse=True)
-def no_names_are_looked_up(monkeypatch):
-    """A key that was pasted into Host leads nowhere."""
-    look_up = socket.getaddrinfo
+def block_dns(monkeypatch):
+    """Resolve no names: a key may have been pasted into Host."""
+    original = socket.getaddrinfo
 
     def getaddrinfo(host, *arguments, **named):
         if host not in {"127.0.0.1", b"127.0.0.1", "localhost"}:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return look_up(host, *arguments, **named)
+        return original(host, *arguments, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.fixture(autouse=True)
-def airflow_masks_nothing(monkeypatch):
-    """Nothing may depend on what Airflow masks by itself, which also gets slower with each secret."""
+def disable_masking(monkeypatch):
+    """Do not rely on Airflow's masking, which also gets slower with each secret."""
     for newer, older in (
         ("airflow.sdk._shared", "airflow.sdk.execution_time"),
         ("airflow._shared", "airflow.utils.log"),
@@ -102,49 +102,49 @@ def airflow_masks_nothing(monkeypatch):
 
 
 @pytest.fixture
-def nothing_is_printed(caplog, capsys):
-    """Return a ``with`` block in which no part of a key may be printed, also not by an error and its causes."""
+def assert_no_secret(caplog, capsys):
+    """Return a context manager that fails if a part of a key is printed, logged or in an error or its causes."""
     caplog.set_level(logging.INFO)
 
     @contextmanager
     def block():
         caplog.clear()
         capsys.readouterr()
-        said = []
+        output = []
         try:
-            yield said
-        except Exception as error:  # noqa: BLE001 - whatever it is, Airflow prints it
-            said += [str(error), printed(error)]
-        everything = "\n".join([*map(str, said), caplog.text, *capsys.readouterr()]).lower()
+            yield output
+        except Exception as error:  # noqa: BLE001 - Airflow prints any error
+            output += [str(error), printed(error)]
+        everything = "\n".join([*map(str, output), caplog.text, *capsys.readouterr()]).lower()
         for part in PARTS:
             assert part.lower() not in everything
 
     return block
 
 
-def every_look_up(hook, block):
-    """Look a connection up in each way."""
+def look_up_connection(hook, block):
+    """Get a connection in each way."""
     with block():
-        hook().look_up()
+        hook().get_mps_connection()
     with block():
-        asyncio.run(hook()._alook_up())
-    with block() as said:
-        said.append(repr(hook().look_up()))
+        asyncio.run(hook().aget_mps_connection())
+    with block() as output:
+        output.append(repr(hook().get_mps_connection()))
 
 
-def every_call(hook, block):
-    """Call MPS, where nothing answers."""
-    with block() as said:
-        said.append(hook().test_connection())
+def call_mps(hook, block):
+    """Call MPS at an address without a server."""
+    with block() as output:
+        output.append(hook().test_connection())
     with block():
-        hook()._call_once(describe_call("1-DubbingAsync-2"))
+        hook().get_conn().execute(make_describe_call("1-DubbingAsync-2"))
     with block():
-        asyncio.run(hook().acall_once(describe_call("1-DubbingAsync-2")))
+        asyncio.run(hook().acall_once(make_describe_call("1-DubbingAsync-2")))
 
 
 @st.composite
 def connections(draw):
-    """Return the JSON of a connection that has a key in one of its fields."""
+    """Generate the JSON of a connection with a key in one field."""
     field = draw(st.sampled_from([*FIELDS, *EXTRAS, "extra", "a key of extra"]))
     value = draw(st.sampled_from(SHAPES)).replace("KEY", draw(keys))
     fields = {"conn_type": "tencent_mps", "login": "AKIDexample", "password": "key", "host": "127.0.0.1", "port": 1}
@@ -158,55 +158,55 @@ uris = st.builds(lambda uri, key: uri.replace("KEY", key).replace("\n", ""), st.
 
 @FUZZ
 @given(connection=connections() | uris)
-def test_a_key_in_any_field_of_a_connection_is_not_printed(connection, connect, nothing_is_printed):
+def test_key_in_connection_field_is_not_printed_by_lookup(connection, connect, assert_no_secret):
     connect(connection)
-    every_look_up(MpsHook, nothing_is_printed)
+    look_up_connection(MpsHook, assert_no_secret)
 
 
 @FEW
 @given(connection=connections() | uris)
-def test_a_key_in_any_field_of_a_connection_is_not_printed_by_a_call(connection, connect, nothing_is_printed):
+def test_key_in_connection_field_is_not_printed_by_call(connection, connect, assert_no_secret):
     connect(connection)
-    every_call(MpsHook, nothing_is_printed)
+    call_mps(MpsHook, assert_no_secret)
 
 
 @FEW
 @given(uri=uris.filter(lambda uri: "://" in uri))
-def test_a_uri_in_place_of_a_connections_id_is_not_printed(uri, nothing_is_printed):
-    every_look_up(lambda: MpsHook(uri), nothing_is_printed)
+def test_uri_as_connection_id_is_not_printed(uri, assert_no_secret):
+    look_up_connection(lambda: MpsHook(uri), assert_no_secret)
 
 
 @FUZZ
 @given(key=signatures, url=st.sampled_from(URLS), as_dict=st.booleans())
-def test_a_signed_url_as_any_argument_is_not_printed(key, url, as_dict, tmp_path, nothing_is_printed):
+def test_signed_url_as_argument_is_not_printed(key, url, as_dict, tmp_path, assert_no_secret):
     value = url.replace("KEY", key)
     value = {"AudioUrl": value} if as_dict else value
     manifest = resolve_destination(f"file://{tmp_path}/manifest.jsonl", "")
     for use in (
-        lambda: describe_call(value),
+        lambda: make_describe_call(value),
         lambda: read_text(value),
-        lambda: existing_size(resolve_destination(require_destination(value), value)),
-        lambda: _path("manifest", value),
-        lambda: IfExists.parse(value),
+        lambda: get_existing_size(resolve_destination(parse_destination(value), value)),
+        lambda: _parse_path("manifest", value),
+        lambda: parse_choice(IfExists, value),
         lambda: SpeechOptions(ext_param=value).build(),
         lambda: SpeechOptions(sample_rate=value).build(),
         lambda: SpeechOptions(ext_param={"synExt": {"pitch": value}}).build(),
-        lambda: require_limit(value),
-        lambda: require_timeout(value),
+        lambda: parse_max_characters(value),
+        lambda: parse_timeout(value),
         lambda: PollInterval(value),
         lambda: ManifestLine.parse(1, {"id": value}),
-        lambda: ManifestLine.parse(1, {"id": "a", "text_path": value}).request(Defaults("v"), manifest),
+        lambda: ManifestLine.parse(1, {"id": "a", "text_path": value}).make_request(LineDefaults("v"), manifest),
         lambda: MpsHook(value),
     ):
-        with nothing_is_printed():
+        with assert_no_secret():
             use()
 
 
 @FUZZ
 @given(key=signatures, url=st.sampled_from(URLS[:3]), words=st.text(max_size=10))
-def test_an_error_of_a_library_is_quoted_without_what_its_url_holds(key, url, words):
+def test_library_error_is_quoted_without_url_secrets(key, url, words):
     error = OSError(f"{words} {url.replace('{}', key)} {words}")
     for part in PARTS:
         assert part not in describe_error(error)
         assert part not in redact(str(error))
-    assert cause_of(error) is None
+    assert get_safe_cause(error) is None

@@ -24,7 +24,7 @@ class Run:
 
     state: str
     tasks: dict[str, tuple[str, int]]
-    """State and number of tries of each task."""
+    """State and try number of each task."""
     instances: dict[str, Any]
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
@@ -33,7 +33,7 @@ class Run:
 
 @pytest.fixture
 def run_dag(airflow_database):
-    """Run a DAG of the tests' DAG folder on a real Airflow, and tell what came of it."""
+    """Run a DAG of the tests' DAG folder on a real Airflow, and return the outcome."""
 
     def run(module: str, dag_id: str, **conf: Any) -> Run:
         dag = vars(importlib.import_module(module))[dag_id]

@@ -1,4 +1,4 @@
-"""A stored clip is an event of an asset, in a running Airflow."""
+"""A stored clip creates an asset event, in a running Airflow."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
 
 
-def test_a_clip_that_was_stored_starts_the_dag_that_is_scheduled_on_it(triggerer, tmp_path):
+def test_stored_clip_triggers_dag_scheduled_on_asset(triggerer, tmp_path):
     destination = f"file://{tmp_path}/clip.wav"
     run_id = triggerer.api.trigger("text_to_speech", {"destination": destination})
     triggerer.api.wait("text_to_speech", run_id)

@@ -42,7 +42,7 @@ def rows(output, title):
 
 
 @pytest.mark.parametrize("scheme", CANDIDATES)
-def test_a_quick_run_of_storing_measures_every_candidate_and_ours_leaves_no_half_audio(scheme):
+def test_quick_storing_benchmark_measures_every_candidate(scheme):
     if scheme == "s3":
         require_program("rclone")
     output = run_benchmark("benchmarks.storing", "--quick", "--to", scheme, timeout=600)

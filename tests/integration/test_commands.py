@@ -23,17 +23,17 @@ def test_airflow_lists_the_provider(airflow):
     assert "airflow-provider-mps" in airflow("providers", "list").stdout
 
 
-def test_airflow_registers_the_connection_type_and_its_hook(airflow):
+def test_airflow_registers_connection_type_and_hook(airflow):
     assert "tencent_mps" in airflow("providers", "hooks").stdout
 
 
-def test_the_connection_test_succeeds_against_the_emulator(airflow, emulator):
+def test_connection_test_succeeds_against_the_emulator(airflow, emulator):
     done = airflow("connections", "test", "mps_default")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Connection success" in done.stdout
 
 
-def test_the_connection_test_fails_with_a_sentence_on_a_wrong_key(airflow, emulator, connect):
+def test_connection_test_with_wrong_key_says_what_to_fix(airflow, emulator, connect):
     connect(emulator.connection_uri.replace("emulator-key", "wrong-key-of-mine"))
     done = airflow("connections", "test", "mps_default")
     assert "Check Password (SecretKey)." in re.sub(r"\s+", " ", done.stdout)
@@ -55,7 +55,7 @@ def lineage(tmp_path):
     return environment, of
 
 
-def test_the_demo_ends_with_a_table_and_a_wav_of_the_pushed_duration(tmp_path, lineage):
+def test_demo_prints_a_table_and_stores_a_wav(tmp_path, lineage):
     environment, lineage_of = lineage
     done = subprocess.run(
         [sys.executable, "-m", "dev.demo", "--destination", f"file://{tmp_path}/"],
@@ -81,7 +81,7 @@ def emulator_command(*arguments):
     return [sys.executable, "-m", "airflow_provider_mps.emulator", *arguments]
 
 
-def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(connect):
+def test_emulator_prints_a_working_connection_and_stops(connect):
     process = subprocess.Popen(
         emulator_command("--port", "0", "--voice", "tone"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -101,7 +101,7 @@ def test_the_emulator_prints_a_connection_that_works_and_stops_when_interrupted(
         assert process.wait(10) == 0
 
 
-def test_the_emulators_help_names_every_option():
+def test_emulator_help_names_every_option():
     help_text = subprocess.run(emulator_command("--help"), capture_output=True, text=True, check=True).stdout
     options = "host port synthesis-time latency rate-limit link-lifetime secret-id secret-key token voice audio-fault"
     for option in options.split():
@@ -122,13 +122,13 @@ def test_the_emulators_help_names_every_option():
         ["--audio-fault", "truncate:0"],
     ],
 )
-def test_the_emulator_refuses_options_that_cannot_work(arguments):
+def test_emulator_rejects_invalid_options(arguments):
     done = subprocess.run(emulator_command(*arguments), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
 
 
-def test_the_emulator_says_which_port_is_taken(emulator):
+def test_emulator_names_a_port_that_is_in_use(emulator):
     done = subprocess.run(
         emulator_command("--port", str(emulator.port)), capture_output=True, text=True, timeout=600, check=False
     )

@@ -1,4 +1,4 @@
-"""fsspec's own test suite for filesystems, run against cos:// on a real S3 server."""
+"""fsspec's own filesystem tests, run against cos:// on a real S3 server."""
 
 import json
 import uuid
@@ -11,7 +11,7 @@ from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.xdist_group("cos_fsspec")
 BUCKET = "clips-1250000000"
-EXCLUSIVE = "for mode xb, s3fs sends If-None-Match, which rclone ignores; s3fs alone fails here, too"
+EXCLUSIVE = "in mode xb, s3fs sends If-None-Match, which rclone ignores; plain s3fs fails, too"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ class Fixtures(abstract.AbstractFixtures):
 
     @pytest.fixture
     def fs_path(self):
-        return f"{BUCKET}/{uuid.uuid4().hex}"  # rclone may not have forgotten a folder that was just removed
+        return f"{BUCKET}/{uuid.uuid4().hex}"  # new, because rclone may still cache a removed folder
 
     @pytest.fixture
     def fs_join(self):

@@ -1,11 +1,11 @@
-"""Every kind of credential that can be had without an account, against the emulator's own checks."""
+"""Each kind of credential that submit_text without an account, checked by the emulator."""
 
 import asyncio
 
 import pytest
 
-from airflow_provider_mps.emulator.keys import KeyRing
-from airflow_provider_mps.errors import MpsPermanentError
+from airflow_provider_mps.emulator.auth import KeyStore
+from airflow_provider_mps.exceptions import MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
 
 ROLE = "role_arn=qcs%3A%3Acam%3A%3Auin%2F1%3AroleName%2Fairflow"
@@ -24,76 +24,76 @@ async def asubmit():
 
 
 @pytest.fixture(params=["sync", "async"])
-def works(request):
-    """Submit with whatever the connection says."""
+def submit_text(request):
+    """Submit a text through the synchronous or the asynchronous method."""
     return submit if request.param == "sync" else lambda: asyncio.run(asubmit())
 
 
-def without_login(emulator):
+def remove_login(emulator):
     return emulator.connection_uri.replace("emulator-id:emulator-key@", "")
 
 
-def test_keys(emulator, works):
-    assert works()
+def test_submit_with_keys_is_accepted(emulator, submit_text):
+    assert submit_text()
 
 
-def test_keys_with_a_token(start_emulator, works):
+def test_submit_with_token_is_accepted(start_emulator, submit_text):
     start_emulator(token="session-token")
-    assert works()
+    assert submit_text()
 
 
-def test_keys_without_the_token_that_they_need_are_refused(start_emulator, works, connect):
+def test_submit_without_token_is_rejected(start_emulator, submit_text, connect):
     emulator = start_emulator(token="session-token")
     connect(emulator.connection_uri.replace("token=session-token", "token="))
     with pytest.raises(MpsPermanentError, match="Check the session token"):
-        works()
+        submit_text()
 
 
-def test_an_assumed_role(emulator, works, connect):
+def test_submit_with_assumed_role_is_accepted(emulator, submit_text, connect):
     connect(f"{emulator.connection_uri}&{ROLE}")
-    assert works()
+    assert submit_text()
 
 
-def test_a_role_assumed_with_keys_that_carry_a_token(start_emulator, works, connect):
+def test_submit_with_role_assumed_by_token_is_accepted(start_emulator, submit_text, connect):
     emulator = start_emulator(token="session-token")
     connect(f"{emulator.connection_uri}&{ROLE}")
-    assert works()
+    assert submit_text()
 
 
-def test_the_environment(emulator, works, connect, monkeypatch):
-    connect(without_login(emulator))
+def test_submit_with_environment_keys_is_accepted(emulator, submit_text, connect, monkeypatch):
+    connect(remove_login(emulator))
     monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "emulator-id")
     monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", "emulator-key")
-    assert works()
+    assert submit_text()
 
 
-def test_the_profile_file(emulator, works, connect, monkeypatch, tmp_path):
-    connect(without_login(emulator))
+def test_submit_with_profile_file_is_accepted(emulator, submit_text, connect, monkeypatch, tmp_path):
+    connect(remove_login(emulator))
     (tmp_path / ".tencentcloud").mkdir()
     (tmp_path / ".tencentcloud" / "credentials").write_text(
         "[default]\nsecret_id=emulator-id\nsecret_key=emulator-key\n"
     )
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert works()
+    assert submit_text()
 
 
-def test_a_role_assumed_with_the_environments_keys(emulator, works, connect, monkeypatch):
-    connect(f"{without_login(emulator)}&{ROLE}")
+def test_submit_with_role_assumed_by_environment_is_accepted(emulator, submit_text, connect, monkeypatch):
+    connect(f"{remove_login(emulator)}&{ROLE}")
     monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "emulator-id")
     monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", "emulator-key")
-    assert works()
+    assert submit_text()
 
 
-def test_keys_of_a_role_that_have_ended_are_renewed_once(emulator, works, connect, monkeypatch):
+def test_expired_role_keys_are_refreshed_once(emulator, submit_text, connect, monkeypatch):
     connect(f"{emulator.connection_uri}&{ROLE}")
-    # The first keys are ended by the server long before the time that it told.
+    # The emulator expires the first keys long before the expiry in its response.
     keys = []
-    issue = KeyRing.issue_temporary
+    issue = KeyStore.issue_temporary
 
-    def end_the_first(ring, expires_at):
-        keys.append(issue(ring, 0.0 if not keys else expires_at))
+    def expire_first_keys(store, expires_at):
+        keys.append(issue(store, 0.0 if not keys else expires_at))
         return keys[-1]
 
-    monkeypatch.setattr(KeyRing, "issue_temporary", end_the_first)
-    assert works()
+    monkeypatch.setattr(KeyStore, "issue_temporary", expire_first_keys)
+    assert submit_text()
     assert len(keys) == 2

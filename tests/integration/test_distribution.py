@@ -39,14 +39,14 @@ def metadata(wheel):
     return email.message_from_bytes(wheel.read(f"airflow_provider_mps-{__version__}.dist-info/METADATA"))
 
 
-def test_it_is_the_same_to_the_byte_whoever_builds_it(built, tmp_path):
+def test_build_is_reproducible_to_the_byte(built, tmp_path):
     again = build(tmp_path)
     assert {kind: path.read_bytes() for kind, path in again.items()} == {
         kind: path.read_bytes() for kind, path in built.items()
     }
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_wheel_holds_only_the_package(wheel):
     tracked = subprocess.run(
         ["git", "ls-files", "airflow_provider_mps"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -57,21 +57,21 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         assert names == set(tracked.stdout.split())
 
 
-def test_the_source_holds_what_builds_and_tests_it(built):
+def test_source_holds_what_builds_and_tests_it(built):
     with tarfile.open(built[".gz"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"}
-    assert wanted <= names
+    expected = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"}
+    assert expected <= names
     assert not [name for name in names if name.startswith((".venv", "build", ".airflow", ".ci/"))]
 
 
-def test_those_who_publish_it_find_nothing_to_complain_of(built):
+def test_publishing_checks_find_no_fault(built):
     for command in (["twine", "check", "--strict", *built.values()], ["check_wheel_contents", built[".whl"]]):
         done = subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_metadata_tell_what_it_is(metadata):
+def test_metadata_describe_the_package(metadata):
     assert metadata["Name"] == "airflow-provider-mps"
     assert metadata["Version"] == __version__
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -87,5 +87,5 @@ def test_every_requirement_has_a_lower_bound(metadata):
         assert ">=" in name or name.startswith(("airflow-provider-mps[", "celery<")), requirement
 
 
-def test_the_changelog_tells_of_this_version():
+def test_changelog_has_this_version():
     assert f"\n## {__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()

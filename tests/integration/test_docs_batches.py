@@ -1,4 +1,4 @@
-"""The DAGs of docs/batches.md, as they stand there."""
+"""Run the DAGs of docs/batches.md."""
 
 import json
 import os
@@ -15,7 +15,7 @@ BLOCKS = re.findall(
 
 
 @pytest.mark.parametrize("dag_id", ["audio_book", "many_clips"])
-def test_the_page_about_many_clips_has_a_dag_that_makes_them(run_dag, start_emulator, tmp_path, dag_id):
+def test_docs_batches_dag_stores_every_clip(run_dag, start_emulator, tmp_path, dag_id):
     start_emulator()
     (code,) = [block for block in BLOCKS if f'"{dag_id}"' in block]
     lines = [{"id": f"{number}", "text": "Hello.", "voice_id": "v"} for number in range(2)]

@@ -1,4 +1,4 @@
-"""The example DAG as its users run it: submit, wait, store, tell."""
+"""Run the example DAGs as users do."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from airflow_provider_mps.emulator.app import Options, make_app
 from tests.batching import accepted
 
 
-def test_the_example_stores_audio_whose_length_is_the_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
+def test_example_stores_audio_of_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
     start_emulator(synthesis_time=1, voice="auto")
     run = run_dag(
         "text_to_speech",
@@ -28,9 +28,7 @@ def test_the_example_stores_audio_whose_length_is_the_pushed_duration(run_dag, s
     assert f"file://{tmp_path}/clip.wav is " in capfd.readouterr().out
 
 
-def test_a_failed_synthesis_fails_the_run_tells_who_is_on_call_and_stores_nothing(
-    run_dag, start_emulator, tmp_path, capfd
-):
+def test_example_failed_synthesis_notifies_and_stores_nothing(run_dag, start_emulator, tmp_path, capfd):
     start_emulator(synthesis_time=0)
     run = run_dag("text_to_speech", "text_to_speech", text="[fail]", destination=f"file://{tmp_path}/")
     assert run.state == "failed"
@@ -38,18 +36,17 @@ def test_a_failed_synthesis_fails_the_run_tells_who_is_on_call_and_stores_nothin
         "submit": "success",
         "wait": "failed",
         "store": "upstream_failed",
-        "tell": "upstream_failed",
+        "report": "upstream_failed",
     }
     assert list(tmp_path.iterdir()) == []
-    told = capfd.readouterr().out
     assert re.search(
-        r"wait of manual\S+ needs somebody: MPS text-to-speech task \S+ failed: .+ \(RequestId .+\)\. Mend the text",
-        told,
+        r"Task wait of manual\S+ failed: MPS text-to-speech task \S+ failed: .+ \(RequestId .+\)\. Fix the text",
+        capfd.readouterr().out,
     )
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "conf",
     [
         {"text": ""},
         {"text": "x" * 100_001},
@@ -61,14 +58,14 @@ def test_a_failed_synthesis_fails_the_run_tells_who_is_on_call_and_stores_nothin
         {"destination": ""},
     ],
 )
-def test_the_trigger_form_refuses(run_dag, wrong):
+def test_example_trigger_form_rejects_invalid_values(run_dag, conf):
     from airflow.providers.common.compat.sdk import ParamValidationError
 
     with pytest.raises(ParamValidationError):
-        run_dag("text_to_speech", "text_to_speech", **wrong)
+        run_dag("text_to_speech", "text_to_speech", **conf)
 
 
-def test_sample_rate_and_pitch_of_the_form_are_what_is_spoken(run_dag, start_emulator, tmp_path):
+def test_example_form_sets_sample_rate_and_pitch(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     run = run_dag(
         "text_to_speech", "text_to_speech", sample_rate=8000, pitch=-3, destination=f"file://{tmp_path}/a.wav"
@@ -78,7 +75,7 @@ def test_sample_rate_and_pitch_of_the_form_are_what_is_spoken(run_dag, start_emu
         assert audio.getframerate() == 8000
 
 
-def test_the_example_of_a_batch_tells_its_cost_first_and_then_stores_every_line(run_dag, start_emulator, tmp_path):
+def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0.5)
     many = importlib.import_module("text_to_speech_many")
     clips = f"file://{tmp_path}/clips/"
@@ -90,19 +87,21 @@ def test_the_example_of_a_batch_tells_its_cost_first_and_then_stores_every_line(
     assert len(list(tmp_path.rglob("*.wav"))) == 5
     assert run.xcom("find_manifest") == many.SAMPLE
 
-    too_many = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", most_characters=100)
-    assert too_many.tasks["speak"][0] == "skipped"
+    over_limit = run_dag(
+        "text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", most_characters=100
+    )
+    assert over_limit.tasks["speak"][0] == "skipped"
     assert len(list(tmp_path.rglob("*.wav"))) == 5
 
 
-def test_the_example_of_mapping_stores_every_line(run_dag, start_emulator, tmp_path):
+def test_example_mapped_stores_every_line(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}")
     assert run.state == "success"
     assert len(list(tmp_path.glob("*.wav"))) == 5
 
 
-def test_the_example_of_mapping_reads_lines_as_json_does(run_dag, start_emulator, tmp_path):
+def test_example_mapped_splits_lines_as_json(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     lines = [{"id": "a", "text": "One\u2028line.", "sample_rate": 8000}, {"id": "b", "text": "Two.", "voice_id": "v"}]
     manifest = tmp_path / "manifest.jsonl"
@@ -119,7 +118,7 @@ def test_the_example_of_mapping_reads_lines_as_json_does(run_dag, start_emulator
     assert sorted(rates) == [8000, 16000]
 
 
-def test_the_example_of_mapping_sends_texts_as_they_are(run_dag, start_emulator, tmp_path):
+def test_example_mapped_does_not_render_texts(run_dag, start_emulator, tmp_path):
     app = make_app(Options(synthesis_time=0, voice="tone"))
     start_emulator(app)
     texts = ["My key is {{ conn.mps_default.password }}.", "{% raw %}", "50 {# not a comment #}"]
@@ -140,7 +139,7 @@ def test_the_example_of_mapping_sends_texts_as_they_are(run_dag, start_emulator,
         ("text_to_speech_many", "text_to_speech_mapped"),
     ],
 )
-def test_every_dag_and_every_task_says_what_it_does(module, name):
+def test_example_dags_are_documented(module, name):
     dag = getattr(importlib.import_module(module), name)()
     assert dag.doc_md
     assert "mps" in dag.tags

@@ -1,4 +1,4 @@
-"""Proxy and certificate variables mean the same for every way to the network, tried with real servers and proxies."""
+"""Proxy and certificate variables apply alike to all kinds of requests, tested with real servers and proxies."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from s3fs import S3FileSystem
 
+from airflow_provider_mps.api.network_settings import CA_VARIABLES
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
-from airflow_provider_mps.errors import InvalidMpsConnectionError
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.network_settings import CA_VARIABLES
-from airflow_provider_mps.transfer.link import make_session, open_link
+from airflow_provider_mps.storage.http import make_session, open_url
 from tests.answers import PROCESSING
 from tests.certificates import PrivateCa
 from tests.s3_server import S3Server
-from tests.scripted_server import Reply, ScriptedServer, Tunnel, json_reply
+from tests.scripted_server import Reply, ScriptedServer, Tunnel, make_json_reply
 from tests.tls_front import TlsFront
 
 pytestmark = [pytest.mark.usefixtures("no_network_variables", "no_waiting"), pytest.mark.xdist_group("network")]
@@ -31,8 +31,8 @@ def ca(tmp_path_factory):
     return PrivateCa.create(tmp_path_factory.mktemp("ca"), HOST, f"{BUCKET}.{HOST}", "localhost")
 
 
-class Ways:
-    """The ways to the network, each to a server that may be the API, storage that holds audio, or COS."""
+class Requests:
+    """One method per kind of request, to a server that stands for the API, storage with audio, or COS."""
 
     def __init__(self, monkeypatch):
         self._environment = monkeypatch
@@ -46,11 +46,11 @@ class Ways:
         self._environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(stored))
         return conn_id
 
-    def worker(self, origin, **extra):
+    def call_api(self, origin, **extra):
         hook = MpsHook(self._connect(origin, **extra))
         assert hook.describe_text_to_speech_task(hook.submit_text_to_speech("hello", "voice"))
 
-    def awaited(self, origin, **extra):
+    def acall_api(self, origin, **extra):
         async def call():
             hook = MpsHook(self._connect(origin, **extra))
             try:
@@ -61,31 +61,31 @@ class Ways:
         asyncio.run(call())
 
     def download(self, origin):
-        with make_session() as session, open_link(session, f"{origin}/a.wav", {}, lambda: None) as answer:
-            assert answer.status in {200, 404}
+        with make_session() as session, open_url(session, f"{origin}/a.wav", {}, lambda: None) as response:
+            assert response.status in {200, 404}
 
-    def cos(self, origin, **extra):
+    def write_to_cos(self, origin, **extra):
         conn_id = self._connect(origin, cos_endpoint=origin, region="ap-singapore", **extra)
         ObjectStoragePath(f"cos://{conn_id}@{BUCKET}/a.wav").write_bytes(b"audio")
 
     def assume_role(self, origin, **extra):
-        self.worker(origin, role_arn="qcs::cam::uin/1:roleName/a", **extra)
+        self.call_api(origin, role_arn="qcs::cam::uin/1:roleName/a", **extra)
 
 
 S3_KEYS = {"login": S3Server.key, "password": S3Server.secret}
-WAYS = ["worker", "awaited", "download", "cos", "assume_role"]
+REQUESTS = ["call_api", "acall_api", "download", "write_to_cos", "assume_role"]
 
 
-@pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
-    monkeypatch.setattr(S3FileSystem, "retries", 1)  # its own, besides those of botocore
+@pytest.fixture(params=REQUESTS)
+def send_request(request, monkeypatch):
+    monkeypatch.setattr(S3FileSystem, "retries", 1)  # in addition to the retries of botocore
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    return getattr(Ways(monkeypatch), request.param)
+    return getattr(Requests(monkeypatch), request.param)
 
 
 @pytest.fixture(scope="module")
 def servers(ca, tmp_path_factory):
-    """The emulator and an S3 server, which is COS here, both behind certificates of the private authority."""
+    """The emulator, and an S3 server in place of COS, both with certificates of the private CA."""
     options = Options(secret_id="emulator-id", secret_key="emulator-key", rate_limit=1000)
     with (
         RunningEmulator(options) as emulator,
@@ -94,62 +94,62 @@ def servers(ca, tmp_path_factory):
         TlsFront(s3.port, ca.server) as storage,
     ):
         s3.make_bucket(BUCKET)
-        yield {"cos": f"https://127.0.0.1:{storage.port}"} | dict.fromkeys(
-            {*WAYS} - {"cos"}, f"https://127.0.0.1:{api.port}"
+        yield {"write_to_cos": f"https://127.0.0.1:{storage.port}"} | dict.fromkeys(
+            {*REQUESTS} - {"write_to_cos"}, f"https://127.0.0.1:{api.port}"
         )
 
 
 @pytest.fixture
-def origin(way, servers):
-    return servers[way.__name__]
+def origin(send_request, servers):
+    return servers[send_request.__name__]
 
 
 @pytest.mark.parametrize("variable", CA_VARIABLES)
-def test_a_private_ca_is_trusted_by_every_way(way, origin, ca, monkeypatch, tmp_path, variable):
+def test_private_ca_is_trusted(send_request, origin, ca, monkeypatch, tmp_path, variable):
     trusted = str(ca.file)
     if variable == "SSL_CERT_DIR":
         (tmp_path / "00000000.0").symlink_to(ca.file)
         trusted = f"/nowhere:{tmp_path}"
     monkeypatch.setenv(variable, trusted)
-    way(origin)
+    send_request(origin)
 
 
-def test_without_a_variable_no_way_trusts_a_private_ca(way, origin):
+def test_private_ca_without_variable_is_untrusted(send_request, origin):
     with pytest.raises(Exception, match=r"(?i)certificate"):
-        way(origin)
+        send_request(origin)
 
 
-def test_certificates_named_by_the_variable_that_counts_are_the_only_ones(way, origin, ca, monkeypatch, tmp_path):
+def test_first_ca_variable_excludes_others(send_request, origin, ca, monkeypatch, tmp_path):
     other = PrivateCa.create(tmp_path, "other.test")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.file))
     monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
     with pytest.raises(Exception, match=r"(?i)certificate"):
-        way(origin)
+        send_request(origin)
 
 
 @pytest.mark.parametrize("variable", CA_VARIABLES)
-def test_a_missing_ca_file_is_a_clear_error_before_anything_is_sent(way, server, monkeypatch, variable):
+def test_missing_ca_file_raises_before_sending(send_request, server, monkeypatch, variable):
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv(variable, "/nowhere/ca.pem")
     with pytest.raises(InvalidMpsConnectionError, match=f"{variable} names /nowhere/ca.pem"):
-        way(f"https://{HOST}:{server.port}")
+        send_request(f"https://{HOST}:{server.port}")
     assert server.requests == []
 
 
 def serve(request):
-    """Answer as the API, as STS, as storage that holds audio, and as COS."""
+    """Respond as the API, STS, storage with audio, and COS."""
     action = request.headers.get("x-tc-action")
     if action == "AssumeRole":
         keys = {"TmpSecretId": "i", "TmpSecretKey": "k", "Token": "t"}
-        return json_reply({"Response": {"Credentials": keys, "ExpiredTime": 4e9, "RequestId": "r"}})
+        return make_json_reply({"Response": {"Credentials": keys, "ExpiredTime": 4e9, "RequestId": "r"}})
     if action == "TextToSpeechAsync":
-        return json_reply({"Response": {"ErrorCode": 0, "Msg": "", "TaskId": "task-1", "RequestId": "r"}})
+        return make_json_reply({"Response": {"ErrorCode": 0, "Msg": "", "TaskId": "task-1", "RequestId": "r"}})
     return PROCESSING if action else Reply(b"", 200, {"ETag": '"e"'})
 
 
 @pytest.fixture
 def server(ca, monkeypatch):
-    """A server of every name below ``.test``, and its certificate trusted."""
+    """A server for all names below ``.test``, with a trusted certificate."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host, *arguments, **keywords):
@@ -170,32 +170,32 @@ def proxy(server):
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY"])
-def test_every_way_uses_the_environments_proxy(way, server, proxy, monkeypatch, variable):
+def test_environment_proxy_is_used(send_request, server, proxy, monkeypatch, variable):
     monkeypatch.setenv(variable, proxy.url.removeprefix("http://"))
     monkeypatch.setenv(
         "NO_PROXY", "network.test:1, xapi.network.test, api.network.test.cn, 127.0.0.0/8, [::1], http://["
     )
-    way(f"https://{HOST}:{server.port}")
+    send_request(f"https://{HOST}:{server.port}")
     assert server.requests
-    assert {target.removeprefix(f"{BUCKET}.") for target in proxy.asked} == {f"{HOST}:{server.port}"}
+    assert {target.removeprefix(f"{BUCKET}.") for target in proxy.targets} == {f"{HOST}:{server.port}"}
 
 
 @pytest.mark.parametrize("no_proxy", [".network.test", "*", "a.example , Network.TEST", f"{HOST}:PORT"])
-def test_every_way_bypasses_the_proxy_for_an_exempt_name(way, server, proxy, monkeypatch, no_proxy):
+def test_proxy_is_bypassed_for_exempt_name(send_request, server, proxy, monkeypatch, no_proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", no_proxy.replace("PORT", str(server.port)))
-    way(f"https://{HOST}:{server.port}")
+    send_request(f"https://{HOST}:{server.port}")
     assert server.requests
-    assert proxy.asked == []
+    assert proxy.targets == []
 
 
 @pytest.mark.parametrize("no_proxy", ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8"])
-def test_every_way_bypasses_the_proxy_for_an_exempt_address(way, server, proxy, monkeypatch, no_proxy):
+def test_proxy_is_bypassed_for_exempt_address(send_request, server, proxy, monkeypatch, no_proxy):
     monkeypatch.setenv("ALL_PROXY", proxy.url)
     monkeypatch.setenv("no_proxy", no_proxy)
-    way(f"https://127.0.0.1:{server.port}")
+    send_request(f"https://127.0.0.1:{server.port}")
     assert server.requests
-    assert proxy.asked == []
+    assert proxy.targets == []
 
 
 @pytest.mark.parametrize(
@@ -206,31 +206,31 @@ def test_every_way_bypasses_the_proxy_for_an_exempt_address(way, server, proxy, 
         ("ALL_PROXY", "socks://host:1080"),
     ],
 )
-def test_an_unusable_proxy_is_a_clear_error_before_anything_is_sent(way, server, monkeypatch, variable, value):
+def test_invalid_proxy_raises_before_sending(send_request, server, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidMpsConnectionError, match=variable) as caught:
-        way(f"https://{HOST}:{server.port}")
+        send_request(f"https://{HOST}:{server.port}")
     assert "SECRET" not in str(caught.value)
     assert server.requests == []
 
 
-@pytest.mark.parametrize("way", sorted({*WAYS} - {"download"}), indirect=True)
-def test_the_connections_proxy_overrides_the_environment(way, server, proxy, monkeypatch):
+@pytest.mark.parametrize("send_request", sorted({*REQUESTS} - {"download"}), indirect=True)
+def test_connection_proxy_overrides_environment(send_request, server, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
-    way(f"https://{HOST}:{server.port}", proxy=proxy.url)
-    assert len(proxy.asked) == len(server.requests) > 0
+    send_request(f"https://{HOST}:{server.port}", proxy=proxy.url)
+    assert len(proxy.targets) == len(server.requests) > 0
 
 
-def test_cos_trusts_aws_ca_bundle_first(servers, ca, monkeypatch):
+def test_cos_prefers_aws_ca_bundle(servers, ca, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(ca.file))
-    Ways(monkeypatch).cos(servers["cos"])
+    Requests(monkeypatch).write_to_cos(servers["write_to_cos"])
 
 
-def test_a_request_without_tls_uses_the_proxy_for_http(way, monkeypatch):
+def test_http_request_uses_http_proxy(send_request, monkeypatch):
     with ScriptedServer(serve) as server, Tunnel(server.port) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-        way("http://api.network.test")
-        assert len(proxy.asked) == len(server.requests) > 0
+        send_request("http://api.network.test")
+        assert len(proxy.targets) == len(server.requests) > 0

@@ -1,4 +1,4 @@
-"""What waiting outlives, with many tasks in one process and over real HTTP."""
+"""The poll loop during an outage and under throttling, with many tasks over HTTP."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections import Counter
 import pytest
 
 from airflow_provider_mps.emulator.app import Options
-from airflow_provider_mps.errors import MpsApiError
+from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.text_to_speech import TaskStatus
-from airflow_provider_mps.triggers.poller import wait_for_task
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.polling.poller import wait_for_task
+from airflow_provider_mps.speech.task import TaskStatus
 from tests import faulty_emulator
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
 
 HOOK_ATTEMPTS = 4
-"""How often the hook makes a call before it raises."""
+"""Attempts of the hook before it raises."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def start_app(start_emulator):
 
 @pytest.fixture
 def failures(monkeypatch):
-    """How many requests for each task have failed."""
+    """Count the failed requests for each task."""
     counts, call = Counter(), MpsHook.acall_once
 
     async def acall_once(hook, described):
@@ -49,15 +49,15 @@ def failures(monkeypatch):
 
 @pytest.fixture
 def backoffs(monkeypatch):
-    """The seconds that each task was held back after an error; a tenth of the jitter is enough here."""
-    seconds, after_errors = [], PollInterval.after_errors
+    """Collect the backoff delays, with a tenth of the jitter to keep the test short."""
+    seconds, delay_after_errors = [], PollInterval.delay_after_errors
 
     def note(interval, errors, chance):
-        assert after_errors(interval, errors, chance) <= 30
-        seconds.append(after_errors(interval, errors, chance / 10))
+        assert delay_after_errors(interval, errors, chance) <= 30
+        seconds.append(delay_after_errors(interval, errors, chance / 10))
         return seconds[-1]
 
-    monkeypatch.setattr(PollInterval, "after_errors", note)
+    monkeypatch.setattr(PollInterval, "delay_after_errors", note)
     return seconds
 
 
@@ -71,7 +71,7 @@ async def wait_all(task_ids):
         return await asyncio.gather(*(wait_for_task(task_id, PollInterval(1)) for task_id in task_ids))
 
 
-def test_outage_longer_than_hook_retries_fails_no_task(start_app, connect, failures, backoffs):
+def test_poller_outage_beyond_hook_retries_fails_no_wait(start_app, connect, failures, backoffs):
     app = start_app(synthesis_time=600)
     task_ids = submit(30)
 
@@ -80,12 +80,12 @@ def test_outage_longer_than_hook_retries_fails_no_task(start_app, connect, failu
             while condition():
                 await asyncio.sleep(0.01)
 
-    async def with_an_interruption():
+    async def wait_through_outage():
         waits = asyncio.create_task(wait_all(task_ids))
         await wait_while(lambda: len(app.asked_for) < len(task_ids))
         gate.shut()
         failures.clear()
-        # Until each has failed more often than the hook itself would repeat a call.
+        # Until the polls of each task have failed more often than the hook retries.
         await wait_while(lambda: min(failures[task_id] for task_id in task_ids) <= HOOK_ATTEMPTS)
         assert not waits.done()
         app.finish_all_tasks()
@@ -95,17 +95,17 @@ def test_outage_longer_than_hook_retries_fails_no_task(start_app, connect, failu
     with Gate(app.emulator.port) as gate:
         uri = app.emulator.connection_uri.replace(f":{app.emulator.port}/", f":{gate.port}/")
         connect(f"{uri}&requests_per_second=100")
-        tasks = asyncio.run(with_an_interruption())
+        tasks = asyncio.run(wait_through_outage())
     assert [task.task_id for task in tasks] == task_ids
     assert {task.status for task in tasks} == {TaskStatus.SUCCESS}
     assert len(backoffs) >= len(task_ids) * HOOK_ATTEMPTS
     assert max(backoffs) <= 30
 
 
-def test_tasks_finish_although_every_second_answer_is_throttled(start_app, connect):
+def test_poller_every_second_response_throttled_all_finish(start_app, connect):
     app = start_app(synthesis_time=1)
     task_ids = submit(15)
     connect(f"{app.emulator.connection_uri}&requests_per_second=50")
-    app.faults_of = lambda number: faulty_emulator.api_error("RequestLimitExceeded") if number % 2 else None
+    app.faults_of = lambda number: faulty_emulator.make_api_error("RequestLimitExceeded") if number % 2 else None
     tasks = asyncio.run(wait_all(task_ids))
     assert {task.status for task in tasks} == {TaskStatus.SUCCESS}

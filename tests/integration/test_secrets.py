@@ -1,4 +1,4 @@
-"""What is secret stays so: all pipelines at DEBUG, each kind of failure, and then everything that Airflow kept."""
+"""Secrets are not in logs or the database: all example pipelines and kinds of failures run at DEBUG."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ SECRETS = {
     "S3 secret": "s3-Dg1Pv7Kz5Bj",
 }
 TEXT = "Zephyrs just vexed a quick fawn"
-"""As in the DAG ``every_failure``."""
+"""The text of the DAG ``every_failure``."""
 LINES = [{"id": "good", "text": TEXT}, {"id": "bad", "text": f"[fail] {TEXT}"}, {"id": "c", "text": TEXT, "pitch": 99}]
 
 
-OWN = re.compile(
+AIRFLOW_DEBUG_LINE = re.compile(
     r"(Sending|Received message from task runner) +\[supervisor\]|Setting xcom for operator extra link \[task\]"
 )
 
 
-class OwnS3Server(S3Server):
+class SecretS3Server(S3Server):
     secret = SECRETS["S3 secret"]
 
 
-class Witness:
-    """The emulator, with a note of each signature that came or went."""
+class SignatureRecorder:
+    """An ASGI app that records the signatures in requests to, and URLs from, the emulator."""
 
     def __init__(self, app):
         self.app = app
-        self.of_requests, self.of_links = set(), set()
+        self.request_signatures, self.url_signatures = set(), set()
 
     async def __call__(self, scope, receive, send):
         for name, value in scope.get("headers", ()):
             if name == b"authorization":
-                self.of_requests.update(re.findall(r"Signature=([0-9a-f]{64})", value.decode("latin-1")))
+                self.request_signatures.update(re.findall(r"Signature=([0-9a-f]{64})", value.decode("latin-1")))
         body = b""
 
-        async def look(message):
+        async def record(message):
             nonlocal body
             body += message.get("body", b"")
             if body[:1] == b"{" and not message.get("more_body"):
-                self.of_links.update(re.findall(r"sign=([^\"&\\]{20,})", body.decode("utf-8", "replace")))
+                self.url_signatures.update(re.findall(r"sign=([^\"&\\]{20,})", body.decode("utf-8", "replace")))
             await send(message)
 
-        await self.app(scope, receive, look)
+        await self.app(scope, receive, record)
 
 
-class KeptByAirflow:
-    """Everything that a run has left: each row of the database, each log, and what the processes printed."""
+class AirflowRecords:
+    """All rows of the database, all logs, and the output of all processes."""
 
-    def __init__(self, home: Path, witness: Witness) -> None:
-        self.witness = witness
+    def __init__(self, home: Path, recorder: SignatureRecorder) -> None:
+        self.recorder = recorder
         self.logs = {
             str(file.relative_to(home)): file.read_text(errors="replace")
             for file in [*(home / "logs").rglob("*"), *home.glob("*.log")]
@@ -86,25 +86,28 @@ class KeptByAirflow:
             }
 
     def logs_with(self, needle: str) -> list[str]:
-        """The logs that hold it, but for what Airflow itself prints of any task's fields and XComs at DEBUG."""
+        """Return the logs with a text, except in lines in which Airflow prints fields and XComs at DEBUG."""
         return [
             name
             for name, text in self.logs.items()
-            if needle in text and any(needle in line and not OWN.search(line) for line in text.splitlines())
+            if needle in text
+            and any(needle in line and not AIRFLOW_DEBUG_LINE.search(line) for line in text.splitlines())
         ]
 
-    def where(self, needle: str, *, but: str = "") -> list[str]:
-        places = self.logs_with(needle) if but else [name for name, text in self.logs.items() if needle in text]
-        return places + [table for table, rows in self.rows.items() if table != but and needle in "\n".join(rows)]
+    def find(self, needle: str, *, exclude: str = "") -> list[str]:
+        locations = self.logs_with(needle) if exclude else [name for name, text in self.logs.items() if needle in text]
+        return locations + [
+            table for table, rows in self.rows.items() if table != exclude and needle in "\n".join(rows)
+        ]
 
 
 def _connection(conn_id, fields, password, extra):
-    """As the form of the UI sends it."""
+    """Return a connection as the form of the UI sends it."""
     return {"connection_id": conn_id, **fields, "password": password, "extra": json.dumps(extra)}
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def outcome(tmp_path_factory):
     home = tmp_path_factory.mktemp("secrets")
     for dags in ("integration", "matrix"):
         shutil.copytree(Path(__file__).parents[1] / dags / "dags", home / "dags", dirs_exist_ok=True)
@@ -121,8 +124,8 @@ def kept(tmp_path_factory):
         audio_faults=faults,
         rate_limit=5,
     )
-    witness = Witness(make_app(options))
-    with OwnS3Server(home / "s3") as s3, RunningEmulator(options, witness) as emulator:
+    recorder = SignatureRecorder(make_app(options))
+    with SecretS3Server(home / "s3") as s3, RunningEmulator(options, recorder) as emulator:
         port = emulator.port
         mps = {"conn_type": "tencent_mps", "host": "127.0.0.1", "port": port, "schema": "http", "login": "an-id"}
         right, wrong = SECRETS["SecretKey"], SECRETS["wrong SecretKey"]
@@ -151,11 +154,11 @@ def kept(tmp_path_factory):
             }
             runs = {dag_id: api.trigger(dag_id, conf) for dag_id in ("every_failure", "every_way")}
             states = {dag_id: api.wait(dag_id, run_id, timeout=400) for dag_id, run_id in runs.items()}
-        yield KeptByAirflow(home, witness), states
+        yield AirflowRecords(home, recorder), states
 
 
-def test_the_runs_met_what_they_should(kept):
-    everything, states = kept
+def test_dag_runs_have_expected_states(outcome):
+    records, states = outcome
     failed = {name for name, (state, _) in states["every_failure"].items() if state == "failed"}
     assert {"submit_mps_wrong_key", "deferred_mps_wrong_token", "wait_mps_dead", "submit_mps_proxy"} <= failed
     assert {"refused", "broken", "broken_deferred", "no_bucket", "wrong_s3_key", "no_place"} <= failed
@@ -163,34 +166,40 @@ def test_the_runs_met_what_they_should(kept):
     for name in ("stored", "batch", "batch_deferred", "in_triggerer"):
         state, attempts = states["every_failure"][name]
         assert state == "success"
-        # Only a lock that a busy machine has lost is worth another attempt.
+        # The only reason for a retry is a lock that was lost on a busy machine.
         logs = [
             text
-            for file, text in everything.logs.items()
+            for file, text in records.logs.items()
             if "dag_id=every_failure/" in file and f"task_id={name}/" in file
         ]
-        assert sum("DestinationTakenError" in text for text in logs) >= attempts - 1
+        assert sum("DestinationLockedError" in text for text in logs) >= attempts - 1
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_no_secret_is_in_a_log_or_in_the_database(kept, name):
-    everything, _ = kept
-    assert everything.where(SECRETS[name]) == []
-    assert SECRETS[name].encode() not in everything.raw
+def test_secrets_are_not_in_logs_or_database(outcome, name):
+    records, _ = outcome
+    assert records.find(SECRETS[name]) == []
+    assert SECRETS[name].encode() not in records.raw
 
 
-def test_no_signature_of_a_request_is_kept(kept):
-    everything, _ = kept
-    assert len(everything.witness.of_requests) > 20
-    assert {place for signature in everything.witness.of_requests for place in everything.where(signature)} == set()
+def test_request_signatures_are_not_kept(outcome):
+    records, _ = outcome
+    assert len(records.recorder.request_signatures) > 20
+    assert {
+        location for signature in records.recorder.request_signatures for location in records.find(signature)
+    } == set()
 
 
-def test_the_signature_of_a_link_is_in_the_sensors_xcom_and_nowhere_else(kept):
-    everything, _ = kept
-    assert everything.witness.of_links
-    assert {place for link in everything.witness.of_links for place in everything.where(link, but="xcom")} == set()
+def test_url_signatures_are_only_in_xcoms(outcome):
+    records, _ = outcome
+    assert records.recorder.url_signatures
+    assert {
+        location
+        for signature in records.recorder.url_signatures
+        for location in records.find(signature, exclude="xcom")
+    } == set()
 
 
-def test_the_text_is_in_no_log(kept):
-    everything, _ = kept
-    assert everything.logs_with(TEXT) == []
+def test_text_is_not_in_logs(outcome):
+    records, _ = outcome
+    assert records.logs_with(TEXT) == []

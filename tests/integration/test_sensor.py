@@ -1,10 +1,10 @@
-"""The sensor's table of the contract, row by row, in real DAG runs over real HTTP."""
+"""The sensor in DAG runs over HTTP: each row of its contract, in each mode."""
 
 import pytest
 
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from tests import faulty_emulator
 from tests.faulty_emulator import FaultyEmulator
@@ -25,7 +25,7 @@ def faulty(start_emulator):
 
 
 @MODES
-def test_it_waits_while_processing_and_succeeds_with_the_same_xcom_from_every_mode(run_dag, start_emulator, mode):
+def test_sensor_every_mode_returns_same_xcom(run_dag, start_emulator, mode):
     start_emulator(synthesis_time=1)
     task_id = submit()
     run = run_dag("waiting", mode, mps_task_id=task_id)
@@ -43,7 +43,7 @@ def test_it_waits_while_processing_and_succeeds_with_the_same_xcom_from_every_mo
 
 
 @MODES
-def test_a_failed_task_fails_the_sensor_without_a_retry(run_dag, emulator, mode, capfd):
+def test_sensor_failed_task_fails_without_retry(run_dag, emulator, mode, capfd):
     task_id = submit("[fail] hello")
     run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == FAILED_AT_ONCE
@@ -54,26 +54,26 @@ def test_a_failed_task_fails_the_sensor_without_a_retry(run_dag, emulator, mode,
 
 @MODES
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
-        (faulty_emulator.api_error("AuthFailure.SignatureFailure"), "Check Password (SecretKey)"),
-        (faulty_emulator.api_error("UnauthorizedOperation"), "Grant the account this MPS action"),
+        (faulty_emulator.make_api_error("AuthFailure.SignatureFailure"), "Check Password (SecretKey)"),
+        (faulty_emulator.make_api_error("UnauthorizedOperation"), "Grant the account this MPS action"),
         (faulty_emulator.answer(Status="paused"), "'paused'"),
     ],
     ids=["wrong key", "no permission", "unknown status"],
 )
-def test_what_waiting_cannot_mend_fails_at_once_and_says_what_to_mend(run_dag, faulty, mode, fault, said, capfd):
+def test_sensor_permanent_error_fails_with_advice(run_dag, faulty, mode, fault, message, capfd):
     faulty.faults.append(fault)
     run = run_dag("waiting", mode, mps_task_id="some-task")
     assert run.tasks == FAILED_AT_ONCE
     log = capfd.readouterr().out
-    assert said in log
+    assert message in log
     assert "req-injected" in log
 
 
 @MODES
 @pytest.mark.parametrize("task_id", ["", "None"])
-def test_a_missing_task_id_fails_at_once_without_a_call(run_dag, faulty, mode, task_id, capfd):
+def test_sensor_missing_task_id_fails_without_request(run_dag, faulty, mode, task_id, capfd):
     run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == FAILED_AT_ONCE
     assert faulty.actions == []
@@ -81,38 +81,38 @@ def test_a_missing_task_id_fails_at_once_without_a_call(run_dag, faulty, mode, t
 
 
 @MODES
-def test_errors_that_outlast_the_hooks_retries_are_waited_out(run_dag, faulty, mode, no_waiting, capfd):
+def test_sensor_transient_errors_beyond_hook_retries_are_retried(run_dag, faulty, mode, no_waiting, capfd):
     task_id = submit()
     faulty.faults.extend(
         [
-            faulty_emulator.api_error("RequestLimitExceeded"),
+            faulty_emulator.make_api_error("RequestLimitExceeded"),
             (502, b"bad gateway"),
             (200, b"<html>"),
             (200, b'{"no": "Response"}'),
             faulty_emulator.answer(NoStatus="at all"),
-            faulty_emulator.api_error("InternalError"),
+            faulty_emulator.make_api_error("InternalError"),
         ]
     )
     run = run_dag("waiting", mode, mps_task_id=task_id)
     assert run.tasks == {"wait": ("success", 1)}
-    assert "still waiting" in capfd.readouterr().out
+    assert f"Polling MPS task {task_id} failed" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["backoff", "deferred_backoff"])
-def test_exponential_backoff_asks_more_and_more_rarely_up_to_max_wait(run_dag, start_emulator, mode, monkeypatch):
+def test_sensor_exponential_backoff_respects_max_wait(run_dag, start_emulator, mode, monkeypatch):
     intervals = []
 
-    def note_result_of(cls, name):
+    def record_results(cls, name):
         method = getattr(cls, name)
 
-        def noted(*arguments, **named):
+        def recorded(*arguments, **named):
             intervals.append(method(*arguments, **named))
             return intervals[-1]
 
-        monkeypatch.setattr(cls, name, noted)
+        monkeypatch.setattr(cls, name, recorded)
 
-    note_result_of(TextToSpeechTaskSensor, "_get_next_poke_interval")
-    note_result_of(PollInterval, "after_answers")
+    record_results(TextToSpeechTaskSensor, "_get_next_poke_interval")
+    record_results(PollInterval, "delay_after_polls")
     app = FaultyEmulator(Options(synthesis_time=0, voice="tone"))
     start_emulator(app)
     task_id = submit()

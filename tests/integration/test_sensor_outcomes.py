@@ -1,4 +1,4 @@
-"""However it waits, the sensor ends alike: each mode with each outcome and each flag."""
+"""The sensor's outcome is the same in every mode, with every flag."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dev.airflow_api import FINISHED
 from dev.known_faults import find_known_faults
 
 IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "without_a_worker"]
-"""Run by ``dag.test()``, which starts and ends nothing in a triggerer: there the last one falls back."""
+"""Run by ``dag.test()``, which has no triggerer: the last mode falls back to a worker."""
 IN_A_TRIGGERER = ["deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]
 FLAGS = ["plain", "soft_fail", "never_fail"]
-OUTCOMES = ["success", "fail", "refused", "missing", "timeout"]
+OUTCOMES = ["success", "fail", "rejected", "missing", "timeout"]
 
 
 @dataclass
 class Outcome:
     state: str
-    tries: int
+    attempts: int
     xcom: Any
     log: str = field(repr=False)
 
 
 @pytest.fixture(scope="module")
 def outcomes(request):
-    """Each mode's run with each flag, made when it is first asked for."""
+    """Each mode's run with each flag, started on first use."""
     return {}
 
 
@@ -55,7 +55,7 @@ def outcome_in_one_process(run_dag, emulator, start_emulator, monkeypatch, capfd
 
 @pytest.fixture(scope="module")
 def outcome_in_a_triggerer(triggerer):
-    """All of them wait at once, in one triggerer."""
+    """All sensors wait at the same time, in one triggerer."""
     conf = configuration(triggerer.submit)
     conf["timeout"] = triggerer.submit_slow("hello", "voice-1")
     dags = [f"{mode}_{flag}" for mode in IN_A_TRIGGERER for flag in FLAGS]
@@ -70,15 +70,15 @@ def outcome_in_a_triggerer(triggerer):
 
     def outcome(mode: str, flag: str, outcome: str) -> Outcome:
         dag_id = f"{mode}_{flag}"
-        state, tries = ended[dag_id][outcome]
+        state, attempts = ended[dag_id][outcome]
         xcom = triggerer.api.xcom(dag_id, runs[dag_id], outcome) if state == "success" else None
-        return Outcome(state, tries, xcom, triggerer.api.log(dag_id, runs[dag_id], outcome))
+        return Outcome(state, attempts, xcom, triggerer.api.log(dag_id, runs[dag_id], outcome))
 
     return outcome
 
 
 def find_faults_of_airflow(triggerer, run_id, dag_id, tasks):
-    """Return the known faults of Airflow itself that explain every task that did not end as the contract says."""
+    """Return the known faults of Airflow itself that explain every task with an unexpected state."""
     failed = "failed" if dag_id.endswith("_plain") else "skipped"
     ends = {name: ("success" if name == "success" else failed, 1) for name in tasks}
     unexpected = [f"{dag_id}.{name} {run_id}" for name, end in tasks.items() if end != ends[name]]
@@ -89,12 +89,12 @@ def configuration(submit):
     return {
         "success": submit("hello", "voice-1"),
         "fail": submit("[fail] hello", "voice-1"),
-        "refused": "no-such-task",
+        "rejected": "no-such-task",
         "missing": "None",
     }
 
 
-def assert_it_ended_as_the_contract_says(outcome: Outcome, flag: str, name: str) -> None:
+def assert_outcome(outcome: Outcome, flag: str, name: str) -> None:
     if name == "success":
         assert outcome.state == "success"
         duration = outcome.xcom["duration"]
@@ -111,14 +111,14 @@ def assert_it_ended_as_the_contract_says(outcome: Outcome, flag: str, name: str)
     else:
         assert outcome.state == ("failed" if flag == "plain" else "skipped")
         assert outcome.xcom is None
-    assert outcome.tries == 1
-    if name in SAID and flag == "plain":
-        assert SAID[name] in outcome.log
+    assert outcome.attempts == 1
+    if name in MESSAGES and flag == "plain":
+        assert MESSAGES[name] in outcome.log
 
 
-SAID = {
+MESSAGES = {
     "fail": "failed: ErrorCode 110",
-    "refused": "ResourceNotFound",
+    "rejected": "ResourceNotFound",
     "missing": "mps_task_id is",
 }
 
@@ -126,8 +126,8 @@ SAID = {
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("mode", [pytest.param(mode, marks=pytest.mark.xdist_group(mode)) for mode in IN_ONE_PROCESS])
-def test_every_mode_ends_alike(outcome_in_one_process, mode, flag, outcome):
-    assert_it_ended_as_the_contract_says(outcome_in_one_process(mode, flag, outcome), flag, outcome)
+def test_sensor_every_mode_has_same_outcome(outcome_in_one_process, mode, flag, outcome):
+    assert_outcome(outcome_in_one_process(mode, flag, outcome), flag, outcome)
 
 
 @pytest.mark.airflow_standalone
@@ -135,5 +135,5 @@ def test_every_mode_ends_alike(outcome_in_one_process, mode, flag, outcome):
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("mode", IN_A_TRIGGERER)
-def test_every_mode_ends_alike_in_a_real_triggerer(outcome_in_a_triggerer, mode, flag, outcome):
-    assert_it_ended_as_the_contract_says(outcome_in_a_triggerer(mode, flag, outcome), flag, outcome)
+def test_sensor_every_mode_in_triggerer_has_same_outcome(outcome_in_a_triggerer, mode, flag, outcome):
+    assert_outcome(outcome_in_a_triggerer(mode, flag, outcome), flag, outcome)

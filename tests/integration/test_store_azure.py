@@ -1,4 +1,4 @@
-"""Storing through adlfs to a server that answers as Azure's Blob API does; its requests are recorded."""
+"""Storing through adlfs to a server with Azure's Blob API that records requests."""
 
 import base64
 import hashlib
@@ -8,33 +8,31 @@ import adlfs
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.audio import store_audio
-from airflow_provider_mps.choice import IfExists
-from airflow_provider_mps.errors import AudioTransferError, DestinationError
-from tests.scripted_server import RESET, Reply, ScriptedServer, audio_reply
+from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
+from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from tests.scripted_server import RESET, Reply, ScriptedServer, make_audio_reply
 
 AUDIO = b"RIFF audio" * 1000
 OLD = b"older and good"
 
 
-def whole(request):
-    return audio_reply(AUDIO, request)
+def send_audio(request):
+    return make_audio_reply(AUDIO, request)
 
 
 class Container:
-    """One blob, as far as storing needs it."""
+    """A container with one blob."""
 
     def __init__(self):
         self.blob = None
-        self.refuses = None
-        """A method."""
+        self.denied_method = None
         self.metadata = {}
         self.before_put = lambda: None
-        self.loses_answers = []
-        """Whether the answer to the next PUT is lost, and so on from the end."""
+        self.lost_responses = []
+        """Whether the response to the next PUT is lost, and so on from the end."""
 
     def __call__(self, request):
-        if request.method == self.refuses:
+        if request.method == self.denied_method:
             return Reply(status=403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"})
         if request.method == "PUT":
             return self._put(request)
@@ -48,7 +46,7 @@ class Container:
             return Reply(status=409, headers={"x-ms-error-code": "BlobAlreadyExists"})
         self.blob = request.body
         self.metadata = {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
-        if self.loses_answers and self.loses_answers.pop():
+        if self.lost_responses and self.lost_responses.pop():
             return RESET
         return Reply(status=201, headers=self._headers(0))
 
@@ -79,23 +77,23 @@ def store(azure, monkeypatch):
         connection_string=f"DefaultEndpointsProtocol=http;AccountName=account;AccountKey={key};BlobEndpoint={endpoint}",
         skip_instance_cache=True,
     )
-    # Airflow's own way to it needs the whole Azure provider.
-    monkeypatch.setattr("airflow_provider_mps.transfer.uncommitted.filesystem_of", lambda _: fs)
-    monkeypatch.setattr("airflow_provider_mps.audio.filesystem_of", lambda *_: fs)
-    monkeypatch.setattr("airflow_provider_mps.destination.filesystem_of", lambda *_: fs)
+    # Airflow's connection to it needs the Azure provider.
+    monkeypatch.setattr("airflow_provider_mps.storage.writers.get_filesystem", lambda _: fs)
+    monkeypatch.setattr("airflow_provider_mps.storage.transfer.get_filesystem", lambda *_: fs)
+    monkeypatch.setattr("airflow_provider_mps.storage.destination.get_filesystem", lambda *_: fs)
 
     def store(source, **options):
         path = ObjectStoragePath("abfs://clips/a.wav")
         store_audio(
-            source.url, path, fresh_url=lambda: source.url, subject="task 1", log=logging.getLogger(), **options
+            source.url, path, get_fresh_url=lambda: source.url, subject="task 1", log=logging.getLogger(), **options
         )
 
     return store
 
 
-def test_an_audio_is_put_with_one_request_that_tells_its_type_and_md5(azure, store):
+def test_azure_upload_is_one_put_with_content_type_and_md5(azure, store):
     azure.container.blob = OLD
-    with ScriptedServer(whole) as source:
+    with ScriptedServer(send_audio) as source:
         store(source)
     assert azure.container.blob == AUDIO
     (put,) = (request for request in azure.requests if request.method == "PUT")
@@ -105,26 +103,26 @@ def test_an_audio_is_put_with_one_request_that_tells_its_type_and_md5(azure, sto
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_an_audio_that_does_not_arrive_whole_is_not_put(azure, store):
+def test_incomplete_audio_is_not_uploaded_to_azure(azure, store):
     azure.container.blob = OLD
-    cut = lambda request: audio_reply(AUDIO, request, cut_at=5)  # noqa: E731
+    cut = lambda request: make_audio_reply(AUDIO, request, cut_at=5)  # noqa: E731
     with ScriptedServer(cut) as source, pytest.raises(AudioTransferError, match="task 1"):
         store(source)
     assert azure.container.blob == OLD
     assert azure.requests == []
 
 
-def test_a_refused_put_is_an_error_about_the_permission_and_leaves_what_was_there(azure, store):
-    azure.container.blob, azure.container.refuses = OLD, "PUT"
-    said = r"(?s)no permission to write abfs://clips/a.wav.*PermissionMismatch"
-    with ScriptedServer(whole) as source, pytest.raises(DestinationError, match=said):
+def test_azure_put_without_permission_keeps_older_blob(azure, store):
+    azure.container.blob, azure.container.denied_method = OLD, "PUT"
+    message = r"(?s)no permission to write abfs://clips/a.wav.*PermissionMismatch"
+    with ScriptedServer(send_audio) as source, pytest.raises(DestinationError, match=message):
         store(source)
     assert azure.container.blob == OLD
 
 
-def test_who_may_put_need_not_be_who_may_look(azure, store):
-    azure.container.refuses = "HEAD"
-    with ScriptedServer(whole) as source:
+def test_azure_upload_without_read_permission_succeeds(azure, store):
+    azure.container.denied_method = "HEAD"
+    with ScriptedServer(send_audio) as source:
         store(source)
     assert azure.container.blob == AUDIO
 
@@ -133,8 +131,8 @@ def puts(azure):
     return [request for request in azure.requests if request.method == "PUT"]
 
 
-def test_a_blob_is_only_created_with_if_exists_fail(azure, store):
-    with ScriptedServer(whole) as source:
+def test_azure_if_exists_fail_sends_create_condition(azure, store):
+    with ScriptedServer(send_audio) as source:
         store(source, if_exists=IfExists.FAIL)
     assert azure.container.blob == AUDIO
     (put,) = puts(azure)
@@ -143,11 +141,11 @@ def test_a_blob_is_only_created_with_if_exists_fail(azure, store):
     assert base64.b64decode(put.headers["x-ms-blob-content-md5"]) == hashlib.md5(AUDIO).digest()
 
 
-@pytest.mark.parametrize("content", [OLD, AUDIO], ids=["another", "the same"])
-def test_a_blob_that_appears_after_the_look_is_kept(azure, store, content):
+@pytest.mark.parametrize("content", [OLD, AUDIO], ids=["other content", "same content"])
+def test_azure_blob_created_after_check_is_kept(azure, store, content):
     azure.container.before_put = lambda: setattr(azure.container, "blob", content)
     with (
-        ScriptedServer(whole) as source,
+        ScriptedServer(send_audio) as source,
         pytest.raises(DestinationError, match="exists already and if_exists is 'fail'"),
     ):
         store(source, if_exists=IfExists.FAIL)
@@ -155,20 +153,20 @@ def test_a_blob_that_appears_after_the_look_is_kept(azure, store, content):
     assert azure.container.metadata == {}
 
 
-def test_a_put_whose_response_was_lost_is_recognised(azure, store, monkeypatch):
-    monkeypatch.setattr("azure.storage.blob._shared.policies_async.AsyncStorageRetryPolicy.sleep", no_pause)
-    azure.container.loses_answers = [True]
-    with ScriptedServer(whole) as source:
+def test_azure_put_with_lost_response_is_recognized(azure, store, monkeypatch):
+    monkeypatch.setattr("azure.storage.blob._shared.policies_async.AsyncStorageRetryPolicy.sleep", skip_pause)
+    azure.container.lost_responses = [True]
+    with ScriptedServer(send_audio) as source:
         assert store(source, if_exists=IfExists.FAIL) is None
     assert len(puts(azure)) == 2
     assert azure.container.blob == AUDIO
 
 
-async def no_pause(*_):
-    """Repeat a request at once."""
+async def skip_pause(*_):
+    """Do not wait between retries."""
 
 
-def test_a_missing_container_is_an_error_that_says_so(azure, store):
+def test_missing_azure_container_raises_destination_error(azure, store):
     azure.script[:] = [lambda request: Reply(status=404, headers={"x-ms-error-code": "ContainerNotFound"})]
-    with ScriptedServer(whole) as source, pytest.raises(DestinationError, match="bucket or folder does not exist"):
+    with ScriptedServer(send_audio) as source, pytest.raises(DestinationError, match="bucket or folder does not exist"):
         store(source, if_exists=IfExists.FAIL)

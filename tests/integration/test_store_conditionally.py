@@ -7,21 +7,20 @@ import threading
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.audio import store_audio
-from airflow_provider_mps.choice import IfExists
-from airflow_provider_mps.errors import AudioTransferError, DestinationError
+from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
+from airflow_provider_mps.storage.transfer import IfExists, store_audio
 from tests.conditional_s3 import ConditionalS3, Conditions
-from tests.faulty_s3 import LOSE_ANSWER, FaultyS3, Refusal
-from tests.scripted_server import ScriptedServer, audio_reply
+from tests.faulty_s3 import LOSE_RESPONSE, ErrorResponse, FaultyS3
+from tests.scripted_server import ScriptedServer, make_audio_reply
 
 SHORT = b"RIFF short audio"
 LONG = os.urandom(9 * 1024 * 1024)
 """Two parts."""
-OTHER = b"of another writer"
+OTHER = b"from another writer"
 COMMIT = {SHORT: ("PUT", ""), LONG: ("POST", "uploadId")}
 OPERATION = {SHORT: "PutObject", LONG: "CompleteMultipartUpload"}
 
-each_length = pytest.mark.parametrize("audio", [SHORT, LONG], ids=["one request", "two parts"])
+for_each_length = pytest.mark.parametrize("audio", [SHORT, LONG], ids=["one request", "two parts"])
 
 
 class Bucket:
@@ -33,14 +32,19 @@ class Bucket:
         self.path = ObjectStoragePath(f"{root}clip.wav")
 
     def store(self, audio, if_exists=IfExists.FAIL):
-        with ScriptedServer(lambda request: audio_reply(audio, request)) as source:
+        with ScriptedServer(lambda request: make_audio_reply(audio, request)) as source:
             url = f"{source.url}/clip.wav"
             return store_audio(
-                url, self.path, fresh_url=lambda: url, subject="task 1", log=logging.getLogger(), if_exists=if_exists
+                url,
+                self.path,
+                get_fresh_url=lambda: url,
+                subject="task 1",
+                log=logging.getLogger(),
+                if_exists=if_exists,
             )
 
-    def write_between_look_and_commit(self, audio, content=OTHER):
-        """Let another write when the request that commits has arrived."""
+    def write_before_commit(self, audio, content=OTHER):
+        """Let another writer create the object when the commit request arrives."""
         method, word = COMMIT[audio]
 
         def write(received, key):
@@ -70,15 +74,15 @@ def open_bucket(monkeypatch):
 
 @pytest.fixture(params=[Conditions.S3, Conditions.COS], ids=lambda conditions: conditions.value)
 def bucket(request, open_bucket):
-    """A bucket where a creation is enforced."""
+    """Return a bucket with conditional creation."""
     return open_bucket(request.param)
 
 
 CONDITION = {Conditions.S3: "if-none-match: *", Conditions.COS: "x-cos-forbid-overwrite: true"}
 
 
-@each_length
-def test_a_commit_creates_only_with_if_exists_fail(bucket, audio):
+@for_each_length
+def test_if_exists_fail_sends_create_condition(bucket, audio):
     bucket.store(audio)
     assert bucket.s3.seen("clip.wav") == audio
     assert bucket.s3.conditions_of(*COMMIT[audio]) == [CONDITION[bucket.s3.conditions]]
@@ -88,20 +92,20 @@ def test_a_commit_creates_only_with_if_exists_fail(bucket, audio):
     assert bucket.s3.conditions_of(*COMMIT[audio])[1:] == [None]
 
 
-@pytest.mark.parametrize("content", [OTHER, "the same"])
-@each_length
-def test_an_object_that_appears_after_the_look_is_kept(bucket, audio, content):
-    theirs = audio if content == "the same" else content
-    bucket.write_between_look_and_commit(audio, theirs)
+@pytest.mark.parametrize("content", [OTHER, "same audio"])
+@for_each_length
+def test_object_created_after_check_is_kept(bucket, audio, content):
+    other_audio = audio if content == "same audio" else content
+    bucket.write_before_commit(audio, other_audio)
     with pytest.raises(DestinationError, match=r"task 1 was not stored: .*exists already and if_exists is 'fail'"):
         bucket.store(audio)
-    assert bucket.s3.seen("clip.wav") == theirs
+    assert bucket.s3.seen("clip.wav") == other_audio
     assert bucket.s3.objects["clip.wav"].headers == {}
     assert bucket.s3.uploads == {}
 
 
-@each_length
-def test_of_two_at_once_one_stores_and_the_other_fails(bucket, audio):
+@for_each_length
+def test_one_of_two_concurrent_creations_fails(bucket, audio):
     both_commit = threading.Barrier(2, timeout=60)
     method, word = COMMIT[audio]
 
@@ -129,43 +133,43 @@ def test_of_two_at_once_one_stores_and_the_other_fails(bucket, audio):
     assert bucket.s3.uploads == {}
 
 
-@each_length
-def test_a_commit_whose_response_was_lost_is_recognised(bucket, audio):
-    bucket.faults.once(OPERATION[audio], LOSE_ANSWER)
+@for_each_length
+def test_commit_with_lost_response_is_recognized(bucket, audio):
+    bucket.faults.once(OPERATION[audio], LOSE_RESPONSE)
     assert bucket.store(audio).size == len(audio)
     assert len(bucket.s3.conditions_of(*COMMIT[audio])) == 2
     assert bucket.s3.seen("clip.wav") == audio
 
 
-@each_length
-def test_a_conflict_with_another_write_is_retried(open_bucket, audio):
+@for_each_length
+def test_conflict_with_concurrent_write_is_retried(open_bucket, audio):
     bucket = open_bucket(Conditions.S3)
-    bucket.faults.once(OPERATION[audio], Refusal(409, "ConditionalRequestConflict"))
+    bucket.faults.once(OPERATION[audio], ErrorResponse(409, "ConditionalRequestConflict"))
     bucket.store(audio)
     assert bucket.s3.seen("clip.wav") == audio
     assert bucket.faults.operations.count(OPERATION[audio]) == 2
 
 
-def test_a_conflict_that_remains_may_be_retried_by_airflow(open_bucket, monkeypatch):
-    monkeypatch.setattr("airflow_provider_mps.transfer.uncommitted.s3._CONFLICT_PAUSES_SECONDS", (0.01, 0.01))
+def test_persistent_conflict_is_retryable_by_airflow(open_bucket, monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.storage.writers.s3._CONFLICT_PAUSES_SECONDS", (0.01, 0.01))
     bucket = open_bucket(Conditions.S3)
-    bucket.faults.always("PutObject", Refusal(409, "ConditionalRequestConflict"))
+    bucket.faults.always("PutObject", ErrorResponse(409, "ConditionalRequestConflict"))
     with pytest.raises(AudioTransferError, match="ConditionalRequestConflict"):
         bucket.store(SHORT)
     assert bucket.faults.operations.count("PutObject") == 3
     assert bucket.s3.objects == {}
 
 
-def test_an_object_that_vanishes_after_its_rejection_may_be_retried_by_airflow(bucket):
+def test_rejection_without_object_is_retryable_by_airflow(bucket):
     code = "FileAlreadyExists" if bucket.s3.conditions is Conditions.COS else "PreconditionFailed"
-    bucket.faults.always("PutObject", Refusal(409 if bucket.s3.conditions is Conditions.COS else 412, code))
+    bucket.faults.always("PutObject", ErrorResponse(409 if bucket.s3.conditions is Conditions.COS else 412, code))
     with pytest.raises(AudioTransferError, match=code):
         bucket.store(SHORT)
 
 
 @pytest.mark.parametrize("conditions", [Conditions.IGNORED, Conditions.NOT_IMPLEMENTED])
-@each_length
-def test_where_conditions_are_unknown_the_look_remains(open_bucket, conditions, audio):
+@for_each_length
+def test_unsupported_conditions_fall_back_to_check(open_bucket, conditions, audio):
     bucket = open_bucket(conditions)
     bucket.store(audio)
     assert bucket.s3.seen("clip.wav") == audio
@@ -174,6 +178,6 @@ def test_where_conditions_are_unknown_the_look_remains(open_bucket, conditions, 
     assert bucket.s3.uploads == {}
 
 
-def test_an_object_that_is_created_has_its_content_type(bucket):
+def test_created_object_has_content_type(bucket):
     bucket.store(SHORT)
     assert bucket.s3.objects["clip.wav"].headers["Content-Type"] == "audio/wav"

@@ -1,4 +1,4 @@
-"""Storing to a real S3 server, which checks signatures: rclone."""
+"""Storing to a real S3 server that verifies signatures: rclone."""
 
 import asyncio
 import io
@@ -12,19 +12,18 @@ from fastcrc import crc64
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
-from airflow_provider_mps.audio import store_audio
-from airflow_provider_mps.choice import IfExists
-from airflow_provider_mps.errors import AudioTransferError, DestinationError
+from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.transfer.download import Source
-from airflow_provider_mps.transfer.existing import ExistingFile
-from airflow_provider_mps.transfer.pipe import Pipe
-from airflow_provider_mps.transfer.uncommitted import open_uncommitted
-from tests.scripted_server import HANG, Reply, ScriptedServer, audio_reply
+from airflow_provider_mps.storage.existing_file import ExistingFile
+from airflow_provider_mps.storage.http_response import AudioMetadata
+from airflow_provider_mps.storage.pipe import Pipe
+from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from airflow_provider_mps.storage.writers import open_writer
+from tests.scripted_server import HANG, Reply, ScriptedServer, make_audio_reply
 
 LONG = os.urandom(60 * 1024 * 1024)
-"""More than one part, so that an upload has several."""
+"""More than one part."""
 CLIP = LONG[:3_000_000]
 
 
@@ -37,7 +36,7 @@ class Instance:
 
 
 def store(s3, url, key, log):
-    store_audio(url, ObjectStoragePath(f"{s3.root}{key}"), fresh_url=lambda: url, subject="task task-1", log=log)
+    store_audio(url, ObjectStoragePath(f"{s3.root}{key}"), get_fresh_url=lambda: url, subject="task task-1", log=log)
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def log():
     return logging.getLogger("test")
 
 
-def test_a_clip_is_stored_in_s3_with_the_connection_in_the_path(s3, emulator):
+def test_operator_stores_clip_in_s3_with_connection_in_path(s3, emulator):
     task_id = MpsHook().submit_text_to_speech("hello", "voice-1")
     instance = Instance()
     path = TextToSpeechToObjectStorageOperator(
@@ -57,16 +56,16 @@ def test_a_clip_is_stored_in_s3_with_the_connection_in_the_path(s3, emulator):
         assert instance.xcoms["duration"] == speech.getnframes() / speech.getframerate()
 
 
-def test_a_long_audio_in_several_parts_is_stored_whole_even_when_the_download_breaks(s3, log):
-    broken = lambda request: audio_reply(LONG, request, cut_at=55 * 1024 * 1024)  # noqa: E731
-    with ScriptedServer(broken, lambda request: audio_reply(LONG, request)) as server:
+def test_interrupted_download_in_several_parts_is_complete_in_s3(s3, log):
+    broken = lambda request: make_audio_reply(LONG, request, cut_at=55 * 1024 * 1024)  # noqa: E731
+    with ScriptedServer(broken, lambda request: make_audio_reply(LONG, request)) as server:
         store(s3, f"{server.url}/long.wav", "long.wav", log)
     assert s3.seen("long.wav") == LONG
     assert s3.unfinished_uploads() == []
 
 
 @pytest.mark.parametrize("audio", [b"short", LONG], ids=["one part", "several parts"])
-def test_what_was_not_verified_is_never_visible_and_no_upload_is_left(s3, log, audio, no_waiting):
+def test_unverified_audio_is_not_visible_in_s3(s3, log, audio, no_waiting):
     (s3.folder / "clips" / "a.wav").write_bytes(b"older good object")
     wrong = Reply(audio, 200, {"x-cos-hash-crc64ecma": "1"})
     with ScriptedServer(wrong) as server, pytest.raises(AudioTransferError, match="CRC-64"):
@@ -75,21 +74,21 @@ def test_what_was_not_verified_is_never_visible_and_no_upload_is_left(s3, log, a
     assert s3.unfinished_uploads() == []
 
 
-def test_a_missing_bucket_is_an_error_that_says_so(s3, log):
-    with ScriptedServer(audio_reply(b"audio")) as server, pytest.raises(DestinationError, match="bucket"):
+def test_missing_bucket_raises_destination_error(s3, log):
+    with ScriptedServer(make_audio_reply(b"audio")) as server, pytest.raises(DestinationError, match="bucket"):
         store_audio(
             f"{server.url}/a.wav",
             ObjectStoragePath(f"s3://{s3.conn_id}@nosuchbucket/a.wav"),
-            fresh_url=lambda: "",
+            get_fresh_url=lambda: "",
             subject="task task-1",
             log=log,
         )
 
 
-def test_a_refused_key_is_an_error_about_the_permission(s3, log, monkeypatch):
+def test_wrong_s3_secret_is_a_permission_error(s3, log, monkeypatch):
     monkeypatch.setenv(f"AIRFLOW_CONN_{s3.conn_id.upper()}", s3.connection(secret="wrong"))
     with (
-        ScriptedServer(audio_reply(b"audio")) as server,
+        ScriptedServer(make_audio_reply(b"audio")) as server,
         pytest.raises(DestinationError, match="permission") as caught,
     ):
         store(s3, f"{server.url}/a.wav", "a.wav", log)
@@ -97,8 +96,8 @@ def test_a_refused_key_is_an_error_about_the_permission(s3, log, monkeypatch):
     assert s3.seen("a.wav") is None
 
 
-def test_a_discarded_clip_sends_nothing(s3, requests_to_s3):
-    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"))
+def test_discarded_clip_sends_no_s3_request(s3, requests_to_s3):
+    file = open_writer(ObjectStoragePath(f"{s3.root}a.wav"))
     file.write(bytearray(b"audio"))
     file.discard()
     assert requests_to_s3 == []
@@ -106,34 +105,34 @@ def test_a_discarded_clip_sends_nothing(s3, requests_to_s3):
 
 @pytest.fixture
 def requests_to_s3(monkeypatch):
-    """The calls of S3, in order."""
+    """Return the list of S3 calls, in order."""
     calls = []
     call = S3FileSystem._call_s3
 
-    async def listen(fs, method, *args, **kwargs):
+    async def record(fs, method, *args, **kwargs):
         calls.append(method)
         return await call(fs, method, *args, **kwargs)
 
-    monkeypatch.setattr(S3FileSystem, "_call_s3", listen)
-    monkeypatch.setattr(S3FileSystem, "call_s3", sync_wrapper(listen))
+    monkeypatch.setattr(S3FileSystem, "_call_s3", record)
+    monkeypatch.setattr(S3FileSystem, "call_s3", sync_wrapper(record))
     return calls
 
 
-def test_a_short_clip_costs_one_request_there_and_one_here(s3, log, requests_to_s3):
-    with ScriptedServer(audio_reply(b"audio")) as server:
+def test_short_clip_takes_one_download_and_one_s3_request(s3, log, requests_to_s3):
+    with ScriptedServer(make_audio_reply(b"audio")) as server:
         store(s3, f"{server.url}/a.wav", "a.wav", log)
         assert len(server.requests) == 1
     assert requests_to_s3 == ["put_object"]
 
 
-def test_an_audio_is_kept_with_its_content_type(s3, log):
+def test_s3_object_has_content_type_of_audio(s3, log):
     for key, audio in (("short.wav", b"audio"), ("long.wav", LONG)):
-        with ScriptedServer(lambda request, audio=audio: audio_reply(audio, request)) as server:
+        with ScriptedServer(lambda request, audio=audio: make_audio_reply(audio, request)) as server:
             store(s3, f"{server.url}/a", key, log)
         assert s3.client().head_object(Bucket="clips", Key=key)["ContentType"] == "audio/wav"
 
 
-def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monkeypatch):
+def test_truncated_s3_upload_is_not_completed(s3, monkeypatch):
     call = S3FileSystem._call_s3
 
     async def lose_half_a_part(fs, method, *args, **kwargs):
@@ -142,8 +141,8 @@ def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monk
         return await call(fs, method, *args, **kwargs)
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", lose_half_a_part)
-    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG))
-    size = file.block_size(0)
+    file = open_writer(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG))
+    size = file.get_block_size(0)
     for first in range(0, len(LONG), size):
         file.write(bytearray(LONG[first : first + size]))
     with pytest.raises(OSError, match=f"of {len(LONG)} bytes"):
@@ -153,15 +152,15 @@ def test_a_store_that_has_less_than_it_was_sent_does_not_get_to_show_it(s3, monk
     assert s3.unfinished_uploads() == []
 
 
-def test_a_store_that_never_answers_does_not_outlast_the_time_of_the_transfer(s3, log, monkeypatch):
-    with ScriptedServer(HANG) as silent, ScriptedServer(audio_reply(b"audio")) as server:
+def test_silent_s3_server_ends_at_transfer_timeout(s3, log, monkeypatch):
+    with ScriptedServer(HANG) as silent, ScriptedServer(make_audio_reply(b"audio")) as server:
         conn_id = f"silent_{silent.port}"
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", s3.connection(url=silent.url))
         with pytest.raises(AudioTransferError, match="task task-1 was not stored within 1 seconds"):
             store_audio(
                 f"{server.url}/a.wav",
                 ObjectStoragePath(f"s3://{conn_id}@clips/a.wav"),
-                fresh_url=lambda: "",
+                get_fresh_url=lambda: "",
                 subject="task task-1",
                 log=log,
                 timeout=1,
@@ -169,12 +168,12 @@ def test_a_store_that_never_answers_does_not_outlast_the_time_of_the_transfer(s3
 
 
 class ManyParts:
-    """A store that tells of its parts page by page, and a broken one that tells the same page for ever."""
+    """A server that lists parts page by page, or repeats one page forever."""
 
     def __init__(self, pages):
         self.pages = pages
 
-    async def tell(self, method, **arguments):
+    async def list_parts(self, method, **arguments):
         assert method == "list_parts"
         number = arguments["PartNumberMarker"]
         page = self.pages[min(number, len(self.pages) - 1)]
@@ -193,30 +192,30 @@ class ManyParts:
         ),
         ([{"sizes": [5], "IsTruncated": True, "NextPartNumberMarker": 0}], 5),
     ],
-    ids=["two pages", "a page that leads to itself"],
+    ids=["two pages", "page with its own marker"],
 )
-def test_the_sizes_of_all_parts_are_added_up(s3, monkeypatch, pages, size):
-    file = open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"))
-    monkeypatch.setattr(S3FileSystem, "_call_s3", ManyParts(pages).tell)
-    assert file._size_of_parts() == size
+def test_parts_size_adds_up_all_pages(s3, monkeypatch, pages, size):
+    file = open_writer(ObjectStoragePath(f"{s3.root}a.wav"))
+    monkeypatch.setattr(S3FileSystem, "_call_s3", ManyParts(pages).list_parts)
+    assert file._get_parts_size() == size
 
 
-def test_two_parts_are_under_way_at_once_where_the_store_is_far(s3, monkeypatch):
-    call, under_way, most = S3FileSystem._call_s3, [], []
+def test_two_parts_are_in_flight_to_distant_s3_server(s3, monkeypatch):
+    call, in_flight, most = S3FileSystem._call_s3, [], []
 
-    async def far(fs, method, *args, **kwargs):
+    async def respond_slowly(fs, method, *args, **kwargs):
         if method == "upload_part":
-            under_way.append(kwargs["PartNumber"])
-            most.append(len(under_way))
+            in_flight.append(kwargs["PartNumber"])
+            most.append(len(in_flight))
             async with asyncio.timeout(60):
                 while max(most) < 2:
                     await asyncio.sleep(0.01)
-            await asyncio.sleep(0.3)  # in which a third one would come
-            under_way.remove(kwargs["PartNumber"])
+            await asyncio.sleep(0.3)  # time for a third part to start
+            in_flight.remove(kwargs["PartNumber"])
         return await call(fs, method, *args, **kwargs)
 
-    monkeypatch.setattr(S3FileSystem, "_call_s3", far)
-    pipe = Pipe(open_uncommitted(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG)), lambda: None)
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond_slowly)
+    pipe = Pipe(open_writer(ObjectStoragePath(f"{s3.root}a.wav"), length=len(LONG)), lambda: None)
     for first in range(0, len(LONG), 100_000):
         pipe.write(LONG[first : first + 100_000])
     pipe.commit()
@@ -224,35 +223,37 @@ def test_two_parts_are_under_way_at_once_where_the_store_is_far(s3, monkeypatch)
     assert s3.seen("a.wav") == LONG
 
 
-@pytest.mark.parametrize("there", [CLIP, CLIP[::-1]], ids=["same audio", "other audio of the same size"])
-def test_skip_in_s3_compares_the_crc64_with_one_read(s3, log, requests_to_s3, there):
-    (s3.folder / "clips" / "a.wav").write_bytes(there)
-    with ScriptedServer(lambda request: audio_reply(CLIP, request)) as server:
+@pytest.mark.parametrize("existing_audio", [CLIP, CLIP[::-1]], ids=["same audio", "other audio of the same size"])
+def test_skip_in_s3_compares_crc64_with_one_read(s3, log, requests_to_s3, existing_audio):
+    (s3.folder / "clips" / "a.wav").write_bytes(existing_audio)
+    with ScriptedServer(lambda request: make_audio_reply(CLIP, request)) as server:
         url = f"{server.url}/a.wav"
         path = ObjectStoragePath(f"{s3.root}a.wav")
-        stored = store_audio(url, path, fresh_url=lambda: url, subject="task task-1", log=log, if_exists=IfExists.SKIP)
+        stored = store_audio(
+            url, path, get_fresh_url=lambda: url, subject="task task-1", log=log, if_exists=IfExists.SKIP
+        )
     assert (stored.size, stored.crc64) == (len(CLIP), crc64.xz(CLIP))
     assert s3.seen("a.wav") == CLIP
-    assert requests_to_s3 == ["head_object", "get_object"] + ["put_object"] * (there != CLIP)
+    assert requests_to_s3 == ["head_object", "get_object"] + ["put_object"] * (existing_audio != CLIP)
 
 
-def test_skip_reads_no_audio_where_the_header_has_the_crc64(s3, monkeypatch):
+def test_skip_with_crc64_in_header_reads_no_audio(s3, monkeypatch):
     call, read = S3FileSystem._call_s3, []
 
-    async def answer_as_cos_does(fs, method, *args, **kwargs):
-        answer = await call(fs, method, *args, **kwargs)
+    async def respond_like_cos(fs, method, *args, **kwargs):
+        response = await call(fs, method, *args, **kwargs)
         if method == "get_object":
-            answer["ResponseMetadata"]["HTTPHeaders"]["x-cos-hash-crc64ecma"] = str(crc64.xz(b"audio"))
-            monkeypatch.setattr(answer["Body"], "read", read.append)
-        return answer
+            response["ResponseMetadata"]["HTTPHeaders"]["x-cos-hash-crc64ecma"] = str(crc64.xz(b"audio"))
+            monkeypatch.setattr(response["Body"], "read", read.append)
+        return response
 
-    monkeypatch.setattr(S3FileSystem, "_call_s3", answer_as_cos_does)
+    monkeypatch.setattr(S3FileSystem, "_call_s3", respond_like_cos)
     (s3.folder / "clips" / "a.wav").write_bytes(b"audio")
     existing = ExistingFile(ObjectStoragePath(f"{s3.root}a.wav"), 5, "task-1", lambda: None)
-    assert existing.is_audio_of(Source(length=5, crc64=crc64.xz(b"audio")))
+    assert existing.is_audio_of(AudioMetadata(length=5, crc64=crc64.xz(b"audio")))
     assert read == []
 
 
-def test_a_bucket_alone_is_no_destination(s3, log):
-    with ScriptedServer(audio_reply(b"audio")) as server, pytest.raises(DestinationError, match="is a bucket"):
+def test_bucket_without_key_is_rejected(s3, log):
+    with ScriptedServer(make_audio_reply(b"audio")) as server, pytest.raises(DestinationError, match="is a bucket"):
         store(s3, f"{server.url}/a.wav", "", log)

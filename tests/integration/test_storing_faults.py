@@ -1,4 +1,4 @@
-"""Every fault that a download can meet, on the way to every kind of destination: whole, or not at all."""
+"""Download faults with every kind of destination: the audio is stored whole, or not at all."""
 
 import logging
 import socket
@@ -6,18 +6,18 @@ import traceback
 
 import pytest
 
-from airflow_provider_mps.errors import AudioTransferError
-from tests.scripted_server import ScriptedServer, json_reply
-from tests.storing import OLD, make_wav, open_place, run_servers, store, store_at
+from airflow_provider_mps.exceptions import AudioTransferError
+from tests.scripted_server import ScriptedServer, make_json_reply
+from tests.storing import OLD, make_wav, open_destination, run_servers, store, store_at
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 SECONDS = {"file": 100, "s3 in one request": 9, "s3 in parts": 660}
-"""Of audio, 32 kB each: a file has several blocks then, and an upload three parts."""
+"""Length of the audio, 32 kB per second: several blocks for a file, three parts for an upload."""
 
 
 servers = pytest.fixture(run_servers, scope="module")
-place = pytest.fixture(open_place, params=SECONDS)
+destination = pytest.fixture(open_destination, params=SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,14 @@ def audio(tmp_path_factory):
 
 
 @pytest.fixture
-def record(request, servers, place, audio):
-    return lambda faults: servers.record(audio[request.node.callspec.params["place"]], faults)
+def record(request, servers, destination, audio):
+    return lambda faults: servers.record(audio[request.node.callspec.params["destination"]], faults)
 
 
 @pytest.fixture
-def short_patience(monkeypatch):
-    """Wait less long for a silent server."""
-    return lambda seconds: monkeypatch.setattr("airflow_provider_mps.transfer.link.TIMEOUT", (10, seconds))
+def set_read_timeout(monkeypatch):
+    """Set the timeout for a stalled server in seconds."""
+    return lambda seconds: monkeypatch.setattr("airflow_provider_mps.storage.http.TIMEOUT_SECONDS", (10, seconds))
 
 
 @pytest.mark.parametrize(
@@ -59,74 +59,72 @@ def short_patience(monkeypatch):
         "unavailable:3, truncate, reset, stall, not-found, wrong-crc",
     ],
 )
-def test_audio_is_stored_whole_in_spite_of(record, place, faults, short_patience):
-    short_patience(0.5)
-    place.put(OLD)
+def test_audio_is_stored_whole_despite_faults(record, destination, faults, set_read_timeout):
+    set_read_timeout(0.5)
+    destination.put(OLD)
     recording = record(faults)
-    xcoms = store(recording, place)
-    assert place.seen() == recording.read()
-    assert place.litter() == []
+    xcoms = store(recording, destination)
+    assert destination.read() == recording.read()
+    assert destination.list_leftovers() == []
     assert xcoms["VoiceId"] == "voice-1"
 
 
 @pytest.mark.parametrize(
-    ("faults", "why"),
+    ("faults", "problem"),
     [
         ("truncate:always", "bytes arrived"),
         ("stall:always", "timed out"),
         ("reset:always", "reset"),
         ("wrong-crc:always", "CRC-64"),
         ("replace:always", "bytes arrived"),
-        ("forbidden:always", "link was refused"),
-        ("not-found:always", "link was refused"),
+        ("forbidden:always", "signed URL was rejected"),
+        ("not-found:always", "signed URL was rejected"),
         ("unavailable:always", "HTTP 503"),
         ("truncate, unavailable:always", "HTTP 503"),
         ("redirect-to-file", "'file'"),
         ("truncate, redirect-to-file", "'file'"),
     ],
 )
-def test_nothing_is_stored_and_an_older_object_stays_because_of(
-    record, place, faults, why, short_patience, caplog, capfd
-):
-    caplog.set_level(logging.DEBUG, logger="urllib3")  # which is the one that would quote a link
-    short_patience(0.05)  # that it may be too short for another fault than a stall does no harm: all shall fail
-    place.put(OLD)
+def test_permanent_fault_keeps_older_object(record, destination, faults, problem, set_read_timeout, caplog, capfd):
+    caplog.set_level(logging.DEBUG, logger="urllib3")  # the logger that could quote a signed URL
+    set_read_timeout(0.05)  # a timeout in destination of another fault does no harm: all must fail
+    destination.put(OLD)
     recording = record(faults)
-    with pytest.raises(AudioTransferError, match=why) as caught:
-        store(recording, place)
-    assert place.seen() == OLD
-    assert place.litter() == []
-    said = str(caught.value)
-    assert recording.task_id in said
-    assert "Nothing was stored, and what was at its destination is unchanged" in said
-    # Airflow logs an error with all that caused it.
-    told = "".join(traceback.format_exception(caught.value)) + caplog.text + capfd.readouterr().out
-    assert recording.task_id in told
-    assert "sign=" not in told
+    with pytest.raises(AudioTransferError, match=problem) as caught:
+        store(recording, destination)
+    assert destination.read() == OLD
+    assert destination.list_leftovers() == []
+    message = str(caught.value)
+    assert recording.task_id in message
+    assert "Nothing was stored, and the destination is unchanged" in message
+    # Airflow logs an error with its causes.
+    log = "".join(traceback.format_exception(caught.value)) + caplog.text + capfd.readouterr().out
+    assert recording.task_id in log
+    assert "sign=" not in log
 
 
 @pytest.mark.parametrize("faults", ["truncate:always", "wrong-crc:always"])
-def test_where_nothing_was_there_is_nothing_afterwards(record, place, faults):
+def test_permanent_fault_leaves_empty_destination_empty(record, destination, faults):
     with pytest.raises(AudioTransferError):
-        store(record(faults), place)
-    assert place.seen() is None
-    assert place.litter() == []
+        store(record(faults), destination)
+    assert destination.read() is None
+    assert destination.list_leftovers() == []
 
 
-def test_each_break_is_told_in_the_tasks_log_without_the_links_signature(record, place, capfd):
+def test_failed_attempts_are_logged_without_signature(record, destination, capfd):
     recording = record("truncate, forbidden, wrong-crc")
-    store(recording, place)
-    told = capfd.readouterr().out
-    assert told.count(f"Fetching the audio of task {recording.task_id} broke off") == 3
-    assert f"Stored the audio of task {recording.task_id} at {place.destination}" in told
-    assert "sign=" not in told
+    store(recording, destination)
+    log = capfd.readouterr().out
+    assert log.count(f"Downloading the audio of task {recording.task_id} failed") == 3
+    assert f"Stored the audio of task {recording.task_id} at {destination.uri}" in log
+    assert "sign=" not in log
 
 
-def test_a_server_that_is_gone_is_told_without_the_links_signature(connect, no_waiting, tmp_path, capfd):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        link = f"http://127.0.0.1:{gone.getsockname()[1]}/clip.wav?expires=1&sign=secret"
-    answer = json_reply({"Response": {"Status": "success", "AudioUrl": link, "RequestId": "r"}})
-    with ScriptedServer(answer) as server:
+def test_unreachable_server_error_hides_signature(connect, no_waiting, tmp_path, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as closed_server:
+        url = f"http://127.0.0.1:{closed_server.getsockname()[1]}/clip.wav?expires=1&sign=secret"
+    response = make_json_reply({"Response": {"Status": "success", "AudioUrl": url, "RequestId": "r"}})
+    with ScriptedServer(response) as server:
         connect(server.connection_uri())
         with pytest.raises(AudioTransferError, match="refused") as caught:
             store_at("task-1", f"file://{tmp_path}/clip.wav")

@@ -1,4 +1,4 @@
-"""Waiting in a real triggerer, and what may happen to it meanwhile."""
+"""Waiting in a real triggerer: restarts, user actions and deleted connections."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ MANY = 50
 
 
 def triggerers(standalone):
-    """The triggerer's processes: the supervisor first."""
+    """Return the triggerer's processes, the supervisor first."""
     found = []
     for process in standalone.processes:
-        everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for child in everyone:
-            with suppress(psutil.ZombieProcess):  # which has ended, and waits for its parent to notice
+        processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for child in processes:
+            with suppress(psutil.ZombieProcess):  # it has ended, and its parent has not noticed yet
                 found += [child] if "triggerer" in " ".join(child.cmdline()) else []
     return found
 
 
-def test_a_pipeline_that_waits_without_a_worker_passes_its_xcom_on(triggerer):
+def test_pipeline_without_worker_passes_xcom_on(triggerer):
     run_id = triggerer.api.trigger("pipeline")
     tasks = triggerer.api.wait("pipeline", run_id)
     assert {state for state, _ in tasks.values()} == {"success"}
-    assert triggerer.api.xcom("pipeline", run_id, "tell") == "voice-1"
+    assert triggerer.api.xcom("pipeline", run_id, "report") == "voice-1"
     log = triggerer.api.log("pipeline", run_id, "wait")
     assert ": success (RequestId" in log
-    assert "Pre Execute" not in log  # which is what a worker says first
+    assert "Pre Execute" not in log  # the first line of a worker
     links = triggerer.api.links("pipeline", run_id, "wait")
     assert links["Audio at MPS (expires)"] == triggerer.api.xcom("pipeline", run_id, "wait")["AudioUrl"]
     assert links["API: DescribeTextToSpeechAsyncTask"]
 
 
-def test_mapped_tasks_are_started_by_a_worker_and_end_in_the_triggerer(triggerer):
+def test_mapped_tasks_start_in_worker_and_end_in_triggerer(triggerer):
     run_id = triggerer.api.trigger("mapped")
     tasks = triggerer.api.wait("mapped", run_id)
     assert {name: state for name, (state, _) in tasks.items()} == dict.fromkeys(
@@ -49,24 +49,24 @@ def test_mapped_tasks_are_started_by_a_worker_and_end_in_the_triggerer(triggerer
     assert [task["TaskId"] for task in waited] == submitted
 
 
-def test_a_signed_link_is_in_no_log_of_waiting(triggerer):
+def test_logs_contain_no_signed_url(triggerer):
     conf = {"mps_task_id": triggerer.submit("hello", "voice-1"), "mps_conn_id": "mps_default"}
     run_id = triggerer.api.trigger("one", conf)
     triggerer.api.wait("one", run_id)
-    link = triggerer.api.xcom("one", run_id, "wait")["AudioUrl"]
-    signature = link.rpartition("sign=")[2]
+    url = triggerer.api.xcom("one", run_id, "wait")["AudioUrl"]
+    signature = url.rpartition("sign=")[2]
     assert len(signature) > 20
     assert signature not in triggerer.api.log("one", run_id, "wait")
     for log in triggerer.standalone.home.glob("*.log"):
         assert signature not in log.read_text()
 
 
-def test_fifty_tasks_outlive_a_triggerer_that_is_killed_and_none_finishes_twice(triggerer):
+def test_triggerer_killed_fifty_tasks_finish_once(triggerer):
     task_ids = [triggerer.submit_slow(f"hello {number}", "voice-1") for number in range(MANY)]
     run_id = triggerer.api.trigger("many", {"mps_task_ids": task_ids, "mps_conn_id": "mps_slow"})
     triggerer.api.wait("many", run_id, {"deferred"})
-    asked_before = len(triggerer.slow.actions)
-    while len(triggerer.slow.actions) < asked_before + MANY:  # all are waited for
+    polls_before = len(triggerer.slow.actions)
+    while len(triggerer.slow.actions) < polls_before + MANY:  # all tasks are polled
         time.sleep(0.2)
 
     for process in triggerers(triggerer.standalone):
@@ -79,11 +79,11 @@ def test_fifty_tasks_outlive_a_triggerer_that_is_killed_and_none_finishes_twice(
     assert set(tasks.values()) == {("success", 1)}
     for number, task_id in enumerate(task_ids):
         assert triggerer.api.xcom("many", run_id, f"wait_{number:02}")["TaskId"] == task_id
-    back_on_a_worker = [triggerer.api.log("many", run_id, f"wait_{number:02}") for number in range(MANY)]
-    assert [log.count("has succeeded (RequestId") for log in back_on_a_worker] == [1] * 10 + [0] * (MANY - 10)
+    worker_logs = [triggerer.api.log("many", run_id, f"wait_{number:02}") for number in range(MANY)]
+    assert [log.count("has succeeded (RequestId") for log in worker_logs] == [1] * 10 + [0] * (MANY - 10)
 
 
-def test_a_task_that_a_user_ends_is_no_longer_asked_for_and_others_wait_on(triggerer):
+def test_task_ended_by_user_is_not_polled_others_continue(triggerer):
     ended, waiting = (triggerer.submit_slow("hello", "voice-1") for _ in range(2))
     runs = [
         triggerer.api.trigger("one", {"mps_task_id": task_id, "mps_conn_id": "mps_slow"})
@@ -96,18 +96,18 @@ def test_a_task_that_a_user_ends_is_no_longer_asked_for_and_others_wait_on(trigg
     triggerer.api.call("PATCH", f"/dags/one/dagRuns/{runs[0]}", json={"state": "failed"})
     triggerer.api.call("DELETE", f"/dags/one/dagRuns/{runs[0]}")
 
-    def only_the_other_is_asked_for():
+    def only_the_other_task_is_polled():
         before = triggerer.slow.asked_for.copy()
         await_(lambda: triggerer.slow.asked_for[waiting] > before[waiting] + 1)
         return triggerer.slow.asked_for[ended] == before[ended]
 
-    await_(only_the_other_is_asked_for)
+    await_(only_the_other_task_is_polled)
 
     triggerer.finish_slow_tasks()
     assert triggerer.api.wait("one", runs[1]) == {"wait": ("success", 1)}
 
 
-def test_a_connection_may_be_deleted_while_it_is_waited_on(triggerer):
+def test_connection_deleted_while_waiting_task_finishes(triggerer):
     login, password = "slow-id", "slow-key"
     address = triggerer.emulators["mps_slow"].rpartition("@")[2].partition("/")[0]
     host, _, port = address.rpartition(":")

@@ -32,7 +32,7 @@ ENDS = {
     "failed_deferred": ("failed", 1),
     "skipped": ("skipped", 1),
 }
-"""State and number of tries of each task that does not succeed at the first try."""
+"""State and try number of each task that does not succeed at its first attempt."""
 LINES = [{"id": f"line-{number}", "text": f"This is line {number}.", "voice_id": "voice-1"} for number in range(4)]
 
 
@@ -47,13 +47,13 @@ class EveryWay:
     api: httpx.Client
     """Of Airflow's REST API, of which v1 (Airflow 2) and v2 have the same paths; also of all else on Airflow's port."""
     tasks: dict[str, Any]
-    """State, number of tries and XComs of each task."""
+    """State, try number and XComs of each task."""
 
     def state(self, task_id: str) -> str:
         return str(self.tasks[task_id]["state"])
 
-    def tries(self, task_id: str) -> int:
-        return int(self.tasks[task_id]["tries"])
+    def try_number(self, task_id: str) -> int:
+        return int(self.tasks[task_id]["try_number"])
 
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
         return self.tasks[task_id]["xcom"][key]
@@ -94,7 +94,7 @@ def every_way(tmp_path_factory, record_testsuite_property):
 
 def _find_known_faults(run: EveryWay) -> list[KnownFault]:
     """Return the faults of Airflow itself that explain every task that did not end as it should."""
-    ends = {name: (task["state"], task["tries"]) for name, task in run.tasks.items()}
+    ends = {name: (task["state"], task["try_number"]) for name, task in run.tasks.items()}
     unexpected = [
         f"{DAG_ID}.{name} {RUN_ID}"
         for name, end in ends.items()
@@ -110,7 +110,7 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, LINES)))
     for dags in (Path(__file__).parent / "dags", EXAMPLE_DAGS):
         shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    # Airflow 2's web server wants a user; let all users in, as the simple auth manager does.
+    # Airflow 2's web server requires a user; let all users in, as the simple auth manager does.
     (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n')
     with S3Server(home / "s3") as s3:
         standalone = Standalone(

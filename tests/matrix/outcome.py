@@ -1,4 +1,4 @@
-"""A program that prints what came of a run, as the database of any Airflow has it: JSON by task id."""
+"""Print the outcome of a run from the database of any Airflow, as JSON by task id."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ except ImportError:  # Airflow 2, which reads the value by itself
 def main() -> None:
     dag_id, run_id = sys.argv[1:]
     with create_session() as session:
-        told = {
-            task.task_id: {"state": task.state and str(task.state), "tries": task.try_number, "xcom": {}}
+        outcome = {
+            task.task_id: {"state": task.state and str(task.state), "try_number": task.try_number, "xcom": {}}
             for task in session.query(TaskInstance).filter_by(dag_id=dag_id, run_id=run_id)
         }
         for entry in session.query(XComModel).filter_by(dag_id=dag_id, run_id=run_id):
-            told[entry.task_id]["xcom"][entry.key] = value_of(entry)
-    sys.stdout.write(f"OUTCOME {json.dumps(told)}\n")
+            outcome[entry.task_id]["xcom"][entry.key] = value_of(entry)
+    sys.stdout.write(f"OUTCOME {json.dumps(outcome)}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the provider does on the Airflow that is installed here: on each one the same, and where not, told."""
+"""Every feature on the installed Airflow; where an older version differs, the test says how."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_airflow_lists_the_provider(every_way):
     assert "airflow-provider-mps" in [provider["package_name"] for provider in providers]
 
 
-def test_airflow_reads_every_dag_without_an_error(every_way):
+def test_every_dag_is_parsed_without_an_error(every_way):
     files = {file.name for file in (every_way.standalone.home / "dags").glob("*.py")}
     deadline = time.monotonic() + TIMEOUT
     while True:
@@ -40,7 +40,7 @@ def test_airflow_reads_every_dag_without_an_error(every_way):
     assert (errors, missing) == ([], set())
 
 
-def test_the_connection_form_has_all_fields(every_way):
+def test_connection_form_has_all_fields(every_way):
     url = every_way.standalone.url
     if before["3.0"]:
         page = every_way.api.get(f"{url}/connection/add", follow_redirects=True).text
@@ -53,52 +53,52 @@ def test_the_connection_form_has_all_fields(every_way):
     assert form["standard_fields"]["login"]["title"] == "SecretId"
 
 
-def test_a_connection_is_tested(every_way):
+def test_connection_test_succeeds(every_way):
     tested = every_way.api.post("/connections/test", json=every_way.connection).raise_for_status().json()
     assert tested["status"] is True, tested["message"]
 
 
 @pytest.mark.parametrize("way", ["rescheduled", "poked", "deferred", "ended_from_trigger"])
-def test_a_sensor_waits_and_returns_the_same(every_way, way):
+def test_sensor_returns_the_same_in_every_mode(every_way, way):
     assert every_way.state(way) == "success"
-    told = every_way.xcom(way)
-    assert told["TaskId"] == every_way.xcom("submit")
-    assert (told["Status"], told["VoiceId"]) == ("success", "voice-1")
-    assert told["duration"] > 0
+    result = every_way.xcom(way)
+    assert result["TaskId"] == every_way.xcom("submit")
+    assert (result["Status"], result["VoiceId"]) == ("success", "voice-1")
+    assert result["duration"] > 0
 
 
-def test_a_failed_task_is_not_tried_again(every_way):
+def test_failed_task_is_not_retried(every_way):
     for way in ("failed", "failed_deferred"):
         assert every_way.state(way) == "failed"
-        assert every_way.tries(way) == 1
+        assert every_way.try_number(way) == 1
         assert re.search(r"ErrorCode 110.*RequestId", every_way.log(way), re.DOTALL)
 
 
 def test_soft_fail_skips(every_way):
     assert every_way.state("skipped") == "skipped"
-    assert every_way.tries("skipped") == 1
+    assert every_way.try_number("skipped") == 1
 
 
 @pytest.mark.parametrize("way", ["waited", "waited_deferred"])
-def test_the_operator_waits_and_returns_the_task_id(every_way, way):
+def test_operator_waits_and_returns_task_id(every_way, way):
     assert every_way.state(way) == "success"
     assert every_way.xcom(way) == every_way.xcom(way, "TaskId")
 
 
-def test_a_retry_does_not_submit_again_where_airflow_remembers(every_way):
+def test_retry_does_not_resubmit_with_a_task_state_store(every_way):
     assert every_way.state("broken_once") == "success"
-    first, second = (every_way.folder / "tries.txt").read_text().split()
+    first, second = (every_way.folder / "attempts.txt").read_text().split()
     assert (first == second) is not before["3.3"]
-    told = "This Airflow has no task state store" in every_way.log("broken_once")
-    assert told is before["3.3"]
+    is_logged = "This Airflow has no task state store" in every_way.log("broken_once")
+    assert is_logged is before["3.3"]
 
 
-def test_text_of_a_mapped_task_is_not_rendered(every_way):
+def test_mapped_text_is_not_rendered(every_way):
     assert every_way.state("mapped") == "success"
     assert (every_way.folder / "mapped.txt").read_text() == "{{ conn.mps_default.password }}"
 
 
-def test_the_audio_is_stored_in_a_folder(every_way):
+def test_audio_is_stored_in_a_folder(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
     assert every_way.xcom("stored") == f"file://{clip}"
     assert every_way.xcom("stored", "VoiceId") == "voice-1"
@@ -106,7 +106,7 @@ def test_the_audio_is_stored_in_a_folder(every_way):
         assert audio.getnframes() / audio.getframerate() == every_way.xcom("stored", "duration")
 
 
-def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
+def test_audio_in_s3_is_skipped_if_it_exists(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
     assert every_way.s3.seen("clip.wav") == clip.read_bytes()
     path = f"{every_way.s3.root}clip.wav"
@@ -114,22 +114,22 @@ def test_the_audio_is_stored_in_s3_and_skipped_where_it_is_there(every_way):
     assert "nothing was moved" in every_way.log("stored_again")
 
 
-def test_a_dag_that_follows_the_clips_runs_and_is_told_of_each(every_way):
+def test_asset_scheduled_dag_gets_an_event_for_each_clip(every_way):
     (clip,) = (every_way.folder / "clips").iterdir()
-    told = f"file://{clip} has {clip.stat().st_size} bytes"
-    tells_nothing = before["3.1"] and not before["3.0"]
-    if tells_nothing:
-        told = "Airflow 3.0 does not tell which clips were stored"
+    expected = f"file://{clip} has {clip.stat().st_size} bytes"
+    reports_nothing = before["3.1"] and not before["3.0"]
+    if reports_nothing:
+        expected = "Airflow 3.0 does not report which clips were stored"
     deadline = time.monotonic() + TIMEOUT
-    while told not in (log := every_way.log("publish")):
+    while expected not in (log := every_way.log("publish")):
         assert time.monotonic() < deadline, log
         time.sleep(1)
-    if tells_nothing:
-        pytest.skip("Airflow 3.0 starts a DAG that follows an alias, and tells it of no event")
+    if reports_nothing:
+        pytest.skip("Airflow 3.0 starts a DAG that is scheduled on an alias without any event")
 
 
 @pytest.mark.parametrize("way", ["batch", "batch_deferred"])
-def test_a_batch_stores_every_line(every_way, way):
+def test_batch_stores_every_line(every_way, way):
     assert every_way.state(way) == "success"
     read = {
         "batch": lambda name: (every_way.folder / "batch" / name).read_bytes(),
@@ -141,13 +141,13 @@ def test_a_batch_stores_every_line(every_way, way):
     assert len({row["TaskId"] for row in rows}) == len(LINES)
 
 
-def test_the_cost_of_a_batch_is_told_without_a_call(every_way):
+def test_batch_dry_run_counts_submits_without_a_call(every_way):
     assert every_way.xcom("dry_run")["to_submit"] == len(LINES)
 
 
-def test_nothing_secret_is_in_a_log(every_way):
-    link = every_way.xcom("rescheduled")["AudioUrl"]
-    signature = link.rpartition("sign=")[2]
+def test_logs_contain_no_secret(every_way):
+    url = every_way.xcom("rescheduled")["AudioUrl"]
+    signature = url.rpartition("sign=")[2]
     secret_key = re.search(r":([^:@]+)@", every_way.standalone.connection_uri.partition("://")[2])[1]
     excluded = {"emulator.log"}  # which offers its own key
     if before["3.1"] and not before["3.0"]:
@@ -161,7 +161,7 @@ def test_nothing_secret_is_in_a_log(every_way):
 
 
 @pytest.mark.skipif(before["3.1"], reason="Airflow shows views of plugins on a task instance from 3.1 on")
-def test_the_player_plays_what_was_stored(every_way):
+def test_listen_plays_stored_audio(every_way):
     url = every_way.standalone.url
     place = {"dag_id": DAG_ID, "run_id": RUN_ID, "task_id": "stored"}
     details = every_way.api.get(f"{url}/mps-player/details", params=place).json()
@@ -175,13 +175,13 @@ def test_the_player_plays_what_was_stored(every_way):
     assert nothing.status_code == httpx.codes.NOT_FOUND
 
 
-def test_a_path_of_cos_has_its_bucket_and_its_asset_no_connection():
+def test_cos_path_keeps_bucket_and_uri_drops_connection():
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     import airflow_provider_mps.operators.text_to_speech  # noqa: F401 - as every DAG that stores does
-    from airflow_provider_mps.older_airflow import uri_of
+    from airflow_provider_mps.version_compat import make_uri
 
     path = ObjectStoragePath("cos://mps_default@clips-1250000000/day/") / "clip.wav"
     assert path.path == "clips-1250000000/day/clip.wav"
     assert str(path) == "cos://mps_default@clips-1250000000/day/clip.wav"
-    assert uri_of(path) == "cos://clips-1250000000/day/clip.wav"
+    assert make_uri(path) == "cos://clips-1250000000/day/clip.wav"

@@ -1,29 +1,30 @@
 import logging
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 from tenacity import wait_fixed
 
-from airflow_provider_mps.choice import OnUnknown
-from airflow_provider_mps.durable_submit import DurableSubmit
-from airflow_provider_mps.errors import (
+from airflow_provider_mps.api.client import Client
+from airflow_provider_mps.durable_submit import STATE_KEY, DurableSubmit, SubmitRecord
+from airflow_provider_mps.exceptions import (
     InvalidMpsConnectionError,
     MpsApiError,
     MpsPermanentError,
     TextToSpeechTaskFailed,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.speech_request import SpeechRequest
-from airflow_provider_mps.submission import KEY, Submission
+from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.request import SpeechRequest
 from tests.answers import ACCEPTED
-from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
+from tests.scripted_server import RESET, ScriptedServer, make_api_error, make_json_reply
 from tests.state_store import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 HELLO = SpeechRequest("hello", "voice-1")
-LATER = 1
-"""What a clear adds to the tries."""
+MAX_TRIES_AFTER_CLEAR = 1
+"""``max_tries`` of a task with no retries after a user has cleared it."""
 
 
 @pytest.fixture
@@ -31,229 +32,244 @@ def store():
     return MemoryStore()
 
 
+def make_submit(store, on_unknown=OnUnknown.FAIL, **ti):
+    """Return the DurableSubmit of one attempt."""
+    context = {"ti": SimpleNamespace(**{"max_tries": 0, **ti}), "task_state_store": store}
+    return DurableSubmit(MpsHook(), context, on_unknown, logging.getLogger("attempt"))
+
+
 @pytest.fixture
 def attempt(store):
-    """One try of a task: its DurableSubmit."""
+    """Make the DurableSubmit of one attempt."""
 
-    def make(on_unknown=OnUnknown.FAIL, max_tries=0, keeps=True):
-        return DurableSubmit(MpsHook(), store if keeps else None, max_tries, on_unknown, logging.getLogger("attempt"))
+    def make(on_unknown=OnUnknown.FAIL, *, has_store=True, **ti):
+        return make_submit(store if has_store else None, on_unknown, **ti)
 
     return make
 
 
 @pytest.fixture
 def server(connect):
-    """A server whose script a test sets."""
+    """Start an MPS server whose responses each test sets."""
     with ScriptedServer(ACCEPTED) as server:
         connect(server.connection_uri())
         yield server
 
 
-def run(submit, error=None):
-    """Do what the operator does in one attempt, and end it with an error."""
-    with submit.concluded():
+def run_attempt(submit, error=None):
+    """Run one attempt as the operator does, and end it with an error."""
+    with submit.prevent_double_billing():
         if submit.reconnect(HELLO) is None:
             submit.submit(HELLO)
         if error is not None:
             raise error
 
 
-def status(name, **more):
-    return json_reply({"Response": {"Status": name, "RequestId": "req-2", **more}})
+def make_status_reply(name, **more):
+    return make_json_reply({"Response": {"Status": name, "RequestId": "req-2", **more}})
 
 
-def actions(server):
+def get_actions(server):
     return [request.headers["x-tc-action"] for request in server.requests]
 
 
-def test_the_id_is_remembered_as_soon_as_it_is_known(server, attempt, store):
+def test_submit_records_task_id(server, attempt, store):
     assert attempt().submit(HELLO) == "task-1"
-    assert Submission.recalled(store).task_id == "task-1"
+    assert SubmitRecord.load(store).task_id == "task-1"
 
 
-def test_that_it_begins_is_remembered_before_anything_is_sent(server, attempt, store):
-    def answer(_):
-        remembered.append(Submission.recalled(store))
+def test_submit_is_recorded_before_request(server, attempt, store):
+    def respond(_):
+        records.append(SubmitRecord.load(store))
         return ACCEPTED
 
-    remembered = []
-    server.script = [answer]
+    records = []
+    server.script = [respond]
     attempt().submit(HELLO)
-    assert [submission.task_id for submission in remembered] == [None]
+    assert [record.task_id for record in records] == [None]
 
 
 @pytest.mark.parametrize("name", ["processing", "success"])
-def test_another_try_goes_on_with_the_task_and_says_so(server, attempt, name, caplog):
+def test_reconnect_returns_task_and_logs_it(server, attempt, name, caplog):
     caplog.set_level(logging.INFO)
     attempt().submit(HELLO)
-    server.script = [status(name)]
+    server.script = [make_status_reply(name)]
     assert attempt().reconnect(HELLO).task_id == "task-1"
-    assert actions(server) == ["TextToSpeechAsync", "DescribeTextToSpeechAsyncTask"]
+    assert get_actions(server) == ["TextToSpeechAsync", "DescribeTextToSpeechAsyncTask"]
     assert "Reconnected to task task-1" in caplog.text
     assert "req-2" in caplog.text
 
 
 def test_retry_does_not_resubmit_what_mps_failed(server, attempt):
     attempt().submit(HELLO)
-    server.script = [status("fail", ErrorCode=110, Msg="no such word")]
+    server.script = [make_status_reply("fail", ErrorCode=110, Msg="no such word")]
     for _ in range(3):
         with pytest.raises(TextToSpeechTaskFailed, match="no such word"):
             attempt(max_tries=0).reconnect(HELLO)
-    assert actions(server).count("TextToSpeechAsync") == 1
+    assert get_actions(server).count("TextToSpeechAsync") == 1
 
 
 def test_clear_resubmits_what_mps_failed(server, attempt, caplog):
     attempt().submit(HELLO)
-    server.script = [status("fail", ErrorCode=110, Msg="no such word")]
-    assert attempt(max_tries=LATER).reconnect(HELLO) is None
-    assert "Submitting again: MPS has failed task task-1" in caplog.text
+    server.script = [make_status_reply("fail", ErrorCode=110, Msg="no such word")]
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO) is None
+    assert "Submitting again after a clear: MPS text-to-speech task task-1 failed" in caplog.text
     assert "no such word" in caplog.text
 
 
 def test_retry_after_a_clear_does_not_resubmit(server, attempt):
     attempt().submit(HELLO)
-    server.script = [status("processing")]
-    assert attempt(max_tries=LATER).reconnect(HELLO).task_id == "task-1"
-    server.script = [status("fail")]
+    server.script = [make_status_reply("processing")]
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO).task_id == "task-1"
+    server.script = [make_status_reply("fail")]
     with pytest.raises(TextToSpeechTaskFailed):
-        attempt(max_tries=LATER).reconnect(HELLO)
+        attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO)
 
 
 def test_clear_after_lowered_retries_resubmits(server, attempt):
-    """Airflow's max_tries may then be what it was: that only a clear can follow is stored."""
+    """Airflow's max_tries may then be unchanged, so the permanent failure is recorded."""
     attempt().submit(HELLO)
-    server.script = [status("fail")]
+    server.script = [make_status_reply("fail")]
     with pytest.raises(TextToSpeechTaskFailed):
-        run(attempt())
+        run_attempt(attempt())
     assert attempt().reconnect(HELLO) is None
 
 
-@pytest.mark.parametrize("ends", ["unknown", "given up"])
-def test_clear_is_recognised_after_each_final_end(server, attempt, store, ends):
-    if ends == "given up":
-        killed_while_sending(attempt, store)
+def test_clear_is_recognized_by_try_number(server, attempt):
+    """If retries was lowered before the clear, max_tries may be unchanged, but there are more attempts than tries."""
+    attempt().submit(HELLO)
+    server.script = [make_status_reply("fail")]
+    with pytest.raises(TextToSpeechTaskFailed):
+        attempt(try_number=1).reconnect(HELLO)
+    assert attempt(try_number=2).reconnect(HELLO) is None
+
+
+@pytest.mark.parametrize("ends", ["unknown", "failed"])
+def test_permanent_failure_is_recorded(server, attempt, store, ends):
+    if ends == "failed":
+        record_killed_attempt(store)
     server.script = [RESET]
     with pytest.raises(AirflowFailException):
-        run(attempt())
-    assert Submission.recalled(store).has_ended
+        run_attempt(attempt())
+    assert SubmitRecord.load(store).has_ended
 
 
 def test_retry_after_success_does_not_resubmit(server, attempt):
-    """Airflow pushes the XCom when the operator has returned, and retries if that fails."""
-    run(attempt())
-    server.script = [status("fail")]
+    """Airflow pushes the XCom after the operator has returned, and retries the task if that fails."""
+    run_attempt(attempt())
+    server.script = [make_status_reply("fail")]
     with pytest.raises(TextToSpeechTaskFailed):
-        run(attempt(max_tries=0))
+        run_attempt(attempt(max_tries=0))
 
 
-def test_rejected_submit_does_not_forget_an_earlier_task(server, attempt, store):
-    run(attempt())
-    server.script = [api_error("InvalidParameterValue")]
+def test_rejected_submit_keeps_earlier_record(server, attempt, store):
+    run_attempt(attempt())
+    server.script = [make_api_error("InvalidParameterValue")]
     with pytest.raises(MpsPermanentError):
-        attempt(max_tries=LATER).submit(SpeechRequest("other", "voice-1"))
-    server.script = [status("success")]
-    assert attempt(max_tries=LATER).reconnect(HELLO).task_id == "task-1"
+        attempt(max_tries=MAX_TRIES_AFTER_CLEAR).submit(SpeechRequest("other", "voice-1"))
+    server.script = [make_status_reply("success")]
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO).task_id == "task-1"
 
 
 @pytest.mark.parametrize("error", [AirflowException("later"), TaskDeferred(trigger=None, method_name="m")])
-def test_an_attempt_that_may_be_retried_has_not_ended(server, attempt, store, error):
+def test_retryable_failure_is_not_recorded_as_end(server, attempt, store, error):
     with pytest.raises(type(error)):
-        run(attempt(), error)
-    assert not Submission.recalled(store).has_ended
+        run_attempt(attempt(), error)
+    assert not SubmitRecord.load(store).has_ended
 
 
-def test_store_that_fails_at_the_end_hides_no_error(server):
-    store = Failing()
+def test_store_failure_at_end_does_not_hide_error(server):
+    store = FailingStore()
     store.fails_from = 3
-    submit = DurableSubmit(MpsHook(), store, 0, OnUnknown.FAIL, logging.getLogger("attempt"))
+    submit = make_submit(store)
     with pytest.raises(AirflowFailException, match="the reason"):
-        run(submit, AirflowFailException("the reason"))
+        run_attempt(submit, AirflowFailException("the reason"))
 
 
 class Killed(BaseException):
-    """Airflow ends an attempt: AirflowTaskTimeout and AirflowTaskTerminated are such exceptions."""
+    """The exception with which Airflow ends an attempt, such as AirflowTaskTimeout or AirflowTaskTerminated."""
 
 
-@pytest.mark.parametrize("error", [Killed(), RuntimeError("the API server is away")])
-def test_no_retry_follows_an_accepted_text_without_store(server, attempt, error):
+@pytest.mark.parametrize("error", [Killed(), RuntimeError("the API server is unavailable")])
+def test_failure_after_submit_without_store_is_not_retried(server, attempt, error):
     with pytest.raises(AirflowFailException, match=r"after MPS had accepted task task-1.*a clear submits again"):
-        run(attempt(keeps=False), error)
+        run_attempt(attempt(has_store=False), error)
 
 
-def test_retry_follows_an_error_before_anything_was_accepted(server, attempt):
-    with pytest.raises(RuntimeError), attempt(keeps=False).concluded():
+def test_failure_before_submit_without_store_is_retried(server, attempt):
+    with pytest.raises(RuntimeError), attempt(has_store=False).prevent_double_billing():
         raise RuntimeError("not yet")
 
 
-def test_there_is_nothing_to_go_on_with_at_first(server, attempt):
+def test_reconnect_first_attempt_returns_none(server, attempt):
     assert attempt().reconnect(HELLO) is None
     assert server.requests == []
 
 
-def test_changed_arguments_are_submitted_anew_and_the_task_of_the_old_ones_is_named(server, attempt, caplog):
+def test_reconnect_changed_arguments_resubmits_and_logs_old_task(server, attempt, caplog):
     attempt().submit(HELLO)
-    assert attempt(max_tries=LATER).reconnect(SpeechRequest("hello!", "voice-1")) is None
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(SpeechRequest("hello!", "voice-1")) is None
     assert "the arguments have changed" in caplog.text
-    assert "task-1 goes on at MPS, and may be billed" in caplog.text
+    assert "the earlier task task-1 continues at MPS and may be billed" in caplog.text
 
 
-def test_a_clear_with_the_same_arguments_goes_on_with_the_same_task(server, attempt):
+def test_clear_with_same_arguments_reconnects(server, attempt):
     attempt().submit(HELLO)
-    server.script = [status("success")]
-    assert attempt(max_tries=LATER).reconnect(HELLO).task_id == "task-1"
+    server.script = [make_status_reply("success")]
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO).task_id == "task-1"
 
 
-def test_a_task_that_mps_no_longer_knows_is_submitted_anew_after_a_clear_and_never_by_a_retry(server, attempt):
+def test_missing_task_is_resubmitted_only_after_clear(server, attempt):
     attempt().submit(HELLO)
-    server.script = [api_error("ResourceNotFound")]
+    server.script = [make_api_error("ResourceNotFound")]
     with pytest.raises(MpsPermanentError):
         attempt().reconnect(HELLO)
-    assert attempt(max_tries=LATER).reconnect(HELLO) is None
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO) is None
 
 
-def test_a_connection_that_is_refused_is_no_reason_to_submit_anew(server, attempt):
+def test_rejected_connection_does_not_resubmit(server, attempt):
     attempt().submit(HELLO)
-    server.script = [api_error("AuthFailure.SecretIdNotFound")]
+    server.script = [make_api_error("AuthFailure.SecretIdNotFound")]
     with pytest.raises(MpsPermanentError):
-        attempt(max_tries=LATER).reconnect(HELLO)
+        attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO)
 
 
-def test_without_a_store_nothing_is_remembered(server, attempt, store):
-    attempt(keeps=False).submit(HELLO)
-    assert attempt(keeps=False).reconnect(HELLO) is None
-    assert store.kept == {}
+def test_submit_without_store_keeps_no_record(server, attempt, store):
+    attempt(has_store=False).submit(HELLO)
+    assert attempt(has_store=False).reconnect(HELLO) is None
+    assert store.values == {}
 
 
-# What became of it is unknown.
+# The outcome is unknown.
 
 
-def killed_while_sending(attempt, store):
-    """Leave what a try leaves that is killed between sending and the answer."""
-    Submission.beginning(HELLO.fingerprint("mps_default", None), 0).remember(store)
+def record_killed_attempt(store):
+    """Store the record of an attempt that was killed between the request and the response."""
+    SubmitRecord.start(HELLO.fingerprint("mps_default", None), 0).save(store)
 
 
-def test_a_try_that_was_killed_while_sending_is_not_repeated(server, attempt, store):
-    killed_while_sending(attempt, store)
+def test_attempt_killed_while_sending_is_not_resubmitted(server, attempt, store):
+    record_killed_attempt(store)
     with pytest.raises(AirflowFailException, match=r"ended after \d{4}-.*unknown whether MPS accepted.*clear the task"):
         attempt().reconnect(HELLO)
     assert server.requests == []
 
 
-def test_a_clear_submits_what_a_killed_try_may_have_sent(server, attempt, store, caplog):
-    killed_while_sending(attempt, store)
-    assert attempt(max_tries=LATER).reconnect(HELLO) is None
+def test_clear_resubmits_after_killed_attempt(server, attempt, store, caplog):
+    record_killed_attempt(store)
+    assert attempt(max_tries=MAX_TRIES_AFTER_CLEAR).reconnect(HELLO) is None
     assert "may be billed twice" in caplog.text
 
 
-def test_who_chooses_to_resubmit_does(server, attempt, store, caplog):
-    killed_while_sending(attempt, store)
+def test_on_unknown_resubmit_submits_after_killed_attempt(server, attempt, store, caplog):
+    record_killed_attempt(store)
     assert attempt(OnUnknown.RESUBMIT).reconnect(HELLO) is None
     assert "may be billed twice" in caplog.text
 
 
-def test_a_reset_after_sending_is_not_repeated_by_any_retry_and_told_with_its_time(server, attempt):
+def test_connection_reset_is_not_retried_and_names_sent_at(server, attempt):
     server.script = [RESET]
-    with pytest.raises(AirflowFailException, match=r"sent at \d{4}-\d\d-\d\dT.*may be billed already.*no retry will"):
+    with pytest.raises(AirflowFailException, match=r"sent at \d{4}-\d\d-\d\dT.*may already be billed.*is not retried"):
         attempt().submit(HELLO)
     assert len(server.requests) == 1
     with pytest.raises(AirflowFailException):
@@ -261,51 +277,51 @@ def test_a_reset_after_sending_is_not_repeated_by_any_retry_and_told_with_its_ti
     assert len(server.requests) == 1
 
 
-def test_an_unknown_outcome_is_told_with_the_request_id_that_there_is(server, attempt):
-    server.script = [api_error("InternalError")]
-    with pytest.raises(AirflowFailException, match=r"\(RequestId req-1\): it may be billed"):
+def test_unknown_outcome_names_request_id(server, attempt):
+    server.script = [make_api_error("InternalError")]
+    with pytest.raises(AirflowFailException, match=r"\(RequestId req-1\).*may already be billed"):
         attempt().submit(HELLO)
 
 
-def test_who_chooses_to_resubmit_leaves_it_to_a_retry_and_not_to_this_try(server, attempt):
+def test_on_unknown_resubmit_submits_in_next_attempt(server, attempt):
     server.script = [RESET]
-    with pytest.raises(AirflowException, match="a retry does, as on_unknown='resubmit' says") as caught:
+    with pytest.raises(AirflowException, match="A retry submits it again, as on_unknown='resubmit' requests") as caught:
         attempt(OnUnknown.RESUBMIT).submit(HELLO)
     assert not isinstance(caught.value, AirflowFailException)
     assert len(server.requests) == 1
     assert attempt(OnUnknown.RESUBMIT).reconnect(HELLO) is None
 
 
-def test_unknown_outcome_counts_whatever_the_arguments_are(server, attempt, store):
+def test_unknown_outcome_counts_with_changed_arguments(server, attempt, store):
     """A template such as {{ now }} renders differently in each attempt."""
-    killed_while_sending(attempt, store)
+    record_killed_attempt(store)
     with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
         attempt().reconnect(SpeechRequest("hello at noon", "voice-1"))
 
 
 def end_while_sending(submit, server):
-    """Let Airflow end an attempt while MPS has the request."""
+    """End an attempt as Airflow does, while MPS has the request."""
 
     server.script = [ACCEPTED]
-    call = MpsHook._call_once
+    execute = Client.execute
     with pytest.MonkeyPatch.context() as patch:
 
-        def call_and_end(hook, request):
-            call(hook, request)
+        def execute_and_end(client, call):
+            execute(client, call)
             raise Killed
 
-        patch.setattr(MpsHook, "_call_once", call_and_end)
+        patch.setattr(Client, "execute", execute_and_end)
         submit.submit(HELLO)
 
 
 def test_attempt_ended_while_sending_is_not_retried_without_store(server, attempt):
     with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
-        end_while_sending(attempt(keeps=False), server)
+        end_while_sending(attempt(has_store=False), server)
 
 
-def test_attempt_ended_while_sending_may_be_resubmitted_by_choice(server, attempt):
+def test_attempt_ended_while_sending_is_retried_with_resubmit(server, attempt):
     with pytest.raises(Killed):
-        end_while_sending(attempt(OnUnknown.RESUBMIT, keeps=False), server)
+        end_while_sending(attempt(OnUnknown.RESUBMIT, has_store=False), server)
 
 
 def test_attempt_ended_while_sending_is_recorded_with_store(server, attempt):
@@ -315,120 +331,122 @@ def test_attempt_ended_while_sending_is_recorded_with_store(server, attempt):
         attempt().reconnect(HELLO)
 
 
-# What was not accepted is forgotten.
+# Rejected submits leave no record.
 
 
 @pytest.mark.parametrize("code", ["RequestLimitExceeded", "AuthFailure.TokenFailure"])
-def test_attempt_killed_after_a_rejection_has_sent_nothing(server, attempt, store, monkeypatch, code):
-    """A rejected submit was provably not accepted, also if the attempt ends during the hook's backoff."""
+def test_attempt_killed_after_rejection_leaves_no_record(server, attempt, store, monkeypatch, code):
+    """The record of a rejected submit is deleted before the hook's backoff."""
 
     def kill(*_):
         raise Killed
 
-    monkeypatch.setattr(MpsHook, "_renew", kill)
+    monkeypatch.setattr(MpsHook, "_refresh_credentials", kill)
     monkeypatch.setattr("tenacity.nap.time.sleep", kill)
-    monkeypatch.setattr("airflow_provider_mps.call_retries.wait_random_exponential", lambda **_: wait_fixed(1))
-    server.script = [api_error(code)]
+    monkeypatch.setattr("airflow_provider_mps.api.retry.wait_random_exponential", lambda **_: wait_fixed(1))
+    server.script = [make_api_error(code)]
     with pytest.raises(Killed):
         attempt().submit(HELLO)
     assert len(server.requests) == 1
-    assert store.kept == {}
+    assert store.values == {}
     assert attempt().reconnect(HELLO) is None
 
 
-def test_every_request_is_recorded_with_its_own_time(server, attempt, store):
-    def answer(_):
-        sent_at.append(Submission.recalled(store).sent_at)
-        return api_error("RequestLimitExceeded") if len(sent_at) < 3 else ACCEPTED
+def test_each_request_is_recorded_with_its_time(server, attempt, store):
+    def respond(_):
+        sent_at.append(SubmitRecord.load(store).sent_at)
+        return make_api_error("RequestLimitExceeded") if len(sent_at) < 3 else ACCEPTED
 
     sent_at = []
-    server.script = [answer, answer, answer]
+    server.script = [respond, respond, respond]
     assert attempt().submit(HELLO) == "task-1"
-    assert Submission.recalled(store).sent_at == sent_at[2]
+    assert SubmitRecord.load(store).sent_at == sent_at[2]
 
 
 @pytest.mark.parametrize("code", ["RequestLimitExceeded", "InvalidParameterValue", "FailedOperation.UserArrears"])
-def test_what_mps_refused_may_be_submitted_by_a_retry(server, attempt, store, code):
-    server.script = [api_error(code)]
+def test_rejected_submit_leaves_no_record(server, attempt, store, code):
+    server.script = [make_api_error(code)]
     with pytest.raises(MpsApiError):
         attempt().submit(HELLO)
-    assert store.kept == {}
+    assert store.values == {}
 
 
-def test_what_could_not_be_sent_may_be_submitted_by_a_retry(connect, attempt, store):
+def test_unsent_submit_leaves_no_record(connect, attempt, store):
     connect("tencent-mps://id:key@127.0.0.1:1/http?timeout=1")
     with pytest.raises(MpsApiError):
         attempt().submit(HELLO)
-    assert store.kept == {}
+    assert store.values == {}
 
 
-def test_a_connection_that_must_be_mended_leaves_nothing_behind(attempt, store):
+def test_invalid_connection_leaves_no_record(attempt, store):
     with pytest.raises(InvalidMpsConnectionError):
         attempt().submit(HELLO)
-    assert store.kept == {}
+    assert store.values == {}
 
 
-# Airflow's store may fail, too.
+# Airflow's task state store fails.
 
 
-class Failing(MemoryStore):
+class FailingStore(MemoryStore):
     fails_from = 1
     writes = 0
 
     def set(self, key, value):
         self.writes += 1
         if self.writes >= self.fails_from:
-            raise RuntimeError("the API server is gone")
+            raise RuntimeError("the API server is unavailable")
         super().set(key, value)
 
     def delete(self, key):
-        raise RuntimeError("the API server is gone")
+        raise RuntimeError("the API server is unavailable")
 
 
-def test_nothing_is_sent_where_it_cannot_be_remembered_that_it_begins(server):
+def test_store_failure_before_request_sends_nothing(server):
     with pytest.raises(RuntimeError):
-        DurableSubmit(MpsHook(), Failing(), 0, OnUnknown.FAIL, logging.getLogger("attempt")).submit(HELLO)
+        make_submit(FailingStore()).submit(HELLO)
     assert server.requests == []
 
 
-def test_an_id_that_cannot_be_stored_is_logged_and_returned(server, caplog):
-    store = Failing()
+def test_store_failure_after_submit_logs_and_returns_task_id(server, caplog):
+    store = FailingStore()
     store.fails_from = 2
-    assert DurableSubmit(MpsHook(), store, 0, OnUnknown.FAIL, logging.getLogger("attempt")).submit(HELLO) == "task-1"
-    assert "task-1 was accepted, but Airflow could not store its id" in caplog.text
-    with pytest.raises(AirflowFailException):  # the safe side
-        DurableSubmit(MpsHook(), store, 0, OnUnknown.FAIL, logging.getLogger("attempt")).reconnect(HELLO)
+    assert make_submit(store).submit(HELLO) == "task-1"
+    assert "MPS accepted task task-1, but Airflow could not store its id" in caplog.text
+    with pytest.raises(AirflowFailException):  # the outcome counts as unknown
+        make_submit(store).reconnect(HELLO)
 
 
-def test_what_mps_said_is_raised_even_where_airflow_cannot_forget(server):
-    store = Failing()
+def test_store_failure_after_rejection_raises_api_error(server):
+    store = FailingStore()
     store.fails_from = 2
-    server.script = [api_error("InvalidParameterValue")]
+    server.script = [make_api_error("InvalidParameterValue")]
     with pytest.raises(MpsPermanentError):
-        DurableSubmit(MpsHook(), store, 0, OnUnknown.FAIL, logging.getLogger("attempt")).submit(HELLO)
+        make_submit(store).submit(HELLO)
 
 
 @pytest.mark.parametrize(
-    ("script", "goes_on"),
-    [([ACCEPTED], "Task task-1"), ([RESET], "What was sent at"), ([api_error("InvalidParameterValue")], None)],
+    ("script", "pending_description"),
+    [([ACCEPTED], "Task task-1"), ([RESET], "The text sent at"), ([make_api_error("InvalidParameterValue")], None)],
 )
-def test_what_goes_on_at_mps_can_be_told(server, attempt, script, goes_on):
+def test_pending_description_names_task_or_sent_at(server, attempt, script, pending_description):
     server.script = script
     submit = attempt()
     with suppress(AirflowException):
         submit.submit(HELLO)
-    assert submit.goes_on is goes_on or submit.goes_on.startswith(goes_on)
+    assert submit.pending_description is pending_description or submit.pending_description.startswith(
+        pending_description
+    )
 
 
-def test_a_look_up_that_fails_leaves_nothing_that_would_stop_a_retry(attempt, store, server, monkeypatch):
+def test_failed_connection_lookup_leaves_no_record(attempt, store, server, monkeypatch):
     with monkeypatch.context() as patched:
 
         def fail(*_):
-            raise RuntimeError("the secrets backend is away")
+            raise RuntimeError("the secrets backend is unavailable")
 
-        patched.setattr(MpsHook, "look_up", fail)
+        patched.setattr(MpsHook, "get_mps_connection", fail)
         with pytest.raises(RuntimeError):
             attempt().submit(HELLO)
-    assert store.get(KEY) is None
+    assert store.get(STATE_KEY) is None
     assert attempt().reconnect(HELLO) is None
     assert attempt().submit(HELLO) == "task-1"

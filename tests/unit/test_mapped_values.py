@@ -12,7 +12,7 @@ TEMPLATES = ["{{ secret }}", "{% if secret %}x{% endif %}", "{# secret #}", "{{ 
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """Render what a mapped operator makes of one map index."""
+    """Return a function that renders one map index of a mapped operator."""
 
     def render(operator_class, returned=None, in_the_dag=None, index=0, default_args=None, **partial):
         with DAG("mapped", schedule=None, default_args=default_args or {}) as dag:
@@ -28,12 +28,12 @@ def rendered(monkeypatch):
 
 
 @pytest.mark.parametrize("text", TEMPLATES)
-def test_text_returned_by_a_task_is_not_rendered(rendered, text):
+def test_expand_kwargs_text_from_task_is_not_rendered(rendered, text):
     task = rendered(TextToSpeechOperator, [{"text": "first"}, {"text": text}], index=1, voice_id="{{ secret }}")
     assert (task.text, task.voice_id) == (text, "RENDERED")
 
 
-def test_no_value_returned_by_a_task_is_rendered(rendered):
+def test_expand_kwargs_values_from_task_are_not_rendered(rendered):
     returned = {"text": "t", "voice_id": "{{ secret }}", "ext_param": {"synExt": {"x": "{{ secret }}"}}}
     task = rendered(TextToSpeechOperator, [returned], region="{{ secret }}")
     assert {name: getattr(task, name) for name in returned} == returned
@@ -48,18 +48,18 @@ def test_no_value_returned_by_a_task_is_rendered(rendered):
         (TextToSpeechBatchOperator, "manifest", {"destination": "{{ secret }}"}),
     ],
 )
-def test_every_operator_keeps_returned_values(rendered, operator_class, field, partial):
+def test_expand_kwargs_of_each_operator_keeps_values_from_task(rendered, operator_class, field, partial):
     task = rendered(operator_class, [{field: "{{ secret }}"}], **partial)
     assert getattr(task, field) == "{{ secret }}"
     assert [getattr(task, name) for name in partial] == ["RENDERED"] * len(partial)
 
 
-def test_values_written_in_the_dag_are_rendered(rendered):
+def test_expand_kwargs_values_in_dag_are_rendered(rendered):
     task = rendered(TextToSpeechOperator, in_the_dag=[{"text": "a {{ secret }}"}], voice_id="v")
     assert task.text == "a RENDERED"
 
 
-def test_default_arguments_of_the_dag_are_rendered(rendered):
+def test_expand_kwargs_default_args_are_rendered(rendered):
     defaults = {"region": "{{ secret }}"}
     task = rendered(TextToSpeechOperator, [{"text": "{{ secret }}"}], default_args=defaults, voice_id="v")
     assert (task.text, task.region) == ("{{ secret }}", "RENDERED")

@@ -13,14 +13,14 @@ def masked(monkeypatch):
     return masked
 
 
-def test_what_is_signed_in_a_link_is_masked(masked):
-    redaction.mask_link("https://cos.example/audio.wav?expires=1&sign=abc")
+def test_mask_signed_url_masks_query(masked):
+    redaction.mask_signed_url("https://cos.example/audio.wav?expires=1&sign=abc")
     assert masked == ["expires=1&sign=abc"]
 
 
-@pytest.mark.parametrize("link", [None, "", "https://cos.example/audio.wav", "https://cos.example/audio.wav?"])
-def test_nothing_is_masked_where_nothing_is_signed(masked, link):
-    redaction.mask_link(link)
+@pytest.mark.parametrize("url", [None, "", "https://cos.example/audio.wav", "https://cos.example/audio.wav?"])
+def test_mask_signed_url_without_query_masks_nothing(masked, url):
+    redaction.mask_signed_url(url)
     assert masked == []
 
 
@@ -51,7 +51,7 @@ def test_nothing_is_masked_where_nothing_is_signed(masked, link):
         (r"{\"Token\": \"abc\"}", r"{\"Token\": \"***\"}"),
     ],
 )
-def test_what_a_url_may_hold_in_secret_is_removed(text, redacted):
+def test_redact_removes_secrets(text, redacted):
     assert redaction.redact(text) == redacted
 
 
@@ -68,11 +68,11 @@ def test_what_a_url_may_hold_in_secret_is_removed(text, redacted):
         "HTTPSConnectionPool(host='mps.example', port=443)",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_redact_keeps_text_without_secrets(text):
     assert redaction.redact(text) == text
 
 
-def test_an_error_is_described_by_its_kind_and_by_what_is_at_its_bottom():
+def test_describe_error_has_type_and_innermost_message():
     pool = urllib3.HTTPConnectionPool("proxy.example", 1)
     refused = urllib3.exceptions.NewConnectionError(pool, "[Errno 111] Connection refused")
     proxy = urllib3.exceptions.ProxyError("Unable to connect to proxy", refused)
@@ -82,23 +82,23 @@ def test_an_error_is_described_by_its_kind_and_by_what_is_at_its_bottom():
 
 
 @pytest.mark.parametrize("kind", [httpx.InvalidURL, urllib3.exceptions.LocationParseError, httpx.LocalProtocolError])
-def test_an_error_that_words_what_could_not_be_read_is_described_by_its_kind(kind):
+def test_describe_error_repeating_its_input_is_type_only(kind):
     error = kind("pass")
     assert redaction.describe_error(error) == kind.__name__
-    assert redaction.cause_of(error) is None
+    assert redaction.get_safe_cause(error) is None
 
 
-def test_an_error_is_no_cause_where_its_chain_would_print_a_secret():
+def test_get_safe_cause_with_secret_in_chain_is_none():
     harmless, inner = ValueError("a"), ValueError("https://user:pass@host")
-    assert redaction.cause_of(harmless) is harmless
-    for link in ("__cause__", "__context__"):
+    assert redaction.get_safe_cause(harmless) is harmless
+    for attribute in ("__cause__", "__context__"):
         outer = ValueError("b")
-        setattr(outer, link, inner)
-        assert redaction.cause_of(outer) is None
+        setattr(outer, attribute, inner)
+        assert redaction.get_safe_cause(outer) is None
     outer.__suppress_context__ = True
-    assert redaction.cause_of(outer) is outer
+    assert redaction.get_safe_cause(outer) is outer
     harmless.add_note("https://host/?sign=abc")
-    assert redaction.cause_of(harmless) is None
+    assert redaction.get_safe_cause(harmless) is None
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_an_error_is_no_cause_where_its_chain_would_print_a_secret():
         (10**200, "a number of many digits"),
     ],
 )
-def test_an_argument_is_quoted_without_what_may_be_secret(value, quoted):
-    assert redaction.quoted(value) == quoted
+def test_quote_value_hides_secrets(value, quoted):
+    assert redaction.quote_value(value) == quoted
 
 
 @pytest.mark.parametrize("text", ["\u4e2d" * 100_000, "a" * 100_000, "token" * 50_000, "%3F" * 50_000, "a:b" * 50_000])
-def test_long_texts_are_cut_before_secrets_are_looked_for(text):
-    assert len(redaction.redact(text)) <= 2 * redaction._READ
+def test_redact_cuts_long_text_first(text):
+    assert len(redaction.redact(text)) <= 2 * redaction._MAX_SEARCHED_CHARACTERS
 
 
-def test_path_without_scheme_is_shown_without_its_password():
-    assert redaction.shown_path("//user:SECRET@host/path") == "//***@host/path"
+def test_format_path_without_scheme_hides_password():
+    assert redaction.format_path("//user:SECRET@host/path") == "//***@host/path"

@@ -4,20 +4,20 @@ const element = (id) => document.getElementById(id);
 const audio = document.querySelector("audio");
 
 const ids = new URLSearchParams(location.search);
-// Airflow leaves the name where a task is not mapped.
+// Airflow does not replace {MAP_INDEX} if the task is not mapped.
 if (!/^\d+$/.test(ids.get("map_index") ?? "")) ids.set("map_index", "-1");
-const address = (what) => `${what}?${ids}`;
+const makeUrl = (what) => `${what}?${ids}`;
 
-async function ask(what) {
-  const answer = await fetch(address(what), { credentials: "same-origin" });
-  if (answer.ok) return answer.json();
-  if (answer.status === 401) throw new Error("You are not signed in to Airflow any more. Sign in again to listen.");
-  if (answer.status === 403) throw new Error("You may not read this DAG, so there is nothing to hear for you.");
-  const { detail } = await answer.json().catch(() => ({}));
-  throw new Error(typeof detail === "string" ? detail : `Airflow answered with HTTP ${answer.status}.`);
+async function requestJson(what) {
+  const response = await fetch(makeUrl(what), { credentials: "same-origin" });
+  if (response.ok) return response.json();
+  if (response.status === 401) throw new Error("You are not signed in to Airflow any more. Sign in again to listen.");
+  if (response.status === 403) throw new Error("You have no permission to read this DAG.");
+  const { detail } = await response.json().catch(() => ({}));
+  throw new Error(typeof detail === "string" ? detail : `Airflow responded with HTTP ${response.status}.`);
 }
 
-function asTime(seconds) {
+function formatTime(seconds) {
   const exactly = `${Number(seconds.toFixed(3))} s`;
   if (seconds < 60) return exactly;
   const whole = Math.floor(seconds);
@@ -25,13 +25,13 @@ function asTime(seconds) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)} (${exactly})`;
 }
 
-function asSize(bytes) {
+function formatSize(bytes) {
   const exactly = `${bytes.toLocaleString("en")} bytes`;
   if (bytes < 1e6) return exactly;
   return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB (${exactly})` : `${(bytes / 1e9).toFixed(2)} GB (${exactly})`;
 }
 
-function draw(bars) {
+function drawWaveform(bars) {
   const canvas = document.querySelector("canvas");
   const scale = devicePixelRatio || 1;
   canvas.width = canvas.clientWidth * scale;
@@ -39,15 +39,15 @@ function draw(bars) {
   const pen = canvas.getContext("2d");
   pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--wave");
   const step = canvas.width / bars.length;
-  const loudest = Math.max(...bars, 0.01);
+  const peak = Math.max(...bars, 0.01);
   bars.forEach((bar, index) => {
-    const height = Math.max(scale, (bar / loudest) * canvas.height);
+    const height = Math.max(scale, (bar / peak) * canvas.height);
     pen.fillRect(index * step, (canvas.height - height) / 2, Math.max(1, step * 0.7), height);
   });
   canvas.dataset.drawn = bars.length;
 }
 
-function follow() {
+function showPlayhead() {
   const waveform = element("waveform");
   const move = () => {
     element("playhead").style.left = audio.duration ? `${(100 * audio.currentTime) / audio.duration}%` : "0";
@@ -59,36 +59,36 @@ function follow() {
   });
 }
 
-function say(text) {
+function showMessage(text) {
   element("message").textContent = text;
   element("message").hidden = !text;
 }
 
 async function show() {
   try {
-    // The view lies in a frame of Airflow's page, which may be dark.
+    // The view is in a frame of Airflow's page, which may be dark.
     document.documentElement.classList.toggle("dark", parent.document.documentElement.classList.contains("dark"));
   } catch {
-    // It is opened by itself.
+    // It is not in a frame.
   }
-  const details = await ask("details");
+  const details = await requestJson("details");
   element("name").textContent = details.name;
-  element("VoiceId").textContent = details.VoiceId ?? "not told";
-  element("duration").textContent = details.duration === null ? "not told" : asTime(details.duration);
-  element("size").textContent = asSize(details.size);
+  element("VoiceId").textContent = details.VoiceId ?? "unknown";
+  element("duration").textContent = details.duration === null ? "unknown" : formatTime(details.duration);
+  element("size").textContent = formatSize(details.size);
   element("path").textContent = details.path;
-  element("download").href = `${address("audio")}&download=true`;
+  element("download").href = `${makeUrl("audio")}&download=true`;
   element("download").download = details.name;
-  audio.addEventListener("error", () => say("The audio cannot be played: it was not sent whole, or this browser does not know its kind."));
-  audio.src = address("audio");
+  audio.addEventListener("error", () => showMessage("The audio cannot be played: it was not received completely, or this browser does not support its format."));
+  audio.src = makeUrl("audio");
   element("player").hidden = false;
-  say("");
-  follow();
+  showMessage("");
+  showPlayhead();
   try {
-    draw((await ask("waveform")).bars);
+    drawWaveform((await requestJson("waveform")).bars);
   } catch {
     element("waveform").hidden = true;
   }
 }
 
-show().catch((error) => say(error.message));
+show().catch((error) => showMessage(error.message));

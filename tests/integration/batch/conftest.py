@@ -1,4 +1,4 @@
-"""What batches run with: an emulator, a manifest, and places for the clips."""
+"""Fixtures for batches: an emulator, a manifest, and destinations for the clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lease_times(monkeypatch):
 
 @pytest.fixture
 def app(start_emulator, connect):
-    """The emulator: quick, with a quota that tests do not meet."""
+    """A fast emulator with a rate limit that tests do not reach."""
     app = FaultyEmulator(Options(synthesis_time=(0.1, 0.5), rate_limit=1000, voice="tone"))
     emulator = start_emulator(app)
     app.connection_uri = f"{emulator.connection_uri}&requests_per_second=200"
@@ -26,7 +26,7 @@ def app(start_emulator, connect):
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Write a manifest of the lines given, or of so many."""
+    """Write a manifest of the given lines, or of this many."""
 
     def manifest(lines):
         if isinstance(lines, int):

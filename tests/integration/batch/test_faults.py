@@ -1,4 +1,4 @@
-"""Batches that something goes wrong for: killed processes, an API that is down, a destination that is full."""
+"""Batches under faults: killed processes, an API outage, a full destination."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airflow_provider_mps.batch import submitter
 from airflow_provider_mps.batch.submitter import IN_FLIGHT
 from airflow_provider_mps.emulator.app import Options
-from airflow_provider_mps.errors import MpsApiError
+from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
+from airflow_provider_mps.polling import request_gate
+from airflow_provider_mps.polling.intervals import PollInterval
 from tests import batch_alone, faulty_emulator
 from tests.batching import Clips, accepted, run_batch, submits, wait_until
 from tests.faulty_emulator import FaultyEmulator
 from tests.gate import Gate
-from tests.integration.test_storing_limits import ROOM, require_small_disk
+from tests.integration.test_storing_limits import SMALL_DISK_BYTES, skip_without_small_disk
 from tests.processes import ChildProcess, mount_small_disk
 from tests.s3_server import S3Server
 
@@ -36,9 +36,9 @@ LINES = 200
 KILLS = 10
 SUSPENDED_LINES = 60
 TAKEOVER_SECONDS = 3.0
-"""How long a batch watches the lock of a suspended one before it takes over; both processes know it."""
-REFUSED_PROBES = 6
-"""Status checks that an outage refuses: more than the four attempts that the hook makes of a call by itself."""
+"""Seconds for which a batch watches the lock of a suspended one before it takes over; both processes use it."""
+MIN_FAILED_PROBES = 6
+"""Status checks that fail in an outage: more than the four attempts that the hook makes for one call."""
 
 
 @pytest.fixture
@@ -52,15 +52,15 @@ def app(start_emulator, connect):
 
 @dataclass
 class InspectedClips(Clips):
-    """A destination of which the test reads the files, past the storage's API."""
+    """A destination whose files the test reads directly, without the storage's API."""
 
     folder: Path
     server: S3Server | None = None
 
     def submitting(self) -> set[str]:
-        """Return the lines whose last durable row says that they are being submitted."""
+        """Return the ids whose last durable row has the status submitting."""
         if self.server is not None:
-            # Until then, a write of a killed client may still become durable.
+            # A write of a killed client may become durable until its connection is closed.
             wait_until(lambda: not clients_of(self.server._process.pid, self.server.port))
         parts = [self.folder / "results.jsonl", *sorted((self.folder / ".mps-batch" / "journal").glob("*.jsonl"))]
         statuses: dict[str, str] = {}
@@ -73,8 +73,8 @@ class InspectedClips(Clips):
 def clients_of(pid, port):
     """Return the connections of other processes to a server."""
     mine = {end.laddr for end in psutil.Process().net_connections("tcp")}
-    ends = psutil.Process(pid).net_connections("tcp")
-    return [end for end in ends if end.laddr.port == port and end.raddr and end.raddr not in mine]
+    connections = psutil.Process(pid).net_connections("tcp")
+    return [end for end in connections if end.laddr.port == port and end.raddr and end.raddr not in mine]
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def clips(request, tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a batch in a process of its own."""
+    """Start a batch in a separate process."""
     outputs = (tmp_path / f"output-{number}.txt" for number in count())
 
     def start(manifest, destination, *arguments, **options):
@@ -108,47 +108,45 @@ def outcome(process):
 
 
 @pytest.mark.kill
-def test_ten_times_killed_outright_at_random_moments_every_line_is_paid_once_and_none_is_lost(
-    app, manifest, clips, start
-):
-    chance = random.Random(os.urandom(8))
+def test_batch_killed_ten_times_bills_each_line_once_and_loses_none(app, manifest, clips, start):
+    rng = random.Random(os.urandom(8))
     lines = manifest(LINES)
     kills = KILLS if clips.destination.startswith("file") else KILLS // 2
-    doubtful = set()
+    in_doubt = set()
     for kill in range(kills):
         before = len(app.actions)
         with start(lines, clips.destination) as process:
             wait_until(lambda: len(app.actions) > before or process.exit_code is not None)  # noqa: B023
-            time.sleep(chance.uniform(0, 1))
+            time.sleep(rng.uniform(0, 1))
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert max(accepted(app.app).values(), default=1) == 1, f"after kill {kill + 1}"
-        left = clips.submitting()
-        assert len(left - doubtful) <= IN_FLIGHT, f"after kill {kill + 1}"
-        doubtful |= left
+        submitting = clips.submitting()
+        assert len(submitting - in_doubt) <= IN_FLIGHT, f"after kill {kill + 1}"
+        in_doubt |= submitting
     ended = outcome(start(lines, clips.destination))
-    paid = accepted(app.app)
+    billed = accepted(app.app)
     statuses = clips.statuses()
-    assert set(paid.values()) == {1}
-    # A line that was being sent when its process was killed is unknown, whether MPS accepted it or not.
+    assert set(billed.values()) == {1}
+    # A line that was being submitted when its process was killed is unknown.
     assert set(statuses) <= {"stored", "unknown"}
     assert sum(statuses.values()) == len({row["id"] for row in clips.rows()}) == LINES
     logging.getLogger(__name__).info("%s of %s lines are unknown after %s kills", statuses["unknown"], LINES, kills)
-    assert {row["id"] for row in clips.rows() if row["status"] == "unknown"} == doubtful
+    assert {row["id"] for row in clips.rows() if row["status"] == "unknown"} == in_doubt
     assert (ended["error"] is None) == (statuses["unknown"] == 0)
     assert {row["line"] for row in clips.rows()} == set(range(1, LINES + 1))
     clips.require_true()
 
-    # A user who accepts to pay for those again gets all.
+    # With on_unknown=resubmit, all lines are stored.
     ended = outcome(start(lines, clips.destination, "--on-unknown", "resubmit"))
     assert ended["summary"]["stored"] == LINES
-    again = accepted(app.app)
-    assert sum(again.values()) - sum(paid.values()) == statuses["unknown"]
+    resubmitted = accepted(app.app)
+    assert sum(resubmitted.values()) - sum(billed.values()) == statuses["unknown"]
     clips.require_true()
 
 
 @pytest.mark.kill
-def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_goes_on(app, manifest, clips, start):
+def test_batch_ended_by_airflow_awaits_submits_and_is_resumed(app, manifest, clips, start):
     lines = manifest(LINES)
     tasks = app.app.state.tasks
     tasks._synthesis_time = (600, 600)
@@ -157,9 +155,9 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
         with start(lines, clips.destination) as process:
             process.wait_until(lambda: submits(app) >= before + 15)  # noqa: B023
             process.send_signal(signal.SIGTERM)
-            # MPS finishes none of what was sent: the batch ends without waiting for that.
+            # MPS finishes no task; the batch ends without waiting for them.
             ended = outcome(process)
-        assert "was stopped by Airflow" in ended["said"], ended
+        assert "was stopped by Airflow" in ended["message"], ended
         assert set(clips.statuses()) <= {"pending", "processing", "stored"}
         assert clips.statuses()["processing"] >= 15
         # The next attempt stores these while it submits others.
@@ -172,23 +170,23 @@ def test_a_batch_that_airflow_ends_waits_for_what_it_has_sent_and_the_next_try_g
 
 
 @pytest.mark.kill
-def test_submits_answered_seconds_after_sigterm_leave_no_line_unknown(app, manifest, tmp_path, start):
+def test_responses_seconds_after_sigterm_leave_no_line_unknown(app, manifest, tmp_path, start):
     clips = Clips(f"file://{tmp_path}/clips/")
     app.response_delay = 3.5
     app.app.state.tasks._synthesis_time = (600, 600)
     with start(manifest(40), clips.destination) as process:
         process.wait_until(lambda: submits(app) >= 10)
         process.send_signal(signal.SIGTERM)
-        # A worker that shuts down may pass on a signal that the task has got itself.
+        # A worker that shuts down may forward a signal that the task has received already.
         process.send_signal(signal.SIGTERM)
-        assert "was stopped by Airflow" in outcome(process)["said"]
+        assert "was stopped by Airflow" in outcome(process)["message"]
     assert set(clips.statuses()) <= {"pending", "processing"}
     assert clips.statuses()["processing"] == len(accepted(app.app)) == submits(app)
 
 
 @pytest.mark.kill
 @pytest.mark.parametrize("wakes", ["while the other batch works", "after the other batch has ended"])
-def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id(app, manifest, clips, start, wakes):
+def test_suspended_batch_taken_over_bills_each_line_once(app, manifest, clips, start, wakes):
     lines = manifest(SUSPENDED_LINES)
     app.response_delay = 0.4
     times = ("--takeover", str(TAKEOVER_SECONDS), "--lease-valid", str(0.8 * TAKEOVER_SECONDS))
@@ -202,7 +200,7 @@ def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id
             else:
                 second.wait()
             first.send_signal(signal.SIGCONT)
-            assert "DestinationTakenError" in first.wait()
+            assert "DestinationLockedError" in first.wait()
             second.wait()
     assert set(accepted(app.app).values()) == {1}
     ended = outcome(start(lines, clips.destination, "--run-id", "last"))
@@ -213,30 +211,28 @@ def test_suspended_batch_that_was_taken_over_bills_nothing_twice_and_loses_no_id
 
 
 @pytest.fixture
-def refused_probes(app, monkeypatch):
-    """What was raised to the status checks by which a batch learns that MPS answers again; they come quickly."""
-    # A rate at which few submits are on their way at once, even on a machine that takes half a second for one.
+def failed_probes(app, monkeypatch):
+    """Errors of the status checks by which a batch detects the end of an outage; they are made frequently."""
+    # A rate at which few submits are in flight at once, even on a slow machine.
     app.connect(6)
-    monkeypatch.setattr(submitter, "_BETWEEN_TRIES", PollInterval(0.3))
-    monkeypatch.setattr(submitter.random, "random", lambda: 0.0)
-    refused = []
+    monkeypatch.setattr(request_gate, "_BACKOFF", PollInterval(0.3))
+    monkeypatch.setattr(request_gate.random, "random", lambda: 0.0)
+    failures = []
     once = MpsHook.acall_once
 
-    async def observed(self, call, *arguments):
+    async def record_failures(self, call, *arguments):
         try:
             return await once(self, call, *arguments)
         except MpsApiError as error:
-            if call.params.get("TaskId") == submitter._NO_SUCH_TASK and error.code != "ResourceNotFound":
-                refused.append(error)
+            if call.params.get("TaskId") == request_gate.PROBE_TASK_ID and error.code != "ResourceNotFound":
+                failures.append(error)
             raise
 
-    monkeypatch.setattr(MpsHook, "acall_once", observed)
-    return refused
+    monkeypatch.setattr(MpsHook, "acall_once", record_failures)
+    return failures
 
 
-def test_an_api_that_is_down_in_the_middle_costs_no_more_than_what_was_on_its_way(
-    app, manifest, tmp_path, monkeypatch, refused_probes
-):
+def test_api_outage_leaves_only_submits_in_flight_unknown(app, manifest, tmp_path, monkeypatch, failed_probes):
     clips = Clips(f"file://{tmp_path}/clips/")
     with Gate(app.emulator.port) as gate:
         uri = os.environ["AIRFLOW_CONN_MPS_DEFAULT"]
@@ -245,86 +241,86 @@ def test_an_api_that_is_down_in_the_middle_costs_no_more_than_what_was_on_its_wa
         def interrupt():
             wait_until(lambda: submits(app) >= 20)
             gate.shut()
-            wait_until(lambda: len(refused_probes) >= REFUSED_PROBES)
+            wait_until(lambda: len(failed_probes) >= MIN_FAILED_PROBES)
             gate.open()
 
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
         summary = run_batch(manifest(60), clips.destination, on_line_failure="continue")
         interrupting.join()
-    assert len(refused_probes) >= REFUSED_PROBES
+    assert len(failed_probes) >= MIN_FAILED_PROBES
     assert summary["stored"] + summary["unknown"] == 60
     assert summary["unknown"] <= 3
     assert max(accepted(app.app).values()) == 1
     clips.require_true()
 
 
-def test_answers_that_are_no_answers_in_the_middle_risk_a_few_lines_and_not_all_that_come(
-    app, manifest, tmp_path, refused_probes
-):
+def test_bad_gateway_responses_leave_only_a_few_lines_unknown(app, manifest, tmp_path, failed_probes):
     clips = Clips(f"file://{tmp_path}/clips/")
-    broken = []
+    bad_responses = []
 
     def fault(number):
-        if submits(app) < 20 or len(refused_probes) >= REFUSED_PROBES:
+        if submits(app) < 20 or len(failed_probes) >= MIN_FAILED_PROBES:
             return None
-        broken.append(app.actions[number - 1])
+        bad_responses.append(app.actions[number - 1])
         return 502, b"bad gateway"
 
     app.faults_of = fault
     summary = run_batch(manifest(60), clips.destination, on_line_failure="continue")
-    assert len(refused_probes) >= REFUSED_PROBES
+    assert len(failed_probes) >= MIN_FAILED_PROBES
     assert summary["stored"] + summary["unknown"] == 60
     assert 0 < summary["unknown"] <= 5
-    assert summary["unknown"] == broken.count("TextToSpeechAsync")
+    assert summary["unknown"] == bad_responses.count("TextToSpeechAsync")
     assert max(accepted(app.app).values()) == 1
     unknown = [row for row in clips.rows() if row["status"] == "unknown"]
     assert all("HTTP 502" in row["error"] and "may be billed already" in row["error"] for row in unknown)
     clips.require_true()
 
 
-def test_throttled_submits_are_submitted_again(app, manifest, tmp_path):
+def test_throttled_submits_are_repeated(app, manifest, tmp_path):
     clips = Clips(f"file://{tmp_path}/clips/")
-    app.faults_of = lambda number: faulty_emulator.api_error("RequestLimitExceeded") if number % 10 == 0 else None
+    app.faults_of = lambda number: faulty_emulator.make_api_error("RequestLimitExceeded") if number % 10 == 0 else None
     assert run_batch(manifest(40), clips.destination)["stored"] == 40
     assert set(accepted(app.app).values()) == {1}
     clips.require_true()
 
 
-def test_a_destination_that_fills_up_stops_the_batch_and_when_it_has_room_again_it_goes_on(
-    app, manifest, tmp_path, start
-):
+def test_full_destination_stops_the_batch_and_a_retry_resumes_it(app, manifest, tmp_path, start):
     folder = tmp_path / "disk"
     folder.mkdir()
     full = ("--fill", "1200000", "--then-remove", f"{folder}/filler", "--files-of", f"{folder}/clips")
-    require_small_disk(folder)
+    skip_without_small_disk(folder)
     with start(
-        manifest(40), f"file://{folder}/clips/", *full, limits=[partial(mount_small_disk, folder, ROOM)]
+        manifest(40), f"file://{folder}/clips/", *full, limits=[partial(mount_small_disk, folder, SMALL_DISK_BYTES)]
     ) as process:
         printed = process.wait()
     assert printed.count("OUTCOME") == 2, printed[-3000:]
     first, second = (json.loads(summary.splitlines()[0]) for summary in printed.split("OUTCOME ")[1:])
 
-    assert first["error"] in {"AudioTransferError", "DestinationError"}
+    assert first["error"] == "DestinationError"
+    assert "The storage is full, so the batch was stopped" in first["message"]
     assert "No space left on device" in printed
     statuses = Counter(row["status"] for row in first["rows"])
     assert 5 < statuses["stored"] < 40
     names = {row["path"].rpartition("/")[2] for row in first["rows"] if row["status"] == "stored"}
-    assert names == {name for name in first["files"] if name.endswith(".wav")}
-    assert statuses["submitting"] == statuses["unknown"] == 0  # every id that was paid for has been written down
+    assert names <= {name for name in first["files"] if name.endswith(".wav")}
+    # Outcomes that the disk had no room for.
+    unknown = {row["id"] for row in first["rows"] if row["status"] in {"submitting", "unknown"}}
+    assert len(unknown) <= IN_FLIGHT
 
-    assert second["error"] is None
-    assert second["summary"]["stored"] == 40
+    assert {row["id"] for row in second["rows"] if row["status"] != "stored"} == unknown
+    assert len(second["rows"]) == 40
+    assert (second["error"] is None) == (not unknown)
     assert set(accepted(app.app).values()) == {1}
 
 
 @pytest.mark.benchmark
 @pytest.mark.xdist_group("benchmarks")
-def test_two_thousand_lines_at_a_raised_quota_are_stored_and_none_is_paid_twice():
+def test_two_thousand_lines_at_a_raised_quota_are_billed_once():
     from tests.integration.test_benchmarks import rows, run_benchmark
 
     output = run_benchmark("benchmarks.bulk", "--lines", "2000", "--quota", "100", "--synthesis", "1", "3", timeout=600)
     (measured,) = rows(output, "2000")
-    # On a machine that stands still for seconds a response may be lost; that line is unknown.
+    # On a machine that stalls for seconds a response may be lost; its line is unknown.
     assert int(measured[2]) >= 1995
     assert measured[7] == "0"  # duplicates

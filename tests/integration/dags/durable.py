@@ -1,4 +1,4 @@
-"""Submits that are killed half way, and batches that wait in the triggerer; for ``test_durable.py``."""
+"""Submits that are killed, and a batch that waits in the triggerer; for ``test_durable.py``."""
 
 import os
 import signal
@@ -11,41 +11,43 @@ from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 
 
-def die():
+def kill_worker():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingHook(MpsHook):
+class KilledAfterSubmitHook(MpsHook):
+    """Kill the worker when MPS has accepted a submit."""
+
     def submit_text_to_speech(self, *arguments):
         super().submit_text_to_speech(*arguments)
-        die()
+        kill_worker()
 
 
-class KilledOnceAccepted(TextToSpeechOperator):
-    """Dies in its first try, when MPS has accepted and nobody else knows."""
+class KilledAfterSubmitOperator(TextToSpeechOperator):
+    """Kill the worker in the first attempt, after MPS has accepted the text and before its id is stored."""
 
     def execute(self, context):
         if context["ti"].try_number == 1:
-            self.hook = DyingHook(self.mps_conn_id, self.region)
+            self.hook = KilledAfterSubmitHook(self.mps_conn_id, self.region)
         return super().execute(context)
 
 
-class KilledWhileWaiting(TextToSpeechOperator):
-    """Dies in its first try, when it would begin to wait."""
+class KilledWhileWaitingOperator(TextToSpeechOperator):
+    """Kill the worker in the first attempt, when the wait starts."""
 
     def execute(self, context):
-        self.first_try = context["ti"].try_number == 1
+        self.is_first_attempt = context["ti"].try_number == 1
         return super().execute(context)
 
     def _wait(self, task_id, interval):
-        if self.first_try:
-            die()
+        if self.is_first_attempt:
+            kill_worker()
         super()._wait(task_id, interval)
 
 
 for name, kind, arguments in (
-    ("killed_once_accepted", KilledOnceAccepted, {"retries": 2}),
-    ("killed_while_waiting", KilledWhileWaiting, {"retries": 1, "wait_for_completion": True}),
+    ("killed_after_submit", KilledAfterSubmitOperator, {"retries": 2}),
+    ("killed_while_waiting", KilledWhileWaitingOperator, {"retries": 1, "wait_for_completion": True}),
     ("submit_deferred", TextToSpeechOperator, {"wait_for_completion": True, "deferrable": True}),
 ):
     with DAG(name, schedule=None) as dag:

@@ -1,4 +1,4 @@
-"""All kinds of failure that have something secret near them, as the tasks of one run."""
+"""One DAG run with all failures whose errors could quote a secret."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 S3, S3_WRONG = "{{ dag_run.conf['s3'] }}", "{{ dag_run.conf['s3_wrong'] }}"
 NO_BUCKET = "{{ dag_run.conf['no_bucket'] }}"
 TEXT = "Zephyrs just vexed a quick fawn"
-IN_VAIN = ("mps_wrong_key", "mps_wrong_token", "mps_dead", "mps_proxy")
+UNUSABLE_CONN_IDS = ("mps_wrong_key", "mps_wrong_token", "mps_dead", "mps_proxy")
 
 with DAG("every_failure", schedule=None, default_args={"execution_timeout": None}) as dag:
     submit = TextToSpeechOperator(task_id="submit", text=TEXT, voice_id="voice-1")
-    for conn_id in IN_VAIN:
+    for conn_id in UNUSABLE_CONN_IDS:
         TextToSpeechOperator(task_id=f"submit_{conn_id}", text=TEXT, voice_id="voice-1", mps_conn_id=conn_id)
         waits = {"mps_task_id": submit.output, "mps_conn_id": conn_id, "poke_interval": 1, "timeout": 15}
         TextToSpeechTaskSensor(task_id=f"wait_{conn_id}", **waits)
@@ -53,7 +53,7 @@ with DAG("every_failure", schedule=None, default_args={"execution_timeout": None
 
     batches = {"manifest": "{{ dag_run.conf['manifest'] }}", "voice_id": "voice-1", "poll_interval": 1}
     batches["on_line_failure"] = "continue"
-    # These two succeed. On a busy machine one may lose its lock, and a retry resumes it.
+    # These two succeed. On a busy machine, one may lose its lock; a retry then resumes it.
     resumed = {**batches, "retries": 3, "retry_delay": timedelta(seconds=0)}
     TextToSpeechBatchOperator(task_id="batch", destination=f"{S3}batch/", **resumed)
     TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}deferred/", deferrable=True, **resumed)

@@ -1,4 +1,4 @@
-"""What a running Airflow waits for in its triggerer."""
+"""DAGs whose tasks wait in the triggerer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
-MANY = 50
+TASK_COUNT = 50
 WITHOUT_A_WORKER = {"start_from_trigger": True, "end_from_trigger": True, "poke_interval": 2, "timeout": 300}
 
 with DAG("pipeline", schedule=None):
@@ -15,10 +15,10 @@ with DAG("pipeline", schedule=None):
     wait = TextToSpeechTaskSensor(task_id="wait", mps_task_id=submit.output, **WITHOUT_A_WORKER)
 
     @task
-    def tell(waited: dict) -> str:
-        return waited["VoiceId"]
+    def report(result: dict) -> str:
+        return result["VoiceId"]
 
-    tell(wait.output)
+    report(wait.output)
 
 with DAG("mapped", schedule=None):
     TextToSpeechTaskSensor.partial(task_id="wait", **WITHOUT_A_WORKER).expand(
@@ -28,12 +28,12 @@ with DAG("mapped", schedule=None):
     )
 
 with DAG("many", schedule=None):
-    for number in range(MANY):
+    for number in range(TASK_COUNT):
         TextToSpeechTaskSensor(
             task_id=f"wait_{number:02}",
             mps_task_id=f"{{{{ dag_run.conf['mps_task_ids'][{number}] }}}}",
             mps_conn_id="{{ dag_run.conf['mps_conn_id'] }}",
-            # A part of them comes back to a worker, which would show it if it came back twice.
+            # Some of them resume on a worker, whose log shows it if one resumes twice.
             **{**WITHOUT_A_WORKER, "end_from_trigger": number >= 10},
         )
 

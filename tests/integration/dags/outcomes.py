@@ -1,4 +1,4 @@
-"""Every way in which waiting can end, in every mode and with every flag; for ``test_sensor_outcomes.py``."""
+"""Every outcome of the sensor, in every mode and with every flag; for ``test_sensor_outcomes.py``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FLAGS = {"plain": {}, "soft_fail": {"soft_fail": True}, "never_fail": {"never_fa
 for mode, arguments in MODES.items():
     for flag, more in FLAGS.items():
         with DAG(f"{mode}_{flag}", schedule=None) as dag:
-            for outcome in ("success", "fail", "refused", "missing", "timeout"):
+            for outcome in ("success", "fail", "rejected", "missing", "timeout"):
                 TextToSpeechTaskSensor(
                     task_id=outcome,
                     mps_task_id=f"{{{{ dag_run.conf['{outcome}'] }}}}",
-                    # Its emulator's tasks last for ever.
+                    # The tasks of its emulator never finish.
                     mps_conn_id="mps_slow" if outcome == "timeout" else "mps_default",
                     poke_interval=1,
                     timeout=2 if outcome == "timeout" else 120,

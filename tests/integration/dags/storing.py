@@ -1,4 +1,4 @@
-"""Storing that something ends half way; for ``test_storing_killed.py``."""
+"""Transfers that are interrupted; for ``test_storing_killed.py``."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""A sensor in each mode and with each flag, for one task that the run's configuration names."""
+"""One sensor in each mode, for the MPS task in the run's configuration."""
 
 from datetime import timedelta
 

@@ -69,7 +69,7 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     BrokenOnce(
         task_id="broken_once",
         text="Once.",
-        notes=f"{FOLDER}/tries.txt",
+        notes=f"{FOLDER}/attempts.txt",
         retries=1,
         retry_delay=timedelta(seconds=0),
     )

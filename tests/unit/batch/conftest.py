@@ -5,5 +5,5 @@ from airflow.sdk.io import attach
 
 @pytest.fixture(autouse=True)
 def memory_filesystem():
-    """A store that cannot append, as memory:// paths."""
+    """Attach object storage that cannot append, for memory:// paths."""
     attach("memory", fs=fsspec.filesystem("memory"))

@@ -11,35 +11,42 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
-from airflow_provider_mps.batch import clocks
-from airflow_provider_mps.batch import lease as module
-from airflow_provider_mps.batch.lease import DestinationTakenError, Holder, Lease, Phase, let_go
-from airflow_provider_mps.batch.objects import read_object, remove_object, replace_object
-from airflow_provider_mps.conditional_write import ConditionalObject, ConditionFailedError, Enforced
+from airflow_provider_mps.batch import holder as holder_module
+from airflow_provider_mps.batch import lease as lease_module
+from airflow_provider_mps.batch.holder import LockHolder, Phase
+from airflow_provider_mps.batch.lease import Lease, release_stale
+from airflow_provider_mps.exceptions import DestinationLockedError
+from airflow_provider_mps.storage.conditional_write import ConditionalObject, ConditionFailedError, EnforcedConditions
+from airflow_provider_mps.storage.objects import read_object, remove_object, replace_object
 from tests.simulated_time import run_in_simulated_time
 
 LOG = logging.getLogger("batch")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    for name, seconds in (("BEAT", 0.1), ("VALID", 0.5), ("DEAD", 0.8), ("SETTLED", 0.2)):
-        monkeypatch.setattr(module, name, seconds)
+def fast_lease_times(monkeypatch):
+    for name, seconds in (
+        ("HEARTBEAT_INTERVAL_SECONDS", 0.1),
+        ("LEASE_VALIDITY_SECONDS", 0.5),
+        ("LEASE_EXPIRY_SECONDS", 0.8),
+        ("SETTLE_DELAY_SECONDS", 0.2),
+    ):
+        monkeypatch.setattr(lease_module, name, seconds)
 
 
 @pytest.fixture(autouse=True)
 def system_clocks(monkeypatch):
-    """Two clocks that count what a test lets pass, beside the simulated one of the event loop."""
+    """Two system clocks that a test sets, besides the simulated clock of the event loop."""
     seconds = {"boot": 0.0, "wall": 1.7e9}
     readers = tuple(lambda name=name: seconds[name] for name in seconds)
-    monkeypatch.setattr(clocks, "SYSTEM_CLOCKS", readers)
+    monkeypatch.setattr(holder_module, "SYSTEM_CLOCKS", readers)
     return seconds
 
 
-class InMemory(ConditionalObject):
-    """An object of the memory filesystem, whose versions are compared."""
+class InMemoryObject(ConditionalObject):
+    """An object of the memory filesystem with conditional writes."""
 
-    other_version = "another"
+    nonexistent_version = "another"
     lock = threading.Lock()
 
     def read(self):
@@ -48,8 +55,8 @@ class InMemory(ConditionalObject):
 
     def write(self, content, version):
         with self.lock:
-            now = self.read()
-            if (now[1] if now else None) != version:
+            current = self.read()
+            if (current[1] if current else None) != version:
                 raise ConditionFailedError("changed")
             replace_object(self._path, content)
             return hashlib.md5(content).hexdigest()
@@ -61,583 +68,583 @@ class InMemory(ConditionalObject):
         raise NotImplementedError
 
 
-def place(kind, tmp_path, monkeypatch):
+def make_path(kind, tmp_path, monkeypatch):
     if kind == "conditional":
-        monkeypatch.setattr(module, "conditional_object", lambda path: InMemory(None, path))
+        monkeypatch.setattr(lease_module, "get_conditional_object", lambda path: InMemoryObject(None, path))
     scheme = "file" if kind == "file" else "memory"
     return ObjectStoragePath(f"{scheme}://{tmp_path}/clips/.mps-batch/lock.json")
 
 
 @pytest.fixture(params=["file", "memory", "conditional"])
 def path(request, tmp_path, monkeypatch):
-    return place(request.param, tmp_path, monkeypatch)
+    return make_path(request.param, tmp_path, monkeypatch)
 
 
 @pytest.fixture(params=["file", "memory"])
 def unconditional_path(request, tmp_path, monkeypatch):
-    """Where a lock is written, waited for and looked at."""
-    return place(request.param, tmp_path, monkeypatch)
+    """A lock in storage without conditional replacement."""
+    return make_path(request.param, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def conditional_path(tmp_path, monkeypatch):
-    """Where a lock is replaced only as it is known."""
-    return place("conditional", tmp_path, monkeypatch)
+    """A lock in storage with conditional writes."""
+    return make_path("conditional", tmp_path, monkeypatch)
 
 
-def lease(path, run_id="run-1", try_number=1):
-    return Lease(path, Holder("dag", run_id, "task", -1, try_number), LOG)
+def make_lease(path, run_id="run-1", try_number=1):
+    return Lease(path, LockHolder("dag", run_id, "task", -1, try_number), LOG)
 
 
-def test_the_first_one_has_it_at_once_and_the_next_one_when_it_is_released(path):
-    async def both():
-        first = lease(path)
-        await first.take()
-        await first.held()
+def test_free_or_released_lock_is_acquired_at_once(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        await first.ensure_held()
         await first.release()
-        await lease(path, "run-2").take()
+        await make_lease(path, "run-2").acquire()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_one_that_is_released_while_the_next_one_watches_is_had_by_that_at_once(path):
-    async def both():
-        first, second = lease(path), lease(path, "run-2")
-        await first.take()
-        taking = asyncio.create_task(second.take())
+def test_lock_released_during_a_takeover_is_acquired_at_once(path):
+    async def scenario():
+        first, second = make_lease(path), make_lease(path, "run-2")
+        await first.acquire()
+        acquiring = asyncio.create_task(second.acquire())
         await asyncio.sleep(0.3)
         await first.release()
-        await taking
-        await second.held()
+        await acquiring
+        await second.ensure_held()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_one_that_lives_is_not_taken_over_in_a_store_that_overwrites_what_was_to_be_created(path, monkeypatch):
+def test_live_lock_is_respected_if_create_overwrites(path, monkeypatch):
     def overwrite(path, content):
         replace_object(path, content)
         return True
 
-    monkeypatch.setattr(module, "create_object", overwrite)
+    monkeypatch.setattr(lease_module, "create_object", overwrite)
 
-    async def both():
-        first = lease(path)
-        await first.take()
-        keeping = asyncio.create_task(first.keep())
-        with pytest.raises(DestinationTakenError, match="run-1"):
-            await lease(path, "run-2").take()
-        keeping.cancel()
-        await first.park()
-        with pytest.raises(DestinationTakenError, match="run-1"):
-            await lease(path, "run-2").take()
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        heartbeat = asyncio.create_task(first.heartbeat())
+        with pytest.raises(DestinationLockedError, match="run-1"):
+            await make_lease(path, "run-2").acquire()
+        heartbeat.cancel()
+        await first.mark_deferred()
+        with pytest.raises(DestinationLockedError, match="run-1"):
+            await make_lease(path, "run-2").acquire()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_who_comes_between_the_look_and_the_creating_is_seen(path, monkeypatch):
-    def too_late(path, _):
-        replace_object(path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
+def test_lock_created_between_read_and_create_is_respected(path, monkeypatch):
+    def create_too_late(path, _):
+        replace_object(path, LockHolder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
         return False
 
-    monkeypatch.setattr(module, "create_object", too_late)
-    with pytest.raises(DestinationTakenError, match="run-1"):
-        run_in_simulated_time(asyncio.wait_for(lease(path, "run-2").take(), 20))
+    monkeypatch.setattr(lease_module, "create_object", create_too_late)
+    with pytest.raises(DestinationLockedError, match="run-1"):
+        run_in_simulated_time(asyncio.wait_for(make_lease(path, "run-2").acquire(), 20))
 
 
-@pytest.mark.parametrize("end", [Lease.park, Lease.release])
-def test_a_sign_of_life_that_is_still_on_its_way_does_not_undo_the_end(unconditional_path, monkeypatch, end):
+@pytest.mark.parametrize("end", [Lease.mark_deferred, Lease.release])
+def test_heartbeat_in_flight_does_not_overwrite_release_or_deferral(unconditional_path, monkeypatch, end):
     started, may_write, written = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(unconditional_path, content):
+    def write_slowly(path, content):
         started.set()
         assert may_write.wait(60)
-        replace_object(unconditional_path, content)
+        replace_object(path, content)
         written.set()
 
-    async def alone():
-        first = lease(unconditional_path)
-        await first.take()
+    async def scenario():
+        first = make_lease(unconditional_path)
+        await first.acquire()
         with monkeypatch.context() as patched:
-            patched.setattr(module, "replace_object", slow)
-            keeping = asyncio.create_task(first.keep())
+            patched.setattr(lease_module, "replace_object", write_slowly)
+            heartbeat = asyncio.create_task(first.heartbeat())
             await asyncio.to_thread(started.wait, 60)
-            keeping.cancel()
-            await asyncio.wait([keeping])
-        read_now = first._read
+            heartbeat.cancel()
+            await asyncio.wait([heartbeat])
+        read = first._read
 
-        async def read():
+        async def read_after_write():
             assert written.is_set()
-            return await read_now()
+            return await read()
 
-        monkeypatch.setattr(first, "_read", read)
+        monkeypatch.setattr(first, "_read", read_after_write)
         ending = asyncio.create_task(end(first))
-        await asyncio.sleep(0)  # until it waits for the heartbeat
+        await asyncio.sleep(0)  # until it delays for the heartbeat
         may_write.set()
         await ending
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
-    left = read_object(unconditional_path)
-    assert left is None if end is Lease.release else Holder.parse(left).phase is Phase.DEFERRED
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    remaining = read_object(unconditional_path)
+    assert remaining is None if end is Lease.release else LockHolder.parse(remaining).phase is Phase.DEFERRED
 
 
-def test_a_sign_of_life_that_cannot_be_written_is_tried_again(path, monkeypatch, caplog):
-    async def alone():
-        mine = lease(path)
-        await mine.take()
-        replace_now, failures = mine._replace, [AirflowException("the store is away")]
+def test_failed_heartbeat_is_retried(path, monkeypatch, caplog):
+    async def scenario():
+        lease = make_lease(path)
+        await lease.acquire()
+        replace_lock, failures = lease._replace, [AirflowException("the storage is unavailable")]
 
         async def write(holder):
             if failures:
                 raise failures.pop()
-            await replace_now(holder)
+            await replace_lock(holder)
 
-        monkeypatch.setattr(mine, "_replace", write)
+        monkeypatch.setattr(lease, "_replace", write)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await mine.keep()
-        await mine.held()
+                await lease.heartbeat()
+        await lease.ensure_held()
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
-    assert "still trying: the store is away" in caplog.text
-
-
-def test_what_a_holder_writes_is_read_whole():
-    holder = Holder("dag", "run", "task", 3, 2, 1, beat=4, phase=Phase.DEFERRED)
-    assert Holder.parse(holder.to_bytes()) == holder
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert "failed, will retry: the storage is unavailable" in caplog.text
 
 
-def test_a_second_one_is_refused_and_told_who_has_it(path):
-    async def both():
-        first = lease(path)
-        await first.take()
-        keeping = asyncio.create_task(first.keep())
+def test_holder_round_trip_keeps_all_fields():
+    holder = LockHolder("dag", "run", "task", 3, 2, 1, beat=4, phase=Phase.DEFERRED)
+    assert LockHolder.parse(holder.to_bytes()) == holder
+
+
+def test_second_batch_is_rejected_with_the_holder_named(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        heartbeat = asyncio.create_task(first.heartbeat())
         with pytest.raises(
-            DestinationTakenError, match=r"task 'task' of DAG 'dag', run 'run-1' \(try 1, running since"
+            DestinationLockedError, match=r"task 'task' of DAG 'dag', run 'run-1' \(try 1, running since"
         ):
-            await lease(path, "run-2").take()
-        keeping.cancel()
+            await make_lease(path, "run-2").acquire()
+        heartbeat.cancel()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-
-
-def test_even_another_try_of_the_same_task_waits_until_the_first_is_dead(path):
-    async def both():
-        first = lease(path)
-        await first.take()
-        keeping = asyncio.create_task(first.keep())
-        with pytest.raises(DestinationTakenError):
-            await lease(path, try_number=2).take()
-        keeping.cancel()
-
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_of_who_has_died_it_is_taken_over(path, caplog):
-    async def both():
-        await lease(path).take()
-        await lease(path, "run-2").take()
+def test_next_attempt_of_the_same_task_respects_a_live_lock(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        heartbeat = asyncio.create_task(first.heartbeat())
+        with pytest.raises(DestinationLockedError):
+            await make_lease(path, try_number=2).acquire()
+        heartbeat.cancel()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-    assert "gives no sign of life" in caplog.text
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-@pytest.mark.parametrize("left_behind", [False, True])
-def test_of_those_who_come_at_once_one_gets_it(path, left_behind):
+def test_expired_lock_is_taken_over(path, caplog):
+    async def scenario():
+        await make_lease(path).acquire()
+        await make_lease(path, "run-2").acquire()
+
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert "No heartbeat for" in caplog.text
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_concurrent_batches_only_one_acquires_the_lock(path, earlier):
     async def work(run_id):
-        mine = lease(path, run_id)
-        await mine.take()
+        lease = make_lease(path, run_id)
+        await lease.acquire()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2):
-                await mine.keep()
+                await lease.heartbeat()
         return run_id
 
-    async def all_of_them():
-        if left_behind:
-            await lease(path, "dead").take()
+    async def scenario():
+        if earlier:
+            await make_lease(path, "dead").acquire()
         return await asyncio.gather(*(work(f"run-{number}") for number in range(4)), return_exceptions=True)
 
-    results = run_in_simulated_time(asyncio.wait_for(all_of_them(), 30))
+    results = run_in_simulated_time(asyncio.wait_for(scenario(), 30))
     assert sum(isinstance(result, str) for result in results) == 1
-    assert sum(isinstance(result, DestinationTakenError) for result in results) == 3
+    assert sum(isinstance(result, DestinationLockedError) for result in results) == 3
 
 
-def test_who_is_in_the_triggerer_keeps_it_without_signs_of_life_for_its_own_task(path):
-    async def both():
-        first = lease(path)
-        await first.take()
-        await first.park()
-        with pytest.raises(DestinationTakenError, match="deferred since"):
-            await lease(path, "run-2").take()
-        await lease(path, try_number=1).take()
+def test_deferred_lock_needs_no_heartbeats_and_admits_its_own_task(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        await first.mark_deferred()
+        with pytest.raises(DestinationLockedError, match="deferred since"):
+            await make_lease(path, "run-2").acquire()
+        await make_lease(path, try_number=1).acquire()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_who_has_lost_it_is_told_and_may_not_write(path):
-    async def both():
-        first = lease(path)
-        await first.take()
-        replace_object(path, Holder("dag", "run-2", "task").to_bytes())
-        with pytest.raises(DestinationTakenError, match="run-2"):
-            await first.keep()
-        assert first.lost
-        with pytest.raises(DestinationTakenError, match="run-2"):
-            await first.held()
+def test_lost_lock_raises_and_is_not_overwritten(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
+        replace_object(path, LockHolder("dag", "run-2", "task").to_bytes())
+        with pytest.raises(DestinationLockedError, match="run-2"):
+            await first.heartbeat()
+        assert first.is_lost
+        with pytest.raises(DestinationLockedError, match="run-2"):
+            await first.ensure_held()
         await first.release()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-    assert Holder.parse(read_object(path)).run_id == "run-2"
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert LockHolder.parse(read_object(path)).run_id == "run-2"
 
 
-def late(monkeypatch, mine, seconds):
-    """Let the next writing of a lease reach the store so much later."""
-    replace_now, waits = mine._replace, [seconds]
+def delay_next_write(monkeypatch, lease, seconds):
+    """Delay the next write of a lease."""
+    replace_lock, delays = lease._replace, [seconds]
 
     async def write(holder):
-        await asyncio.sleep(waits.pop() if waits else 0)
-        await replace_now(holder)
+        await asyncio.sleep(delays.pop() if delays else 0)
+        await replace_lock(holder)
 
-    monkeypatch.setattr(mine, "_replace", write)
+    monkeypatch.setattr(lease, "_replace", write)
 
 
-def test_a_sign_of_life_that_comes_so_late_that_another_may_have_taken_over_ends_the_work(
-    unconditional_path, monkeypatch
-):
-    async def both():
-        first, second = lease(unconditional_path), lease(unconditional_path, "run-2")
-        await first.take()
-        late(monkeypatch, first, 3)
-        keeping = asyncio.create_task(first.keep())
-        await second.take()
-        with pytest.raises(TimeoutError):  # meanwhile nothing is submitted
+def test_heartbeat_slower_than_a_takeover_ends_the_lease(unconditional_path, monkeypatch):
+    async def scenario():
+        first, second = make_lease(unconditional_path), make_lease(unconditional_path, "run-2")
+        await first.acquire()
+        delay_next_write(monkeypatch, first, 3)
+        heartbeat = asyncio.create_task(first.heartbeat())
+        await second.acquire()
+        with pytest.raises(TimeoutError):  # meanwhile the batch submits nothing
             async with asyncio.timeout(0.2):
-                await first.held()
-        with pytest.raises(DestinationTakenError, match=r"took 3 seconds to be written.*a retry goes on"):
-            await keeping
-        assert first.lost
-        with pytest.raises(DestinationTakenError):  # of which the sign was overwritten
-            await second.keep()
+                await first.ensure_held()
+        with pytest.raises(DestinationLockedError, match=r"took 3 seconds, .*a retry continues"):
+            await heartbeat
+        assert first.is_lost
+        with pytest.raises(DestinationLockedError):  # its heartbeat was overwritten
+            await second.heartbeat()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_after_a_store_was_away_nobody_goes_on_before_it_is_sure_that_nobody_else_does(path, monkeypatch):
-    async def both():
-        first, second = lease(path), lease(path, "run-2")
-        await first.take()
-        await asyncio.sleep(1)  # as if no sign of life could be written
-        taking = asyncio.create_task(second.take())
+def test_holder_resumes_after_an_outage_before_a_takeover(path, monkeypatch):
+    async def scenario():
+        first, second = make_lease(path), make_lease(path, "run-2")
+        await first.acquire()
+        await asyncio.sleep(1)  # an outage, in which no heartbeat is written
+        acquiring = asyncio.create_task(second.acquire())
         await asyncio.sleep(0.3)
-        keeping = asyncio.create_task(first.keep())
-        with pytest.raises(DestinationTakenError, match="run-1"):
-            await taking
+        heartbeat = asyncio.create_task(first.heartbeat())
+        with pytest.raises(DestinationLockedError, match="run-1"):
+            await acquiring
         async with asyncio.timeout(5):
-            await first.held()
-        keeping.cancel()
+            await first.ensure_held()
+        heartbeat.cancel()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_who_takes_over_too_slowly_to_be_seen_does_it_once_more(unconditional_path, monkeypatch, caplog):
-    async def both():
-        await lease(unconditional_path).take()
-        slow = lease(unconditional_path, "run-2")
-        late(monkeypatch, slow, 0.5)
-        await slow.take()
-        await slow.held()
+def test_slow_takeover_is_repeated(unconditional_path, monkeypatch, caplog):
+    async def scenario():
+        await make_lease(unconditional_path).acquire()
+        slow = make_lease(unconditional_path, "run-2")
+        delay_next_write(monkeypatch, slow, 0.5)
+        await slow.acquire()
+        await slow.ensure_held()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-    assert "was written too slowly" in caplog.text
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert "took too long to be safe" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.4])
-def test_two_who_take_over_at_once_never_work_at_once_however_slow_one_is(path, monkeypatch, seconds):
+def test_concurrent_takeovers_never_work_at_the_same_time(path, monkeypatch, seconds):
     worked = []
 
-    async def work(mine):
+    async def work(lease):
         clock = asyncio.get_running_loop().time
-        await mine.take()
+        await lease.acquire()
         since = clock()
-        with suppress(DestinationTakenError, TimeoutError):
+        with suppress(DestinationLockedError, TimeoutError):
             async with asyncio.timeout(2):
-                await mine.keep()
+                await lease.heartbeat()
         worked.append((since, clock()))
 
-    async def all_of_them():
-        await lease(path, "dead").take()
-        quick, slow = lease(path, "quick"), lease(path, "slow")
-        late(monkeypatch, slow, seconds)
-        await asyncio.gather(work(quick), work(slow), return_exceptions=True)
+    async def scenario():
+        await make_lease(path, "dead").acquire()
+        fast, slow = make_lease(path, "fast"), make_lease(path, "slow")
+        delay_next_write(monkeypatch, slow, seconds)
+        await asyncio.gather(work(fast), work(slow), return_exceptions=True)
 
-    run_in_simulated_time(asyncio.wait_for(all_of_them(), 30))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 30))
     assert worked
     worked.sort()
     assert all(ended <= began for (_, ended), (began, _) in pairwise(worked))
 
 
-def test_a_store_that_is_always_too_slow_is_told(unconditional_path, monkeypatch):
-    monkeypatch.setattr(module, "SETTLED", -1)
-    replace_object(unconditional_path, Holder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
-    with pytest.raises(AirflowException, match=r"could not be written within .* nothing was submitted"):
-        run_in_simulated_time(lease(unconditional_path).take())
+def test_acquire_in_slow_storage_fails_after_all_attempts(unconditional_path, monkeypatch):
+    monkeypatch.setattr(lease_module, "SETTLE_DELAY_SECONDS", -1)
+    replace_object(unconditional_path, LockHolder("dag", "run-1", "task", phase=Phase.DEFERRED).to_bytes())
+    with pytest.raises(AirflowException, match=r"could not be acquired in .* Nothing was submitted"):
+        run_in_simulated_time(make_lease(unconditional_path).acquire())
 
 
-def test_a_lock_that_was_removed_is_lost_too(path):
-    async def both():
-        first = lease(path)
-        await first.take()
+def test_removed_lock_is_lost(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
         await first.release()
-        with pytest.raises(DestinationTakenError, match="somebody who has removed"):
-            await first.keep()
+        with pytest.raises(DestinationLockedError, match="its lock was removed"):
+            await first.heartbeat()
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_without_a_recent_sign_of_life_it_is_not_certain_and_waited_for(path):
-    async def alone():
-        first = lease(path)
-        await first.take()
+def test_ensure_held_waits_for_a_recent_heartbeat(path):
+    async def scenario():
+        first = make_lease(path)
+        await first.acquire()
         await asyncio.sleep(0.7)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await first.held()
-        keeping = asyncio.create_task(first.keep())
+                await first.ensure_held()
+        heartbeat = asyncio.create_task(first.heartbeat())
         async with asyncio.timeout(5):
-            await first.held()
-        keeping.cancel()
+            await first.ensure_held()
+        heartbeat.cancel()
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_a_lock_that_cannot_be_read_is_one_of_who_does_not_change_it(path):
-    async def alone():
+def test_corrupt_lock_expires(path):
+    async def scenario():
         replace_object(path, b"{broken")
-        await lease(path).take()
+        await make_lease(path).acquire()
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
 @pytest.mark.parametrize(
     "content",
     [
         *(b"", b"[]", b"{}", b"null", b'{"phase": "asleep"}', b"[" * 100_000),
-        json.dumps({**asdict(Holder("dag", "run", "task")), "map_index": "one"}).encode(),
-        json.dumps({**asdict(Holder("dag", "run", "task")), "token": None}).replace('"token": null, ', "").encode(),
+        json.dumps({**asdict(LockHolder("dag", "run", "task")), "map_index": "one"}).encode(),
+        json.dumps({**asdict(LockHolder("dag", "run", "task")), "beat": float("inf")}).encode(),
+        json.dumps({**asdict(LockHolder("dag", "run", "task")), "token": None}).replace('"token": null, ', "").encode(),
     ],
 )
-def test_what_is_no_holder_is_none(content):
-    assert Holder.parse(content) is None
+def test_parse_invalid_holder_returns_none(content):
+    assert LockHolder.parse(content) is None
 
 
-def test_a_holder_is_told_with_its_index_where_it_is_mapped():
-    assert "task 'task' [3] of DAG" in Holder("dag", "run", "task", 3).told
+def test_holder_description_includes_the_map_index():
+    assert "task 'task' [3] of DAG" in LockHolder("dag", "run", "task", 3).description
 
 
 @pytest.mark.parametrize("map_index", [-1, 0, 3])
-def test_a_holder_is_the_task_instance_of_its_context(map_index):
+def test_holder_is_made_from_the_task_context(map_index):
     instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="task", map_index=map_index, try_number=2)
-    holder = Holder.of({"ti": instance})
+    holder = LockHolder.from_context({"ti": instance})
     assert holder.instance == ("dag", "run", "task", map_index)
     assert holder.try_number == 2
-    assert Holder.of({}).instance == ("unknown", "unknown", "unknown", -1)
+    assert LockHolder.from_context({}).instance == ("unknown", "unknown", "unknown", -1)
 
 
 @pytest.mark.parametrize(
-    ("run_id", "phase", "left"),
+    ("run_id", "phase", "is_kept"),
     [("run-1", Phase.DEFERRED, False), ("run-2", Phase.DEFERRED, True), ("run-1", Phase.RUNNING, True)],
 )
-def test_only_ones_own_place_in_the_triggerer_is_let_go(path, run_id, phase, left):
-    replace_object(path, Holder("dag", run_id, "task", phase=phase).to_bytes())
-    let_go(path, Holder("dag", "run-1", "task"))
-    assert (read_object(path) is not None) is left
+def test_release_stale_removes_only_its_own_deferred_lock(path, run_id, phase, is_kept):
+    replace_object(path, LockHolder("dag", run_id, "task", phase=phase).to_bytes())
+    release_stale(path, LockHolder("dag", "run-1", "task"))
+    assert (read_object(path) is not None) is is_kept
 
 
-def test_letting_go_of_nothing_is_nothing(path):
-    let_go(path, Holder("dag", "run-1", "task"))
+def test_release_stale_without_a_lock_does_nothing(path):
+    release_stale(path, LockHolder("dag", "run-1", "task"))
 
 
-SUSPENDED = 16.0
+SUSPENSION_SECONDS = 16.0
 
 
 @pytest.mark.parametrize("clock", ["boot", "wall"])
-def test_suspended_holder_is_not_held_before_it_has_looked(path, system_clocks, clock):
-    """A machine that was frozen sends nothing on the word of a clock that stood still."""
+def test_suspended_lease_is_not_held_before_a_check(path, system_clocks, clock):
+    """A clock that stood still during a suspension does not keep a lease valid."""
 
-    async def both():
-        first, second = lease(path), lease(path, "run-2")
-        await first.take()
+    async def scenario():
+        first, second = make_lease(path), make_lease(path, "run-2")
+        await first.acquire()
         assert first.is_held()
-        await second.take()  # meanwhile the first one is frozen
-        first._last_beat = clocks.Moment()  # as its own clock, which stood still, has it
-        system_clocks[clock] += SUSPENDED
+        await second.acquire()  # while the first one is suspended
+        first._last_heartbeat = (
+            holder_module.SuspensionAwareTimer()
+        )  # what its own clock, which stood still, would show
+        system_clocks[clock] += SUSPENSION_SECONDS
         assert not first.is_held()
-        keeping = asyncio.create_task(first.keep())
-        with pytest.raises(DestinationTakenError, match="run-2"):
-            await first.held()
-        assert first.lost
+        heartbeat = asyncio.create_task(first.heartbeat())
+        with pytest.raises(DestinationLockedError, match="run-2"):
+            await first.ensure_held()
+        assert first.is_lost
         assert not first.is_held()
-        with pytest.raises(DestinationTakenError, match="run-2"):
-            await keeping
+        with pytest.raises(DestinationLockedError, match="run-2"):
+            await heartbeat
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-    assert Holder.parse(read_object(path)).run_id == "run-2"
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert LockHolder.parse(read_object(path)).run_id == "run-2"
 
 
 @pytest.mark.parametrize("clock", ["boot", "wall"])
-def test_suspended_holder_continues_if_no_other_came(path, system_clocks, clock):
-    async def alone():
-        mine = lease(path)
-        await mine.take()
-        system_clocks[clock] += SUSPENDED
-        assert not mine.is_held()
-        keeping = asyncio.create_task(mine.keep())
+def test_suspended_lease_continues_without_a_takeover(path, system_clocks, clock):
+    async def scenario():
+        lease = make_lease(path)
+        await lease.acquire()
+        system_clocks[clock] += SUSPENSION_SECONDS
+        assert not lease.is_held()
+        heartbeat = asyncio.create_task(lease.heartbeat())
         async with asyncio.timeout(5):
-            await mine.held()
-        assert mine.is_held()
-        keeping.cancel()
+            await lease.ensure_held()
+        assert lease.is_held()
+        heartbeat.cancel()
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
-
-
-def test_suspension_within_a_heartbeat_ends_the_work(unconditional_path, system_clocks, monkeypatch):
-    async def alone():
-        mine = lease(unconditional_path)
-        await mine.take()
-        replace_now = mine._replace
-
-        async def freeze(holder):
-            system_clocks["wall"] += SUSPENDED
-            await replace_now(holder)
-
-        monkeypatch.setattr(mine, "_replace", freeze)
-        with pytest.raises(DestinationTakenError, match="took 16 seconds"):
-            await mine.keep()
-        assert mine.lost
-
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-def test_suspension_within_a_takeover_repeats_it(unconditional_path, system_clocks, monkeypatch, caplog):
-    async def both():
-        await lease(unconditional_path, "dead").take()
-        mine = lease(unconditional_path)
-        replace_now, frozen = mine._replace, [SUSPENDED]
+def test_suspension_during_a_heartbeat_ends_the_lease(unconditional_path, system_clocks, monkeypatch):
+    async def scenario():
+        lease = make_lease(unconditional_path)
+        await lease.acquire()
+        replace_lock = lease._replace
 
-        async def freeze(holder):
-            system_clocks["wall"] += frozen.pop() if frozen else 0
-            await replace_now(holder)
+        async def suspend(holder):
+            system_clocks["wall"] += SUSPENSION_SECONDS
+            await replace_lock(holder)
 
-        monkeypatch.setattr(mine, "_replace", freeze)
-        await mine.take()
-        assert mine.is_held()
+        monkeypatch.setattr(lease, "_replace", suspend)
+        with pytest.raises(DestinationLockedError, match="took 16 seconds"):
+            await lease.heartbeat()
+        assert lease.is_lost
 
-    run_in_simulated_time(asyncio.wait_for(both(), 20))
-    assert "was written too slowly" in caplog.text
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-@pytest.mark.parametrize("jump", [-1e6, -SUSPENDED])
+def test_suspension_during_a_takeover_repeats_it(unconditional_path, system_clocks, monkeypatch, caplog):
+    async def scenario():
+        await make_lease(unconditional_path, "dead").acquire()
+        lease = make_lease(unconditional_path)
+        replace_lock, suspensions = lease._replace, [SUSPENSION_SECONDS]
+
+        async def suspend(holder):
+            system_clocks["wall"] += suspensions.pop() if suspensions else 0
+            await replace_lock(holder)
+
+        monkeypatch.setattr(lease, "_replace", suspend)
+        await lease.acquire()
+        assert lease.is_held()
+
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+    assert "took too long to be safe" in caplog.text
+
+
+@pytest.mark.parametrize("jump", [-1e6, -SUSPENSION_SECONDS])
 def test_wall_clock_set_back_does_not_extend_the_lease(path, system_clocks, jump):
-    async def alone():
-        mine = lease(path)
-        await mine.take()
+    async def scenario():
+        lease = make_lease(path)
+        await lease.acquire()
         system_clocks["wall"] += jump
-        assert mine.is_held()
+        assert lease.is_held()
         await asyncio.sleep(0.6)
-        assert not mine.is_held()
+        assert not lease.is_held()
 
-    run_in_simulated_time(asyncio.wait_for(alone(), 20))
-
-
-def test_lease_is_not_held_before_it_is_taken(path):
-    async def alone():
-        assert not lease(path).is_held()
-
-    run_in_simulated_time(alone())
+    run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
 
-class TestWhereConditionsAreEnforced:
-    @pytest.mark.parametrize("left_behind", [None, "dead", "own"])
-    def test_nothing_is_waited_for_after_the_lock_is_written(self, conditional_path, monkeypatch, left_behind):
-        async def both():
-            if left_behind:
-                first = lease(conditional_path, "run-1" if left_behind == "own" else "dead")
-                await first.take()
-                if left_behind == "own":
-                    await first.park()
+def test_lease_is_not_held_before_it_is_acquired(path):
+    async def scenario():
+        assert not make_lease(path).is_held()
 
-            async def settle(_):
-                raise AssertionError("the storage is taken at its word")
+    run_in_simulated_time(scenario())
 
-            monkeypatch.setattr(Lease, "_settle", settle)
-            mine = lease(conditional_path)
-            await mine.take()
-            assert mine.is_held()
 
-        run_in_simulated_time(asyncio.wait_for(both(), 20))
+class TestConditionalStorage:
+    @pytest.mark.parametrize("earlier", [None, "dead", "own"])
+    def test_acquire_does_not_wait_after_writing_the_lock(self, conditional_path, monkeypatch, earlier):
+        async def scenario():
+            if earlier:
+                first = make_lease(conditional_path, "run-1" if earlier == "own" else "dead")
+                await first.acquire()
+                if earlier == "own":
+                    await first.mark_deferred()
 
-    def test_late_heartbeat_does_not_overwrite_the_lock_of_another(self, conditional_path, monkeypatch):
-        async def both():
-            first, second = lease(conditional_path), lease(conditional_path, "run-2")
-            await first.take()
-            late(monkeypatch, first, 3)
-            keeping = asyncio.create_task(first.keep())
-            await second.take()
-            second_keeps = asyncio.create_task(second.keep())
-            with pytest.raises(DestinationTakenError, match="run-2"):
-                await keeping
-            assert first.lost
+            async def fail(_):
+                raise AssertionError("no confirmation is needed")
+
+            monkeypatch.setattr(Lease, "_confirm_after_delay", fail)
+            lease = make_lease(conditional_path)
+            await lease.acquire()
+            assert lease.is_held()
+
+        run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+
+    def test_late_heartbeat_does_not_overwrite_another_lock(self, conditional_path, monkeypatch):
+        async def scenario():
+            first, second = make_lease(conditional_path), make_lease(conditional_path, "run-2")
+            await first.acquire()
+            delay_next_write(monkeypatch, first, 3)
+            heartbeat = asyncio.create_task(first.heartbeat())
+            await second.acquire()
+            second_heartbeat = asyncio.create_task(second.heartbeat())
+            with pytest.raises(DestinationLockedError, match="run-2"):
+                await heartbeat
+            assert first.is_lost
             await asyncio.sleep(1)
             assert second.is_held()
-            second_keeps.cancel()
+            second_heartbeat.cancel()
 
-        run_in_simulated_time(asyncio.wait_for(both(), 20))
+        run_in_simulated_time(asyncio.wait_for(scenario(), 20))
 
-    def test_heartbeat_whose_response_was_lost_is_recognised(self, conditional_path, monkeypatch, caplog):
-        async def alone():
-            mine = lease(conditional_path)
-            await mine.take()
-            write, lost = mine._object.write, [True]
+    def test_heartbeat_with_a_lost_response_is_recognized(self, conditional_path, monkeypatch, caplog):
+        async def scenario():
+            lease = make_lease(conditional_path)
+            await lease.acquire()
+            write, failures = lease._conditional_object.write, [AirflowException("connection reset")]
 
-            def write_and_lose(content, version):
+            def write_and_lose_response(content, version):
                 written = write(content, version)
-                if lost:
-                    lost.pop()
-                    raise AirflowException("connection reset")
+                if failures:
+                    raise failures.pop()
                 return written
 
-            monkeypatch.setattr(mine._object, "write", write_and_lose)
+            monkeypatch.setattr(lease._conditional_object, "write", write_and_lose_response)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
-                    await mine.keep()
-            assert mine.is_held()
+                    await lease.heartbeat()
+            assert lease.is_held()
 
-        run_in_simulated_time(asyncio.wait_for(alone(), 20))
-        assert "still trying: connection reset" in caplog.text
+        run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+        assert "failed, will retry: connection reset" in caplog.text
 
-    def test_lock_that_was_removed_is_lost(self, conditional_path):
-        async def alone():
-            mine = lease(conditional_path)
-            await mine.take()
+    def test_removed_conditional_lock_is_lost(self, conditional_path):
+        async def scenario():
+            lease = make_lease(conditional_path)
+            await lease.acquire()
             remove_object(conditional_path)
-            with pytest.raises(DestinationTakenError, match="removed"):
-                await mine.keep()
+            with pytest.raises(DestinationLockedError, match="its lock was removed"):
+                await lease.heartbeat()
 
-        run_in_simulated_time(asyncio.wait_for(alone(), 20))
+        run_in_simulated_time(asyncio.wait_for(scenario(), 20))
         assert read_object(conditional_path) is None
 
-    def test_storage_that_enforces_only_creation_is_looked_at_after_a_takeover(self, conditional_path, monkeypatch):
-        monkeypatch.setattr(module, "enforced_conditions", lambda *_: Enforced(create=True))
-        settled, settle = [], Lease._settle
+    def test_takeover_is_confirmed_if_only_creation_is_conditional(self, conditional_path, monkeypatch):
+        monkeypatch.setattr(lease_module, "detect_enforced_conditions", lambda *_: EnforcedConditions(create=True))
+        confirmed, confirm = [], Lease._confirm_after_delay
 
-        async def listen(mine):
-            settled.append(mine._mine.run_id)
-            await settle(mine)
+        async def record(lease):
+            confirmed.append(lease._holder.run_id)
+            await confirm(lease)
 
-        monkeypatch.setattr(Lease, "_settle", listen)
+        monkeypatch.setattr(Lease, "_confirm_after_delay", record)
 
-        async def both():
-            await lease(conditional_path, "first").take()
-            await lease(conditional_path, "second").take()
+        async def scenario():
+            await make_lease(conditional_path, "first").acquire()
+            await make_lease(conditional_path, "second").acquire()
 
-        run_in_simulated_time(asyncio.wait_for(both(), 20))
-        assert settled == ["second"]
+        run_in_simulated_time(asyncio.wait_for(scenario(), 20))
+        assert confirmed == ["second"]

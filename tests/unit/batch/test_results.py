@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.errors import DestinationError
+from airflow_provider_mps.exceptions import DestinationError
 
 ROWS = [Row("Grüße", 1, LineStatus.STORED, crc64="17296469013905370602"), Row(None, 2, LineStatus.INVALID, error="why")]
 
@@ -13,14 +15,14 @@ def results(request, tmp_path):
     return Results(ObjectStoragePath(f"{request.param}://{tmp_path}/clips"))
 
 
-def test_what_is_written_is_read(results):
+def test_written_rows_and_summary_are_read_back(results):
     results.write_rows(ROWS)
     results.write_summary({"lines": 2, "finished": True, "run": []})
     assert list(results.read_rows()) == ROWS
     assert results.read_summary() == {"lines": 2, "finished": True, "run": []}
 
 
-def test_at_first_there_is_nothing(results):
+def test_new_destination_has_no_results(results):
     assert list(results.read_rows()) == []
     assert results.read_summary() == {}
 
@@ -31,7 +33,7 @@ def test_many_rows_are_written_in_blocks(results):
     assert list(results.read_rows()) == many
 
 
-def test_a_writing_that_fails_leaves_what_was_there(results):
+def test_failed_write_leaves_the_old_rows(results):
     def failing():
         yield ROWS[0]
         raise RuntimeError("stopped")
@@ -43,32 +45,53 @@ def test_a_writing_that_fails_leaves_what_was_there(results):
 
 
 @pytest.mark.parametrize("content", [b"no json\n", b'{"id": "a"}\n', b"\xff\xfe"])
-def test_a_spoilt_one_is_an_error_and_never_taken_for_nothing(results, content):
+def test_damaged_result_manifest_raises_an_error(results, content):
     results.write_rows(ROWS)
     results.rows_path.fs.pipe_file(results.rows_path.path, content)
-    with pytest.raises(DestinationError, match=r"tells what has been paid already: mend it, or remove it"):
+    with pytest.raises(DestinationError, match=r"records what is billed already: restore it, or remove it"):
         list(results.read_rows())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{broken", b"[" * 100_000, b'{"title": "my book"}'])
-def test_a_summary_that_no_batch_has_written_is_not_overwritten(results, content):
+def test_summary_of_another_program_raises_an_error(results, content):
     results.write_summary({})
     results.summary_path.fs.pipe_file(results.summary_path.path, content)
-    with pytest.raises(DestinationError, match=r"is none that a batch has written, and would be overwritten"):
+    with pytest.raises(DestinationError, match=r"was not written by a batch and would be overwritten"):
         results.read_summary()
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1]])
-def test_a_result_manifest_of_which_a_part_is_gone_is_an_error(results, rows):
+def test_truncated_result_manifest_raises_an_error(results, rows):
     results.write_rows(rows)
-    with pytest.raises(DestinationError, match=rf"has {len(rows)} lines of at least 2 .* a part is gone"):
-        results.require_rows(len(rows), {"lines": 4, "stored": 1, "failed": 1, "invalid": 1, "pending": 1})
+    with pytest.raises(DestinationError, match=rf"has {len(rows)} of at least 2 lines .* nothing was submitted"):
+        results.validate_rows(len(rows), {"lines": 4, "stored": 1, "failed": 1, "invalid": 1, "pending": 1})
 
 
-def test_a_result_manifest_that_somebody_has_removed_is_none(results):
-    results.require_rows(0, {"lines": 2, "stored": 2})
-
-
-def test_lines_for_which_nothing_was_paid_may_be_gone(results):
+def test_summary_of_version_1_0_counts_its_own_status_names(results):
     results.write_rows(ROWS[:1])
-    results.require_rows(1, {"lines": 9, "stored": 1, "invalid": 4, "pending": 4})
+    summary = {"lines": 5, "stored": 1, "unstored": 1, "refused": 1, "invalid": 1, "pending": 1}
+    with pytest.raises(DestinationError, match="has 2 of at least 3 lines"):
+        results.validate_rows(2, summary)
+    results.validate_rows(3, summary)
+
+
+def test_result_manifest_of_version_1_0_is_read(results):
+    rows = [
+        {"id": "a", "line": 1, "status": "unstored", "TaskId": "task-1", "error": "why"},
+        {"id": "b", "line": 2, "status": "refused", "error": "why"},
+    ]
+    results.write_rows([])
+    results.rows_path.fs.pipe_file(results.rows_path.path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert list(results.read_rows()) == [
+        Row("a", 1, LineStatus.STORE_FAILED, task_id="task-1", error="why"),
+        Row("b", 2, LineStatus.REJECTED, error="why"),
+    ]
+
+
+def test_removed_result_manifest_is_accepted(results):
+    results.validate_rows(0, {"lines": 2, "stored": 2})
+
+
+def test_lines_that_are_not_billed_may_be_missing(results):
+    results.write_rows(ROWS[:1])
+    results.validate_rows(1, {"lines": 9, "stored": 1, "invalid": 4, "pending": 4})

@@ -4,28 +4,28 @@ from types import SimpleNamespace
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch.lease import Holder
+from airflow_provider_mps.batch.holder import LockHolder
 from airflow_provider_mps.batch.run import Batch
-from airflow_provider_mps.choice import OnUnknown
+from airflow_provider_mps.speech.arguments import OnUnknown
 
 
-def test_cancellation_does_not_interrupt_the_cleaning_up(monkeypatch, tmp_path):
-    """A batch may end by an error or by execution_timeout, and Airflow ends the task meanwhile."""
+def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):
+    """Airflow may end a task whose batch is closing after an error or execution_timeout."""
 
     async def main():
         started, steps = asyncio.Event(), []
 
         async def fail(*_):
-            raise RuntimeError("the batch ends")
+            raise RuntimeError("the batch fails")
 
-        async def clear_up(*_, **__):
+        async def close(*_, **__):
             started.set()
             steps.append("responses are awaited")
             await asyncio.sleep(0.05)
-            steps.append("their outcome is written down")
+            steps.append("their outcome is recorded")
 
-        monkeypatch.setattr(Batch, "_work", fail)
-        monkeypatch.setattr(Batch, "_clear_up", clear_up)
+        monkeypatch.setattr(Batch, "_process_lines", fail)
+        monkeypatch.setattr(Batch, "_close", close)
         options = SimpleNamespace(
             mps_conn_id="mps_default",
             region=None,
@@ -33,7 +33,7 @@ def test_cancellation_does_not_interrupt_the_cleaning_up(monkeypatch, tmp_path):
             on_unknown=OnUnknown.FAIL,
             transfer_timeout=60.0,
         )
-        batch = Batch(options, Holder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
+        batch = Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
         running = asyncio.create_task(batch.run())
         await started.wait()
         running.cancel()
@@ -42,4 +42,4 @@ def test_cancellation_does_not_interrupt_the_cleaning_up(monkeypatch, tmp_path):
 
     cancelled, steps = asyncio.run(main())
     assert cancelled
-    assert steps == ["responses are awaited", "their outcome is written down"]
+    assert steps == ["responses are awaited", "their outcome is recorded"]

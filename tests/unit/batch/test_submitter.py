@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import random
 import threading
 import time
 from collections import Counter
@@ -8,34 +9,33 @@ from itertools import accumulate
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps import credential_gate
-from airflow_provider_mps.batch import submitter as module
+from airflow_provider_mps.batch import submitter
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
-from airflow_provider_mps.choice import OnUnknown
 from airflow_provider_mps.emulator.app import Options
-from airflow_provider_mps.errors import InvalidMpsConnectionError, MpsPermanentError
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.intervals import PollInterval
-from airflow_provider_mps.speech_request import SpeechRequest
+from airflow_provider_mps.polling import intervals, request_gate
+from airflow_provider_mps.polling.intervals import PollInterval
+from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.request import SpeechRequest
 from tests.answers import ACCEPTED, GATEWAY
 from tests.faulty_emulator import FaultyEmulator
-from tests.scripted_server import RESET, Reply, ScriptedServer, api_error
+from tests.scripted_server import RESET, Reply, ScriptedServer, make_api_error
 from tests.waiting import most_in_a_second
 
 HELLO = SpeechRequest("hello", "voice-1")
-NO_SUCH_TASK = api_error("ResourceNotFound")
+NO_SUCH_TASK = make_api_error("ResourceNotFound")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "_BETWEEN_TRIES", PollInterval(0.05))
-    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(0.05))
-    monkeypatch.setattr(module.random, "random", lambda: 0.0)
+    monkeypatch.setattr(request_gate, "_BACKOFF", PollInterval(0.05))
+    monkeypatch.setattr(random, "random", lambda: 0.0)
 
 
 class Batch:
-    """A submitter, and what it has written down."""
+    """A submitter, and the rows that it has recorded."""
 
     def __init__(self, on_unknown=OnUnknown.FAIL):
         self.written: list[Row] = []
@@ -52,13 +52,13 @@ class Batch:
     async def record(self, row):
         self.written.append(row)
 
-    def note(self, row):
+    def record_in_memory(self, row):
         self.written.append(row)
 
     def statuses(self, name="a"):
         return [str(row.status) for row in self.written if row.id == name]
 
-    async def has_written(self, name):
+    async def wait_until_written(self, name):
         while not self.statuses(name):
             await asyncio.sleep(0.01)
 
@@ -67,7 +67,7 @@ class Batch:
 
 
 def run(main, **options):
-    """Run a test's coroutine with a batch, and close what it has opened."""
+    """Run a test's coroutine with a batch, and close it afterwards."""
 
     async def closing():
         batch = Batch(**options)
@@ -82,17 +82,17 @@ def run(main, **options):
 
 @pytest.fixture
 def serve(connect):
-    """A server of so many submits a second with a script; what is asked to see whether MPS answers is not in it."""
+    """Start a server with a script of replies to submits, and another for probes during an outage."""
     with ScriptedServer(ACCEPTED) as server:
 
-        def start(*script, asked=(NO_SUCH_TASK,), rate=50):
-            script, asked = list(script), list(asked)
+        def start(*script, probes=(NO_SUCH_TASK,), rate=50):
+            script, probes = list(script), list(probes)
 
-            def answer(request):
-                steps = script if request.headers["x-tc-action"] == "TextToSpeechAsync" else asked
+            def respond(request):
+                steps = script if request.headers["x-tc-action"] == "TextToSpeechAsync" else probes
                 return steps.pop(0) if len(steps) > 1 else steps[0]
 
-            server.script = [answer]
+            server.script = [respond]
             connect(server.connection_uri(f"timeout=20&requests_per_second={rate}"))
             return server
 
@@ -103,7 +103,7 @@ def submits(server):
     return sum(request.headers["x-tc-action"] == "TextToSpeechAsync" for request in server.requests)
 
 
-def test_what_is_sent_is_written_down_before_and_after(serve):
+def test_submit_records_line_before_and_after_request(serve):
     server = serve(ACCEPTED)
 
     async def main(batch):
@@ -116,7 +116,7 @@ def test_what_is_sent_is_written_down_before_and_after(serve):
     assert submits(server) == 1
 
 
-def test_nothing_is_sent_before_it_is_certain_that_nobody_else_is_at_work(serve):
+def test_submit_waits_for_the_lease_before_sending(serve):
     server = serve(ACCEPTED)
 
     async def main(batch):
@@ -130,8 +130,8 @@ def test_nothing_is_sent_before_it_is_certain_that_nobody_else_is_at_work(serve)
     run(main)
 
 
-@pytest.mark.parametrize("fault", [RESET, GATEWAY, api_error("InternalError"), Reply(b"<html>")])
-def test_an_unknown_outcome_is_not_repeated(serve, fault):
+@pytest.mark.parametrize("fault", [RESET, GATEWAY, make_api_error("InternalError"), Reply(b"<html>")])
+def test_submit_unknown_outcome_is_not_repeated(serve, fault):
     server = serve(fault, ACCEPTED)
 
     async def main(batch):
@@ -144,14 +144,14 @@ def test_an_unknown_outcome_is_not_repeated(serve, fault):
     assert submits(server) == 1
 
 
-def test_who_accepts_to_pay_twice_submits_again_and_not_for_ever(serve):
+def test_submit_on_unknown_resubmit_is_limited(serve):
     server = serve(RESET)
 
     async def main(batch):
         assert (await batch.submit()).status is LineStatus.UNKNOWN
 
     run(main, on_unknown=OnUnknown.RESUBMIT)
-    assert submits(server) == module.MAX_RESUBMITS
+    assert submits(server) == submitter.MAX_RESUBMITS
     serve(RESET, ACCEPTED)
 
     async def again(batch):
@@ -160,8 +160,8 @@ def test_who_accepts_to_pay_twice_submits_again_and_not_for_ever(serve):
     run(again, on_unknown=OnUnknown.RESUBMIT)
 
 
-def test_while_mps_does_not_answer_no_other_line_is_risked(serve):
-    server = serve(RESET, ACCEPTED, asked=[RESET, GATEWAY, api_error("InternalError"), NO_SUCH_TASK])
+def test_submit_outage_sends_only_probes(serve):
+    server = serve(RESET, ACCEPTED, probes=[RESET, GATEWAY, make_api_error("InternalError"), NO_SUCH_TASK])
 
     async def main(batch):
         assert (await batch.submit("first")).status is LineStatus.UNKNOWN
@@ -173,14 +173,14 @@ def test_while_mps_does_not_answer_no_other_line_is_risked(serve):
     assert actions[:5] == ["TextToSpeechAsync"] + 4 * ["DescribeTextToSpeechAsyncTask"]
 
 
-def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(serve):
+def test_submit_outage_during_recording_waits(serve):
     server = serve(ACCEPTED)
-    asked = threading.Event()
-    answers = {
-        "TextToSpeechAsync": iter([lambda: asked.wait(30) and RESET, *[lambda: ACCEPTED] * 5]),
+    others_recorded = threading.Event()
+    replies = {
+        "TextToSpeechAsync": iter([lambda: others_recorded.wait(30) and RESET, *[lambda: ACCEPTED] * 5]),
         "DescribeTextToSpeechAsyncTask": iter([lambda: GATEWAY, lambda: NO_SUCH_TASK]),
     }
-    server.script = [lambda request: next(answers[request.headers["x-tc-action"]])()]
+    server.script = [lambda request: next(replies[request.headers["x-tc-action"]])()]
 
     async def main(batch):
         first = asyncio.create_task(batch.submit("first"))
@@ -189,8 +189,8 @@ def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(se
         batch.allowed.clear()
         others = [asyncio.create_task(batch.submit(f"{number}")) for number in range(5)]
         for number in range(5):
-            await batch.has_written(f"{number}")
-        asked.set()
+            await batch.wait_until_written(f"{number}")
+        others_recorded.set()
         assert (await first).status is LineStatus.UNKNOWN
         batch.allowed.set()
         assert {(await line).status for line in others} == {LineStatus.PROCESSING}
@@ -203,8 +203,8 @@ def test_a_line_that_is_being_written_down_when_mps_stops_to_answer_waits_too(se
     assert actions == ["TextToSpeechAsync"] + 2 * ["DescribeTextToSpeechAsyncTask"] + 5 * ["TextToSpeechAsync"]
 
 
-def test_what_was_provably_not_accepted_is_submitted_again_and_pending_meanwhile(serve):
-    serve(api_error("RequestLimitExceeded"), ACCEPTED)
+def test_submit_throttled_is_pending_and_repeated(serve):
+    serve(make_api_error("RequestLimitExceeded"), ACCEPTED)
 
     async def main(batch):
         assert (await batch.submit()).status is LineStatus.PROCESSING
@@ -214,12 +214,12 @@ def test_what_was_provably_not_accepted_is_submitted_again_and_pending_meanwhile
     run(main)
 
 
-def test_a_line_that_mps_refuses_does_not_stop_the_others(serve):
-    serve(api_error("InvalidParameterValue", "no such voice"), ACCEPTED)
+def test_submit_rejected_line_does_not_stop_others(serve):
+    serve(make_api_error("InvalidParameterValue", "no such voice"), ACCEPTED)
 
     async def main(batch):
         row = await batch.submit("a")
-        assert row.status is LineStatus.REFUSED
+        assert row.status is LineStatus.REJECTED
         assert "no such voice" in row.error
         assert "req-1" in row.error
         assert (await batch.submit("b")).status is LineStatus.PROCESSING
@@ -237,8 +237,8 @@ def test_a_line_that_mps_refuses_does_not_stop_the_others(serve):
         "InvalidAction",
     ],
 )
-def test_what_no_line_of_this_account_would_get_past_stops_the_batch_and_leaves_lines_pending(serve, code):
-    server = serve(api_error(code))
+def test_submit_account_error_stops_batch_lines_stay_pending(serve, code):
+    server = serve(make_api_error(code))
 
     async def main(batch):
         with pytest.raises(NotSubmittedError):
@@ -247,24 +247,24 @@ def test_what_no_line_of_this_account_would_get_past_stops_the_batch_and_leaves_
             await batch.submit("b")
         assert batch.statuses("a") == ["submitting", "pending"]
         assert batch.statuses("b") == []
-        assert isinstance(batch.submitter.stopped, MpsPermanentError)
+        assert isinstance(batch.submitter.stop_reason, MpsPermanentError)
 
     run(main)
     assert submits(server) == 1
 
 
-def test_a_connection_that_must_be_mended_stops_the_batch(monkeypatch):
+def test_submit_invalid_connection_stops_batch(monkeypatch):
     async def main(batch):
         with pytest.raises(NotSubmittedError):
             await batch.submit()
-        assert isinstance(batch.submitter.stopped, InvalidMpsConnectionError)
+        assert isinstance(batch.submitter.stop_reason, InvalidMpsConnectionError)
         assert batch.written == []
 
     run(main)
 
 
-def test_an_expired_token_is_renewed_from_the_connection_and_not_for_ever(serve):
-    serve(api_error("AuthFailure.TokenFailure"), ACCEPTED)
+def test_submit_expired_token_is_refreshed(serve):
+    serve(make_api_error("AuthFailure.TokenFailure"), ACCEPTED)
 
     async def main(batch):
         assert (await batch.submit()).status is LineStatus.PROCESSING
@@ -273,41 +273,41 @@ def test_an_expired_token_is_renewed_from_the_connection_and_not_for_ever(serve)
 
 
 @pytest.mark.parametrize("code", ["AuthFailure.TokenFailure", "AuthFailure.SecretIdNotFound"])
-def test_wrong_credentials_stop_the_batch_and_leave_lines_pending(serve, code):
-    server = serve(api_error(code))
+def test_submit_wrong_credentials_stop_batch_lines_stay_pending(serve, code):
+    server = serve(make_api_error(code))
 
     async def main(batch):
         rows = await asyncio.gather(*(batch.submit(f"{number}") for number in range(5)), return_exceptions=True)
         assert {type(row) for row in rows} == {NotSubmittedError}
         assert {status for number in range(5) for status in batch.statuses(f"{number}")[-1:]} <= {"pending"}
-        assert isinstance(batch.submitter.stopped, MpsPermanentError)
-        assert batch.submitter.stopped.code == code
+        assert isinstance(batch.submitter.stop_reason, MpsPermanentError)
+        assert batch.submitter.stop_reason.code == code
 
     run(main)
-    # Before the first response several may be under way; the refreshed credentials are probed with one.
+    # Before the first response several may be in flight; the refreshed credentials are probed with one.
     assert submits(server) <= 5 + 1
 
 
-def test_key_that_dies_before_its_connection_is_edited_stops_no_batch(connect, monkeypatch):
-    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(0.02))
-    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 30.0)
-    under_way, most_probes, lock = 0, 0, threading.Lock()
+def test_submit_key_invalid_before_edit_does_not_stop_batch(connect, monkeypatch):
+    monkeypatch.setattr(request_gate, "_BACKOFF", PollInterval(0.02))
+    monkeypatch.setattr(intervals, "FIRST_USE_GRACE_SECONDS", 30.0)
+    in_flight, most_probes, lock = 0, 0, threading.Lock()
 
-    def answer(request):
-        nonlocal under_way, most_probes
+    def respond(request):
+        nonlocal in_flight, most_probes
         if "new-id" in request.headers["authorization"]:
             return ACCEPTED
         with lock:
-            under_way += 1
-            if submits(server) > 12:  # by now all first submits were refused
-                most_probes = max(most_probes, under_way)
+            in_flight += 1
+            if submits(server) > 12:  # by now all first submits were rejected
+                most_probes = max(most_probes, in_flight)
         if submits(server) == 20:
             connect(server.connection_uri("requests_per_second=200").replace("some-id", "new-id"))
         with lock:
-            under_way -= 1
-        return api_error("AuthFailure.SecretIdNotFound")
+            in_flight -= 1
+        return make_api_error("AuthFailure.SecretIdNotFound")
 
-    with ScriptedServer(answer) as server:
+    with ScriptedServer(respond) as server:
         connect(server.connection_uri("requests_per_second=200"))
 
         async def main(batch):
@@ -318,35 +318,35 @@ def test_key_that_dies_before_its_connection_is_edited_stops_no_batch(connect, m
     assert most_probes == 1
 
 
-def test_lines_that_wait_for_credentials_leave_when_the_batch_is_stopped(serve, monkeypatch):
-    monkeypatch.setattr(credential_gate, "_BACKOFF", PollInterval(3600))
-    monkeypatch.setattr(credential_gate, "FIRST_USE_GRACE_SECONDS", 3600.0)
-    server = serve(api_error("AuthFailure.SecretIdNotFound"))
+def test_stop_ends_lines_waiting_for_credentials(serve, monkeypatch):
+    monkeypatch.setattr(request_gate, "_BACKOFF", PollInterval(3600))
+    monkeypatch.setattr(intervals, "FIRST_USE_GRACE_SECONDS", 3600.0)
+    server = serve(make_api_error("AuthFailure.SecretIdNotFound"))
 
     async def main(batch):
         lines = [asyncio.create_task(batch.submit(f"{number}")) for number in range(5)]
         while submits(server) < 2:
             await asyncio.sleep(0.01)
-        batch.submitter.stop(AirflowException("enough"))
+        batch.submitter.stop(AirflowException("stopped"))
         ended = await asyncio.wait_for(asyncio.gather(*lines, return_exceptions=True), 30)
         assert {type(error) for error in ended} == {NotSubmittedError}
 
     run(main)
 
 
-def test_a_token_that_is_replaced_while_lines_are_under_way_stops_nobody(connect):
+def test_submit_token_replaced_in_flight_does_not_stop_batch(connect):
     replaced = threading.Event()
 
-    def answer(request):
+    def respond(request):
         if request.headers.get("x-tc-token") == "new":
             return ACCEPTED
-        if submits(server) == 8:  # that many are refused with the token of before
+        if submits(server) == 8:  # these are rejected with the old token
             connect(server.connection_uri("requests_per_second=50&timeout=60&token=new"))
             replaced.set()
         assert replaced.wait(30)
-        return api_error("AuthFailure.TokenFailure")
+        return make_api_error("AuthFailure.TokenFailure")
 
-    with ScriptedServer(answer) as server:
+    with ScriptedServer(respond) as server:
         connect(server.connection_uri("requests_per_second=50&timeout=60&token=old"))
 
         async def main(batch):
@@ -356,31 +356,31 @@ def test_a_token_that_is_replaced_while_lines_are_under_way_stops_nobody(connect
         run(main)
 
 
-def test_a_line_that_was_refused_is_pending_where_the_renewal_fails(serve, monkeypatch):
-    serve(api_error("AuthFailure.TokenFailure"))
+def test_submit_refresh_failure_leaves_line_pending(serve, monkeypatch):
+    serve(make_api_error("AuthFailure.TokenFailure"))
 
     async def fail(*_):
         raise AirflowException("the secrets backend is away")
 
-    monkeypatch.setattr(MpsHook, "arenew_credentials", fail)
+    monkeypatch.setattr(MpsHook, "arefresh_credentials", fail)
 
     async def main(batch):
         with pytest.raises(NotSubmittedError):
             await batch.submit()
         assert batch.statuses() == ["submitting", "pending"]
-        assert "the secrets backend is away" in str(batch.submitter.stopped)
+        assert "the secrets backend is away" in str(batch.submitter.stop_reason)
 
     run(main)
 
 
-def test_a_line_that_was_being_written_down_when_the_batch_was_stopped_is_not_sent(serve):
+def test_stop_during_recording_sends_nothing(serve):
     server = serve(ACCEPTED)
 
     async def main(batch):
         batch.allowed.clear()
         submitting = asyncio.create_task(batch.submit())
-        await batch.has_written("a")
-        batch.submitter.stop(AirflowException("enough"))
+        await batch.wait_until_written("a")
+        batch.submitter.stop(AirflowException("stopped"))
         batch.allowed.set()
         with pytest.raises(NotSubmittedError):
             await submitting
@@ -390,20 +390,20 @@ def test_a_line_that_was_being_written_down_when_the_batch_was_stopped_is_not_se
     assert server.requests == []
 
 
-def test_an_mps_that_stays_away_stops_the_batch_and_leaves_it_to_a_retry(connect, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+def test_submit_long_outage_stops_batch(connect, monkeypatch):
+    monkeypatch.setattr(request_gate, "OUTAGE_TIMEOUT_SECONDS", 0.2)
     connect("tencent-mps://id:key@127.0.0.1:1/http?timeout=1")
 
     async def main(batch):
         with pytest.raises(NotSubmittedError):
             await batch.submit()
         assert batch.statuses() == ["submitting", "pending"]
-        assert "out of reach" in str(batch.submitter.stopped)
+        assert "out of reach" in str(batch.submitter.stop_reason)
 
     run(main)
 
 
-def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_more(serve):
+def test_settle_cancelled_line_in_flight_is_recorded(serve):
     server = serve(Reply(ACCEPTED.body, drip=0.01))
 
     async def main(batch):
@@ -418,7 +418,7 @@ def test_what_has_been_sent_is_waited_for_although_its_line_is_not_wanted_any_mo
     run(main)
 
 
-def test_the_quota_is_used_and_never_exceeded(start_emulator, connect, sent):
+def test_submit_many_lines_uses_and_never_exceeds_quota(start_emulator, connect, sent):
     app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=80))
     emulator = start_emulator(app)
     connect(f"{emulator.connection_uri}&requests_per_second=36")
@@ -434,7 +434,7 @@ def test_the_quota_is_used_and_never_exceeded(start_emulator, connect, sent):
     assert sent[-1] - sent[0] >= 149 / 36
 
 
-def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, connect, sent):
+def test_submit_slow_records_do_not_lower_the_rate(start_emulator, connect, sent):
     app = FaultyEmulator(Options(voice="tone", synthesis_time=60, rate_limit=80))
     emulator = start_emulator(app)
     connect(f"{emulator.connection_uri}&requests_per_second=36")
@@ -460,7 +460,7 @@ def test_a_slow_writing_down_does_not_slow_the_submits_down(start_emulator, conn
     assert app.refused == 0
 
 
-def test_no_more_than_a_few_are_without_an_answer(serve):
+def test_submit_limits_requests_in_flight(serve):
     serve(Reply(ACCEPTED.body, drip=0.005), rate=1000)
 
     async def main(batch):
@@ -468,11 +468,11 @@ def test_no_more_than_a_few_are_without_an_answer(serve):
         changes = {LineStatus.SUBMITTING: 1, LineStatus.PROCESSING: -1}
         return max(accumulate(changes[row.status] for row in batch.written))
 
-    assert 2 <= run(main) <= module.IN_FLIGHT
+    assert 2 <= run(main) <= submitter.IN_FLIGHT
 
 
-@pytest.mark.parametrize("ended_by", ["a cancel", "a journal that fails"])
-def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator, connect, ended_by):
+@pytest.mark.parametrize("ended_by", ["a cancel", "a log that fails"])
+def test_submit_ended_before_sending_leaves_line_pending(start_emulator, connect, ended_by):
     app = FaultyEmulator(Options(voice="tone"))
     connect(start_emulator(app).connection_uri)
 
@@ -480,7 +480,7 @@ def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator,
         if ended_by == "a cancel":
             batch.allowed.clear()
             submitting = asyncio.create_task(batch.submit())
-            await batch.has_written("a")
+            await batch.wait_until_written("a")
             await batch.submitter.settle(0.0)
             with pytest.raises(asyncio.CancelledError):
                 await submitting
@@ -499,62 +499,62 @@ def test_a_line_that_was_about_to_be_sent_and_was_not_is_pending(start_emulator,
     assert app.arrivals == []
 
 
-class Taken(AirflowException):
-    """What a lease raises that was lost."""
+class LeaseLost(AirflowException):
+    """Raised by a lost lease."""
 
 
 @pytest.fixture
 def hold_last_check(monkeypatch):
-    """Let the lease be certain until the line is written down, and not any more when its request is to be sent."""
+    """Script what the lease check does: first when the line is recorded, then when its request is sent."""
 
     def hold(batch, *outcomes):
-        looks, outcomes = [], list(outcomes)
+        checks, outcomes = [], list(outcomes)
 
         async def may_submit():
-            looks.append(batch.statuses())
+            checks.append(batch.statuses())
             outcome = outcomes.pop(0) if outcomes else None
             if outcome is not None:
                 await outcome()
 
         batch.submitter._may_submit = may_submit
-        return looks
+        return checks
 
     return hold
 
 
-async def certain():
-    """Let the lease be certain."""
+async def confirm():
+    """Confirm the lease."""
 
 
 @pytest.mark.parametrize("last", ["lost", "in doubt"])
-def test_request_whose_lease_is_not_certain_at_the_last_moment_is_not_sent(serve, hold_last_check, monkeypatch, last):
-    monkeypatch.setattr(module, "LAST_CHECK_SECONDS", 0.05)
+def test_submit_lease_in_doubt_at_last_check_is_not_sent(serve, hold_last_check, monkeypatch, last):
+    monkeypatch.setattr(submitter, "LAST_CHECK_SECONDS", 0.05)
     server = serve(ACCEPTED)
 
     async def lost():
-        raise Taken("taken")
+        raise LeaseLost("taken")
 
     async def doubt():
         await asyncio.sleep(60)
 
     async def main(batch):
-        looks = hold_last_check(batch, certain, lost if last == "lost" else doubt)
+        checks = hold_last_check(batch, confirm, lost if last == "lost" else doubt)
         row = await batch.submit()
         assert row.status is LineStatus.PROCESSING
         # Twice for each attempt: when the line is written down, and when its connection is established.
-        assert [len(statuses) for statuses in looks] == [1, 1, 3, 3]
+        assert [len(statuses) for statuses in checks] == [1, 1, 3, 3]
         assert batch.statuses() == ["submitting", "pending", "submitting", "processing"]
 
     run(main)
     assert submits(server) == 1
 
 
-def test_batch_stopped_while_the_connection_is_made_sends_nothing(serve, hold_last_check):
+def test_stop_while_connecting_sends_nothing(serve, hold_last_check):
     server = serve(ACCEPTED)
 
     async def main(batch):
         async def stop():
-            batch.submitter.stop(AirflowException("enough"))
+            batch.submitter.stop(AirflowException("stopped"))
 
         hold_last_check(batch, stop)
         with pytest.raises(NotSubmittedError):
@@ -565,15 +565,15 @@ def test_batch_stopped_while_the_connection_is_made_sends_nothing(serve, hold_la
     assert server.requests == []
 
 
-def test_lease_that_is_lost_before_sending_is_written_down(serve, hold_last_check):
+def test_submit_lease_lost_before_sending_leaves_line_pending(serve, hold_last_check):
     server = serve(ACCEPTED)
 
     async def lost():
-        raise Taken("taken")
+        raise LeaseLost("taken")
 
     async def main(batch):
         hold_last_check(batch, lost)
-        with pytest.raises(Taken):
+        with pytest.raises(LeaseLost):
             await batch.submit()
         assert batch.statuses() == ["submitting", "pending"]
 
@@ -581,16 +581,16 @@ def test_lease_that_is_lost_before_sending_is_written_down(serve, hold_last_chec
     assert server.requests == []
 
 
-def test_settle_waits_for_responses_and_for_nothing_else(serve):
-    answer = threading.Event()
+def test_settle_waits_for_responses_only(serve):
+    released = threading.Event()
     server = serve(ACCEPTED, rate=1)
-    server.script = [lambda _: answer.wait(30) and ACCEPTED]
+    server.script = [lambda _: released.wait(30) and ACCEPTED]
 
     async def main(batch):
         sent = asyncio.create_task(batch.submit("sent"))
         while not server.requests:
             await asyncio.sleep(0.01)
-        # Their turns come at one second's distance each.
+        # Their slots are one second apart.
         later = [asyncio.create_task(batch.submit(f"{number}")) for number in range(20)]
         await asyncio.sleep(0.05)
         batch.submitter.stop(NotSubmittedError())
@@ -598,7 +598,7 @@ def test_settle_waits_for_responses_and_for_nothing_else(serve):
         done, _ = await asyncio.wait(later, timeout=10)
         assert len(done) == 20
         assert not settling.done()
-        answer.set()
+        released.set()
         await asyncio.wait_for(settling, 10)
         assert (await sent).status is LineStatus.PROCESSING
         assert {str(row.status) for row in batch.written} <= {"submitting", "pending", "processing"}
@@ -609,19 +609,19 @@ def test_settle_waits_for_responses_and_for_nothing_else(serve):
     assert submits(server) == 1
 
 
-def test_rejected_submit_that_waits_for_credentials_does_not_hold_up_the_end(serve, monkeypatch):
-    serve(api_error("AuthFailure.TokenFailure"))
-    renewing = asyncio.Event()
+def test_settle_does_not_wait_for_credentials(serve, monkeypatch):
+    serve(make_api_error("AuthFailure.TokenFailure"))
+    refreshing = asyncio.Event()
 
     async def hang(*_):
-        renewing.set()
+        refreshing.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(MpsHook, "arenew_credentials", hang)
+    monkeypatch.setattr(MpsHook, "arefresh_credentials", hang)
 
     async def main(batch):
         submitting = asyncio.create_task(batch.submit())
-        await asyncio.wait_for(renewing.wait(), 10)
+        await asyncio.wait_for(refreshing.wait(), 10)
         assert batch.statuses() == ["submitting", "pending"]
         batch.submitter.stop(NotSubmittedError())
         await asyncio.wait_for(batch.submitter.settle(60), 10)
@@ -631,8 +631,8 @@ def test_rejected_submit_that_waits_for_credentials_does_not_hold_up_the_end(ser
     run(main)
 
 
-def test_throttled_submit_that_is_killed_during_its_back_off_is_pending(serve):
-    server = serve(api_error("RequestLimitExceeded"), rate=5)
+def test_stop_during_throttle_backoff_leaves_line_pending(serve):
+    server = serve(make_api_error("RequestLimitExceeded"), rate=5)
 
     async def main(batch):
         submitting = asyncio.create_task(batch.submit())

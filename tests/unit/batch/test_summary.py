@@ -10,30 +10,30 @@ SUMMARY = Summary(
 )
 
 
-def test_counts_and_sums_are_told():
-    told = SUMMARY.to_json()
-    assert told["lines"] == 2002
-    assert (told["stored"], told["failed"], told["unknown"]) == (1998, 1, 0)
-    assert (told["characters"], told["bytes"], told["seconds"]) == (12345, 48044, 3661.5)
+def test_json_has_counts_and_sums():
+    summary = SUMMARY.to_json()
+    assert summary["lines"] == 2002
+    assert (summary["stored"], summary["failed"], summary["unknown"]) == (1998, 1, 0)
+    assert (summary["characters"], summary["bytes"], summary["seconds"]) == (12345, 48044, 3661.5)
 
 
-def test_the_log_has_what_there_is():
+def test_log_line_has_nonzero_counts_and_sums():
     assert SUMMARY.to_line() == (
         "2,002 lines: 1,998 stored, 1 failed, 3 invalid; 12,345 characters accepted, 1:01:02 of audio stored"
     )
 
 
-def test_the_table_for_people_counts_and_names():
+def test_markdown_lists_counts_and_problems():
     table = SUMMARY.to_markdown()
     assert "| stored | 1,998 |" in table
     assert "| 3 | a\\|b | failed | no such word RequestId req-1 |" in table
     assert "and 2 more, in the result manifest" in table
 
 
-def test_a_table_without_problems_names_none():
+def test_markdown_without_problems_has_no_error_column():
     assert "error" not in Summary({LineStatus.STORED: 1}).to_markdown()
 
 
-def test_problems_are_named_in_a_sentence():
+def test_named_problems_lists_ids_and_the_rest():
     assert SUMMARY.failures == 4
-    assert SUMMARY.named_problems() == "a|b (failed), line 9 (invalid) and 2 more"
+    assert SUMMARY.format_problem_names() == "a|b (failed), line 9 (invalid) and 2 more"

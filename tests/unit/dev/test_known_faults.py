@@ -127,7 +127,7 @@ def test_footnote_counts_repeated_pairs():
     assert format_footnote({}) == "No pair was repeated.\n"
     one = format_footnote({"Airflow 3.1.8 on Python 3.12": [CLOSED_EPOLL]})
     assert one.startswith("1 pair was repeated: Airflow 3.1.8 on Python 3.12 (`ValueError: I/O operation on closed")
-    assert one.endswith(f"{CLOSED_EPOLL.link}).\n")
+    assert one.endswith(f"{CLOSED_EPOLL.url}).\n")
     two = format_footnote(
         {"Airflow 3.1.8 on Python 3.12": [CLOSED_EPOLL], "Airflow 3.1.8 on Python 3.13": [CLOSED_EPOLL]}
     )

@@ -14,15 +14,15 @@ def test_report_gives_result_of_each_test_and_repeats(tmp_path):
                 <property name="other" value="{KNOWN_FAULTS[0].message}"/>
             </properties>
             <testcase name="test_soft_fail_skips"><failure message="assert"/></testcase>
-            <testcase name="test_a_batch_stores_every_line[batch_deferred]"><error message="setup"/></testcase>
-            <testcase name="test_the_player_plays_what_was_stored"><skipped/></testcase>
+            <testcase name="test_batch_stores_every_line[batch_deferred]"><error message="setup"/></testcase>
+            <testcase name="test_listen_plays_stored_audio"><skipped/></testcase>
             <testcase name="test_the_demo_stores_a_clip"/>
         </testsuite></testsuites>""")
     ElementTree.ElementTree(report).write(tmp_path / "report.xml")
     results = {
         "soft fail skips": "FAILED",
-        "a batch stores every line: batch deferred": "FAILED",
-        "the player plays what was stored": "no",
+        "batch stores every line: batch deferred": "FAILED",
+        "listen plays stored audio": "no",
         "the demo stores a clip": "yes",
     }
     assert _read_report(tmp_path / "report.xml") == (results, [KNOWN_FAULTS[1]])

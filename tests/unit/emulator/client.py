@@ -5,7 +5,7 @@ import time
 
 import httpx
 
-from airflow_provider_mps.emulator.signature import sign
+from airflow_provider_mps.emulator.auth import sign
 
 plain_http = httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 """A connection for each request, and no certificates: httpx.get() reads them each time, which takes 30 ms."""
@@ -43,15 +43,15 @@ class Client:
             f"TC3-HMAC-SHA256 Credential={changes.get('secret_id', 'emulator-id')}/{date}/"
             f"{changes.get('service', 'mps')}/tc3_request, SignedHeaders=content-type;host, Signature={signature}",
         )
-        answer = plain_http.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
-        assert answer.status_code == 200  # an API error is no HTTP error
-        return answer.json()["Response"]
+        response = plain_http.post(self.emulator.url, content=changes.get("sent", body), headers=headers)
+        assert response.status_code == 200  # an API error is not an HTTP error
+        return response.json()["Response"]
 
     def finished(self, task_id):
-        """Ask until the task is done."""
-        while (answer := self.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id}))["Status"] == "processing":
+        """Poll until the task is done."""
+        while (response := self.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id}))["Status"] == "processing":
             time.sleep(0.06)
-        return answer
+        return response
 
     def code(self, action="TextToSpeechAsync", parameters=SUBMIT, **changes):
         return self.call(action, parameters, **changes).get("Error", {}).get("Code")

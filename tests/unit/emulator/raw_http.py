@@ -14,7 +14,7 @@ SILENCE = 0.3
 
 
 @dataclass
-class Answer:
+class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -24,7 +24,7 @@ class Answer:
     """From the first byte to the last."""
 
 
-def ask(url, *headers, wait=0.0, method="GET") -> Answer:
+def fetch(url, *headers, wait=0.0, method="GET") -> RawResponse:
     """
     Send a request and read all that comes.
 
@@ -36,7 +36,7 @@ def ask(url, *headers, wait=0.0, method="GET") -> Answer:
 
 
 def connect(url, *headers, method="GET") -> socket.socket:
-    """Send a request and leave the answer to be read; most of a large one stays with the server until then."""
+    """Send a request and leave the response unread, so that most of a large one stays with the server."""
     parts = urlsplit(url)
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -47,7 +47,7 @@ def connect(url, *headers, method="GET") -> socket.socket:
     return connection
 
 
-def read(connection) -> Answer:
+def read(connection) -> RawResponse:
     received, times, end = b"", [], "closed"
     try:
         while block := _receive(connection):
@@ -61,14 +61,14 @@ def read(connection) -> Answer:
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    return Answer(int(first.split()[1]), headers, body, end, times[-1] - times[0])
+    return RawResponse(int(first.split()[1]), headers, body, end, times[-1] - times[0])
 
 
 def _receive(connection) -> bytes:
     try:
         return connection.recv(1024 * 1024)
     except TimeoutError:
-        # A busy machine is slow, too: the server had its turn once it has answered somewhere else.
+        # A busy machine is slow, too: the server has run once it has responded elsewhere.
         host, port = connection.getpeername()[:2]
         plain_http.get(f"http://{host}:{port}/")
         return connection.recv(1024 * 1024)

@@ -19,27 +19,27 @@ def client(emulator):
     return Client(emulator)
 
 
-def test_submitting_and_asking_answer_as_the_api_page_shows(client):
+def test_submit_and_describe_respond_as_documented(client):
     accepted = client.call("TextToSpeechAsync", SUBMIT)
     assert accepted.keys() == {"ErrorCode", "Msg", "TaskId", "RequestId"}
-    answer = client.finished(accepted["TaskId"])
-    assert answer.keys() == {"ErrorCode", "Msg", "Status", "AudioUrl", "VoiceId", "ExtInfo", "RequestId"}
-    assert (answer["Status"], answer["ErrorCode"], answer["VoiceId"]) == ("success", 0, "v")
-    assert json.loads(answer["ExtInfo"])["duration"] > 0
+    response = client.finished(accepted["TaskId"])
+    assert response.keys() == {"ErrorCode", "Msg", "Status", "AudioUrl", "VoiceId", "ExtInfo", "RequestId"}
+    assert (response["Status"], response["ErrorCode"], response["VoiceId"]) == ("success", 0, "v")
+    assert json.loads(response["ExtInfo"])["duration"] > 0
 
 
 def test_error_code_is_100_while_processing(start_emulator):
     client = Client(start_emulator(synthesis_time=60))
     task_id = client.call("TextToSpeechAsync", SUBMIT)["TaskId"]
-    answer = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})
-    assert (answer["Status"], answer["ErrorCode"], answer["AudioUrl"]) == ("processing", 100, "")
+    response = client.call("DescribeTextToSpeechAsyncTask", {"TaskId": task_id})
+    assert (response["Status"], response["ErrorCode"], response["AudioUrl"]) == ("processing", 100, "")
 
 
-def test_a_text_that_begins_with_fail_fails(client):
+def test_text_with_fail_prefix_fails(client):
     task_id = client.call("TextToSpeechAsync", {**SUBMIT, "Text": "[fail] hello"})["TaskId"]
-    answer = client.finished(task_id)
-    assert answer["Status"] == "fail"
-    assert answer["ErrorCode"] not in (0, 100)
+    response = client.finished(task_id)
+    assert response["Status"] == "fail"
+    assert response["ErrorCode"] not in (0, 100)
 
 
 @pytest.mark.parametrize(
@@ -78,34 +78,34 @@ def test_a_text_that_begins_with_fail_fails(client):
         ({"action": "DescribeTextToSpeechAsyncTask", "parameters": {"TaskId": "nobodys"}}, "ResourceNotFound"),
     ],
 )
-def test_what_the_api_refuses_is_refused_with_its_code(client, changes, code):
+def test_invalid_request_gets_the_documented_error_code(client, changes, code):
     assert client.code(**changes) == code
 
 
 @pytest.mark.parametrize("timestamp", ["", "abc", "\u00b2", "9" * 400])
-def test_a_timestamp_that_is_no_number_is_refused(emulator, timestamp):
+def test_timestamp_that_is_not_a_number_is_rejected(emulator, timestamp):
     headers = {"x-tc-timestamp": timestamp.encode(), "content-type": "application/json"}
-    answer = plain_http.post(emulator.url, content=b"{}", headers=headers)
-    assert answer.json()["Response"]["Error"]["Code"] == "MissingParameter"
+    response = plain_http.post(emulator.url, content=b"{}", headers=headers)
+    assert response.json()["Response"]["Error"]["Code"] == "MissingParameter"
 
 
-def test_a_request_is_read_no_further_than_its_limit(emulator):
+def test_request_is_read_only_up_to_its_limit(emulator):
     def far_too_much():
         for _ in range(100):
             yield bytes(1024 * 1024)
 
-    answer = plain_http.post(emulator.url, content=far_too_much())
-    assert answer.json()["Response"]["Error"]["Code"] == "RequestSizeLimitExceeded"
+    response = plain_http.post(emulator.url, content=far_too_much())
+    assert response.json()["Response"]["Error"]["Code"] == "RequestSizeLimitExceeded"
 
 
-def test_latency_delays_every_answer(start_emulator):
+def test_latency_delays_every_response(start_emulator):
     client = Client(start_emulator(latency=0.3))
     started = time.monotonic()
     client.call("DescribeTextToSpeechAsyncTask", {"TaskId": "none"})
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_long_text_is_spoken_in_the_background_and_holds_nobody_up(start_emulator, monkeypatch):
+def test_long_text_is_synthesised_in_the_background(start_emulator, monkeypatch):
     may_end, speak = threading.Event(), tasks.speak
 
     def speak_long(*arguments, **options):
@@ -121,11 +121,11 @@ def test_a_long_text_is_spoken_in_the_background_and_holds_nobody_up(start_emula
     assert client.finished(long)["Status"] == "success"
 
 
-def test_five_minutes_of_clock_skew_are_forgiven(client):
+def test_clock_skew_of_five_minutes_is_accepted(client):
     assert client.code(skew=-270) is None
 
 
-def test_a_token_that_belongs_to_the_key_must_come_with_it(start_emulator):
+def test_token_of_the_key_is_required(start_emulator):
     client = Client(start_emulator(token="right"))
     assert client.code() == "AuthFailure.TokenFailure"
     assert client.code(headers={"x-tc-token": "right"}) is None
@@ -137,7 +137,7 @@ def let_time_pass(monkeypatch, seconds):
     monkeypatch.setattr(time, "time", lambda: now() + seconds)
 
 
-def test_an_assumed_role_has_keys_that_work_with_their_token_until_they_end(client, monkeypatch):
+def test_assumed_role_keys_work_until_they_expire(client, monkeypatch):
     role = {"RoleArn": "qcs::cam::uin/1:roleName/a", "RoleSessionName": "me", "DurationSeconds": 3600}
     changes = {"service": "sts", "headers": {"x-tc-version": "2018-08-13"}}
     keys = client.call("AssumeRole", role, **changes)["Credentials"]
@@ -148,7 +148,7 @@ def test_an_assumed_role_has_keys_that_work_with_their_token_until_they_end(clie
     assert client.code(**temporary, headers={"x-tc-token": keys["Token"]}) == "AuthFailure.TokenFailure"
 
 
-def test_requests_over_the_quota_are_refused_for_each_call_by_itself(start_emulator, monkeypatch):
+def test_requests_over_the_quota_are_throttled_per_action(start_emulator, monkeypatch):
     monkeypatch.setattr(app, "time", SimpleNamespace(time=time.time, monotonic=lambda: 1000.0))  # all in one second
     client = Client(start_emulator(rate_limit=3))
     codes = [client.code() for _ in range(5)]
@@ -161,17 +161,17 @@ def audio_url(client, text="hello"):
     return client.finished(task_id)["AudioUrl"]
 
 
-def test_the_audio_is_a_wav_with_length_etag_and_crc64(client):
-    answer = plain_http.get(audio_url(client))
-    assert answer.headers["content-type"] == "audio/wav"
-    assert int(answer.headers["content-length"]) == len(answer.content)
-    assert int(answer.headers["x-cos-hash-crc64ecma"]) == crc64.xz(answer.content)
-    assert answer.headers["etag"].startswith('"')
-    with wave.open(BytesIO(answer.content)) as audio:
+def test_audio_is_a_wav_with_length_etag_and_crc64(client):
+    response = plain_http.get(audio_url(client))
+    assert response.headers["content-type"] == "audio/wav"
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert int(response.headers["x-cos-hash-crc64ecma"]) == crc64.xz(response.content)
+    assert response.headers["etag"].startswith('"')
+    with wave.open(BytesIO(response.content)) as audio:
         assert audio.getframerate() == 16000
 
 
-def test_a_range_of_the_audio_is_served_while_it_is_the_same(client):
+def test_range_is_served_if_the_audio_is_unchanged(client):
     url = audio_url(client)
     whole = plain_http.get(url)
     rest = plain_http.get(url, headers={"Range": "bytes=100-", "If-Range": whole.headers["etag"]})
@@ -182,7 +182,7 @@ def test_a_range_of_the_audio_is_served_while_it_is_the_same(client):
     assert changed.status_code == 200
 
 
-def test_a_link_expires(start_emulator, monkeypatch):
+def test_signed_url_expires(start_emulator, monkeypatch):
     client = Client(start_emulator(link_lifetime=3600))
     url = audio_url(client)
     assert plain_http.get(url).status_code == 200
@@ -190,7 +190,7 @@ def test_a_link_expires(start_emulator, monkeypatch):
     assert plain_http.get(url).status_code == 403
 
 
-def test_a_link_that_was_tampered_with_is_refused(client):
+def test_tampered_url_is_rejected(client):
     url = audio_url(client)
     assert plain_http.get(url.replace("expires=", "expires=9")).status_code == 403
     assert plain_http.get(url.partition("?")[0]).status_code == 403
@@ -212,5 +212,5 @@ printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size
     ),
     printable,
 )
-def test_no_request_makes_the_emulator_stumble(client, action, parameters, token):
+def test_no_request_crashes_the_emulator(client, action, parameters, token):
     assert client.call(action, parameters, headers={"x-tc-token": token} if token else {})["RequestId"]

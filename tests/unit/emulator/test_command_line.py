@@ -5,10 +5,10 @@ import sys
 from types import SimpleNamespace
 
 from tests.unit.emulator.client import SUBMIT, Client
-from tests.unit.emulator.raw_http import ask, connect, read
+from tests.unit.emulator.raw_http import connect, fetch, read
 
 
-def test_faults_of_the_command_line_are_met_in_order_and_let_the_emulator_stop():
+def test_command_line_faults_come_in_order_and_do_not_block_stop():
     options = "--port 0 --voice tone --synthesis-time 0 --audio-fault not-found --audio-fault stall:always"
     process = subprocess.Popen(
         [sys.executable, "-m", "airflow_provider_mps.emulator", *options.split()],
@@ -20,13 +20,13 @@ def test_faults_of_the_command_line_are_met_in_order_and_let_the_emulator_stop()
         port = int(re.search(r":(\d+);", process.stdout.readline())[1])
         client = Client(SimpleNamespace(url=f"http://127.0.0.1:{port}", port=port))
         link = client.finished(client.call("TextToSpeechAsync", SUBMIT)["TaskId"])["AudioUrl"]
-        assert ask(link).status == 404
+        assert fetch(link).status == 404
         with connect(link) as connection:
             assert read(connection).end == "open"
             process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=60)[1]
+            output = process.communicate(timeout=60)[1]
         assert process.returncode == 0
-        assert "meets the fault stall" in told
-        assert "Traceback" not in told
+        assert "gets the fault stall" in output
+        assert "Traceback" not in output
     finally:
         process.kill()

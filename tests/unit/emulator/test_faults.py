@@ -13,7 +13,7 @@ def meet(faults, name, times):
 
 @pytest.mark.parametrize("kind", FaultKind)
 @pytest.mark.parametrize(("suffix", "times"), [("", 1), (":1", 1), (":20", 20), (":always", None)])
-def test_a_fault_is_read_from_its_kind_and_how_often_it_comes(kind, suffix, times):
+def test_fault_is_parsed_from_kind_and_times(kind, suffix, times):
     assert AudioFault.parse(f"{kind.value}{suffix}") == AudioFault(kind, times)
 
 
@@ -22,32 +22,32 @@ NO_FAULTS += [f"truncate:{times}" for times in ("0", "-1", "1.5", "always:2", "2
 
 
 @pytest.mark.parametrize("text", NO_FAULTS)
-def test_anything_else_is_an_error_that_names_the_kinds(text):
+def test_invalid_fault_is_an_error_that_names_the_kinds(text):
     with pytest.raises(ValueError, match="KIND:TIMES") as error:
         AudioFault.parse(text)
     assert all(f" {kind.value}" in str(error.value) for kind in FaultKind)
     assert repr(text) in str(error.value)
 
 
-def test_faults_are_met_in_order_each_as_often_as_it_says():
+def test_faults_occur_in_order_each_as_often_as_given():
     faults = FaultSequence([AudioFault(FaultKind.RESET, 2), AudioFault(FaultKind.STALL)])
     assert meet(faults, "a", 5) == ["reset", "reset", "stall", None, None]
 
 
-def test_a_fault_that_always_comes_lets_none_after_it():
+def test_fault_with_always_hides_later_faults():
     faults = FaultSequence([AudioFault(FaultKind.STALL), AudioFault(FaultKind.RESET, None), AudioFault(FaultKind.SLOW)])
     assert meet(faults, "a", 100) == ["stall"] + ["reset"] * 99
 
 
-def test_every_audio_goes_through_all_faults_by_itself():
+def test_each_audio_gets_all_faults():
     faults = FaultSequence([AudioFault(FaultKind.RESET), AudioFault(FaultKind.STALL)])
     assert meet(faults, "a", 2) == meet(faults, "b", 2) == ["reset", "stall"]
 
 
-def test_a_fault_is_next_until_it_is_counted():
+def test_fault_is_next_until_it_is_counted():
     faults = FaultSequence([AudioFault(FaultKind.RESET)])
     assert [faults.next_for("a"), faults.next_for("a")] == ["reset", "reset"]
 
 
-def test_without_faults_there_is_none():
+def test_sequence_without_faults_gives_none():
     assert FaultSequence([]).next_for("a") is None

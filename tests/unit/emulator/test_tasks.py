@@ -3,20 +3,20 @@ import time
 import pytest
 from fastcrc import crc64
 
-from airflow_provider_mps.emulator.speech import Style, seconds, speak
-from airflow_provider_mps.emulator.tasks import Status, TaskBook
+from airflow_provider_mps.emulator.speech import Style, measure_seconds, speak
+from airflow_provider_mps.emulator.tasks import Status, TaskStore
 
 
 @pytest.fixture
 def book(tmp_path):
-    books = []
+    stores = []
 
     def open_book(synthesis_time):
-        books.append(TaskBook(tmp_path, synthesis_time, "tone"))
-        return books[-1]
+        stores.append(TaskStore(tmp_path, synthesis_time, "tone"))
+        return stores[-1]
 
     yield open_book
-    for opened in books:
+    for opened in stores:
         opened.__exit__()
 
 
@@ -32,7 +32,7 @@ def test_each_task_draws_its_time_from_the_range(book):
     assert len(set(due)) > 40
 
 
-def test_ten_thousand_tasks_that_ask_for_the_same_share_one_audio(book, tmp_path):
+def test_ten_thousand_equal_tasks_share_one_audio(book, tmp_path):
     tasks = book((0.0, 0.001))
     submitted = [submit(tasks) for _ in range(10_000)]
     assert len({tasks.audio(task).path for task in submitted}) == 1
@@ -40,13 +40,13 @@ def test_ten_thousand_tasks_that_ask_for_the_same_share_one_audio(book, tmp_path
     assert len({task.task_id for task in submitted}) == 10_000
 
 
-def test_what_is_asked_for_in_another_way_is_another_audio(book):
+def test_different_requests_get_different_audio(book):
     tasks = book(0)
     audio = {tasks.audio(task).path for task in (submit(tasks), submit(tasks, "bye"), submit(tasks, sample_rate=8000))}
     assert len(audio) == 3
 
 
-def test_an_audio_that_is_added_is_a_task_that_is_done_at_once(book):
+def test_added_audio_is_a_finished_task(book):
     tasks = book(60)
     wav = speak("hello", style=Style(duration=3), voice="tone")
     task = tasks.add(wav, "its-voice")
@@ -55,7 +55,7 @@ def test_an_audio_that_is_added_is_a_task_that_is_done_at_once(book):
     assert (audio.path.read_bytes(), audio.crc64, audio.duration) == (wav, crc64.xz(wav), 3)
 
 
-def test_a_file_that_is_added_is_served_where_it_is_and_need_not_be_a_wav(book, tmp_path):
+def test_added_file_is_served_in_place_and_may_be_no_wav(book, tmp_path):
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(3_000_000))
     tasks = book(60)
@@ -64,12 +64,12 @@ def test_a_file_that_is_added_is_served_where_it_is_and_need_not_be_a_wav(book, 
 
 
 @pytest.mark.parametrize("noise", [b"", b"RIFF", b"not a WAV at all, and long enough to have a header of its own"])
-def test_what_is_no_wav_lasts_no_time(book, noise):
+def test_file_that_is_no_wav_has_duration_zero(book, noise):
     tasks = book(0)
     assert tasks.audio(tasks.add(noise, "v")).duration == 0
 
 
-def test_an_audio_that_takes_anothers_place_differs_in_every_part_and_is_a_second_longer(book):
+def test_replacement_differs_everywhere_and_is_longer(book):
     tasks = book(0)
     task = submit(tasks, "hello " * 10)
     before = tasks.audio(task)
@@ -77,12 +77,12 @@ def test_an_audio_that_takes_anothers_place_differs_in_every_part_and_is_a_secon
     tasks.replace_audio(task)
     after = tasks.audio(task)
     new = after.path.read_bytes()
-    assert seconds(new) == after.duration == before.duration + 1
+    assert measure_seconds(new) == after.duration == before.duration + 1
     assert (after.crc64, len(new)) == (crc64.xz(new), len(old) + 32_000)
     assert all(old[i : i + 1000] != new[i : i + 1000] for i in range(0, len(old), 1000))
 
 
-def test_who_shares_an_audio_keeps_it_when_anothers_is_replaced(book):
+def test_shared_audio_is_kept_when_another_task_is_replaced(book):
     tasks = book(0)
     mine, theirs = submit(tasks), submit(tasks)
     audio = tasks.audio(theirs)

@@ -5,22 +5,22 @@ import fsspec
 import pytest
 from fsspec.registry import known_implementations
 
-from airflow_provider_mps.connection import MpsConnection
-from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError
+from airflow_provider_mps.api.connection import MpsConnection
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRequestError
 from airflow_provider_mps.fs import cos
-from airflow_provider_mps.fs.cos_place import CosPlace, require_bucket
+from airflow_provider_mps.fs.cos_endpoint import CosEndpoint, validate_bucket
 
 
-def place(**fields):
-    return CosPlace.of(MpsConnection("my_conn", "mps.intl.tencentcloudapi.com", **fields))
+def make_endpoint(**fields):
+    return CosEndpoint.from_connection(MpsConnection("my_conn", "mps.intl.tencentcloudapi.com", **fields))
 
 
-def test_buckets_are_in_the_connections_region():
-    assert place(region="ap-singapore") == CosPlace("https://cos.ap-singapore.myqcloud.com", "ap-singapore")
+def test_endpoint_is_in_region_of_connection():
+    assert make_endpoint(region="ap-singapore") == CosEndpoint("https://cos.ap-singapore.myqcloud.com", "ap-singapore")
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "region", "signed_for"),
+    ("endpoint", "region", "signing_region"),
     [
         ("https://cos.ap-tokyo.myqcloud.com", "", "ap-tokyo"),
         ("https://cos.ap-tokyo.myqcloud.com", "ap-singapore", "ap-tokyo"),
@@ -31,51 +31,53 @@ def test_buckets_are_in_the_connections_region():
         ("http://127.0.0.1:9000", "", "us-east-1"),
     ],
 )
-def test_an_endpoint_goes_before_and_tells_its_region_where_it_can(endpoint, region, signed_for):
-    assert place(cos_endpoint=endpoint, region=region) == CosPlace(endpoint, signed_for)
+def test_cos_endpoint_overrides_region_if_it_names_one(endpoint, region, signing_region):
+    assert make_endpoint(cos_endpoint=endpoint, region=region) == CosEndpoint(endpoint, signing_region)
 
 
-def test_without_either_it_says_what_to_set():
+def test_endpoint_without_region_raises_and_names_fields():
     with pytest.raises(InvalidMpsConnectionError, match=r"'my_conn' has no Region.*COS endpoint"):
-        place()
+        make_endpoint()
 
 
-def test_botocore_is_told_what_cos_needs():
-    config = place(region="ap-singapore", proxy="http://proxy:3128").botocore_config
+def test_botocore_config_suits_cos():
+    config = make_endpoint(region="ap-singapore", proxy="http://proxy:3128").botocore_config
     assert config["s3"] == {"addressing_style": "virtual"}
     assert config["request_checksum_calculation"] == config["response_checksum_validation"] == "when_required"
     assert config["proxies"] == {"http": "http://proxy:3128", "https": "http://proxy:3128"}
-    assert place(region="ap-singapore").botocore_config["proxies"] == {}  # botocore looks for none by itself
+    assert (
+        make_endpoint(region="ap-singapore").botocore_config["proxies"] == {}
+    )  # botocore then does not use the environment
 
 
-def test_an_endpoint_that_names_a_bucket_is_an_error_with_the_one_that_was_meant():
+def test_cos_endpoint_with_bucket_raises_and_suggests_fix():
     with pytest.raises(InvalidMpsConnectionError, match=r"Set it to https://cos\.ap-tokyo\.myqcloud\.com\."):
-        place(cos_endpoint="https://clips-1250000000.cos.ap-tokyo.myqcloud.com")
+        make_endpoint(cos_endpoint="https://clips-1250000000.cos.ap-tokyo.myqcloud.com")
 
 
-def test_an_answer_may_take_longer_than_a_connection():
-    config = place(region="ap-singapore", timeout=3.0).botocore_config
+def test_read_timeout_is_longer_than_connect_timeout():
+    config = make_endpoint(region="ap-singapore", timeout=3.0).botocore_config
     assert (config["connect_timeout"], config["read_timeout"]) == (3, 60)
 
 
-def test_a_proxys_password_is_not_in_the_repr():
-    assert "PROXYPASSWORD" not in repr(place(region="ap-singapore", proxy="http://user:PROXYPASSWORD@host:1"))
+def test_endpoint_repr_hides_proxy_password():
+    assert "PROXYPASSWORD" not in repr(make_endpoint(region="ap-singapore", proxy="http://user:PROXYPASSWORD@host:1"))
 
 
 @pytest.mark.parametrize("bucket", ["clips-1250000000", "my-clips-1250000000", "1a-12500000", ""])
-def test_a_bucket_with_its_appid_is_taken(bucket):
-    require_bucket(bucket)
+def test_validate_bucket_accepts_name_with_appid(bucket):
+    validate_bucket(bucket)
 
 
 @pytest.mark.parametrize("bucket", ["clips", "clips-", "clips-12", "clips-abc", "Clips-1250000000", "-1250000000"])
-def test_any_other_is_an_error_that_shows_how_it_should_look(bucket):
+def test_validate_bucket_rejects_name_without_appid(bucket):
     with pytest.raises(InvalidRequestError, match=r"APPID.*cos://clips-1250000000"):
-        require_bucket(bucket)
+        validate_bucket(bucket)
 
 
 @pytest.fixture
 def register(monkeypatch):
-    """Register a class of a name for cos://, as fsspec does for an entry point."""
+    """Return a function that registers a class for cos://, as fsspec does for an entry point."""
     monkeypatch.setitem(known_implementations, "cos", {})
     monkeypatch.setattr(cos, "registry", {})
     cos._warn_of_another_package.cache_clear()
@@ -83,7 +85,7 @@ def register(monkeypatch):
     cos._warn_of_another_package.cache_clear()
 
 
-def test_another_package_that_fsspec_prefers_is_warned_of_once(register, caplog):
+def test_get_fs_warns_once_about_other_package(register, caplog):
     register("cosfs.CosFileSystem")
     for _ in range(2):
         cos.get_fs("my_conn")
@@ -92,13 +94,13 @@ def test_another_package_that_fsspec_prefers_is_warned_of_once(register, caplog)
     assert 'register_implementation("cos", "airflow_provider_mps.fs.cos.CosFileSystem", clobber=True)' in caplog.text
 
 
-def test_there_is_no_warning_where_fsspec_uses_this_package(register, caplog):
+def test_get_fs_does_not_warn_about_this_package(register, caplog):
     register("airflow_provider_mps.fs.cos.CosFileSystem")
     cos.get_fs("my_conn")
     assert caplog.records == []
 
 
-def test_there_is_no_warning_after_fsspec_has_made_this_filesystem(caplog):
+def test_get_fs_does_not_warn_after_fsspec_loaded_class(caplog):
     cos._warn_of_another_package.cache_clear()
     fsspec.get_filesystem_class("cos")
     cos.get_fs("my_conn")
@@ -110,7 +112,7 @@ import sys
 sys.modules["s3fs"] = None
 import fsspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
-from airflow_provider_mps.destination import filesystem_of
+from airflow_provider_mps.storage.destination import get_filesystem
 path = ObjectStoragePath("cos://mps_default@clips-1250000000/a.wav")
 for use in {uses}:
     try:
@@ -120,16 +122,16 @@ for use in {uses}:
 """
 
 
-def test_without_its_package_the_error_says_what_to_install_wherever_it_bites():
-    kinds = {
-        "filesystem_of(path)": "DestinationError",
+def test_cos_without_s3fs_names_package_to_install():
+    expected_types = {
+        "get_filesystem(path)": "DestinationError",
         "path.open('wb')": "ImportError",
         "path.read_bytes()": "ImportError",
         "fsspec.filesystem('cos')": "ImportError",
         "fsspec.open('cos://mps_default@clips-1250000000/a.wav').open()": "ImportError",
     }
-    code = WITHOUT_S3FS.format(uses=list(kinds))  # one Python for all: none gets as far as an import
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    errors = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
-    assert {use: kind for use, kind, _ in errors} == kinds
+    code = WITHOUT_S3FS.format(uses=list(expected_types))  # one process for all: no import succeeds
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    errors = [line.split("\t") for line in process.stdout.splitlines() if "\t" in line]
+    assert {use: type_name for use, type_name, _ in errors} == expected_types
     assert all("pip install 'airflow-provider-mps[cos]'" in error for _, _, error in errors)

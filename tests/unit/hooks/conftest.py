@@ -7,11 +7,11 @@ from airflow_provider_mps.hooks.mps import MpsHook
 
 @pytest.fixture(params=["sync", "async"])
 def calls(request):
-    """The hook's two calls, through each of its two ways."""
-    return Sync() if request.param == "sync" else Async()
+    """The hook's calls, through its synchronous or its asynchronous methods."""
+    return SyncCalls() if request.param == "sync" else AsyncCalls()
 
 
-class Sync:
+class SyncCalls:
     def describe(self, task_id="task-1"):
         return MpsHook().describe_text_to_speech_task(task_id)
 
@@ -19,7 +19,7 @@ class Sync:
         return MpsHook().submit_text_to_speech("hello", "voice")
 
 
-class Async:
+class AsyncCalls:
     def describe(self, task_id="task-1"):
         return asyncio.run(self._with_hook(lambda hook: hook.adescribe_text_to_speech_task(task_id)))
 

@@ -5,33 +5,34 @@ import traceback
 
 import pytest
 
-from airflow_provider_mps.api import submit_call
-from airflow_provider_mps.errors import NOT_SENT, ErrorClass, InvalidMpsConnectionError, MpsApiError, api_error
+from airflow_provider_mps.api.actions import make_submit_call
+from airflow_provider_mps.error_codes import NOT_SENT, ErrorClass
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError, make_api_error
 from airflow_provider_mps.hooks.mps import MpsHook
 from tests.answers import ACCEPTED, PROCESSING
-from tests.certificates import self_signed
-from tests.scripted_server import RESET, Reply, ScriptedServer, Tunnel, json_reply
+from tests.certificates import make_self_signed_certificate
+from tests.scripted_server import RESET, Reply, ScriptedServer, Tunnel, make_json_reply
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.mark.parametrize("call", ["describe", "submit"])
-def test_a_refused_connection_was_provably_not_sent(connect, calls, call):
+def test_refused_tcp_connection_is_not_sent(connect, calls, call):
     with ScriptedServer(PROCESSING) as server:
-        pass  # its port is free again
+        pass  # the port is closed again
     connect(server.connection_uri())
     with pytest.raises(MpsApiError, match="Check Host") as caught:
         getattr(calls, call)()
     assert caught.value.error_class is ErrorClass.NOT_SENT
 
 
-def test_an_unknown_host_names_the_connection_and_the_field_to_mend(connect, calls):
+def test_unknown_host_names_connection_and_field(connect, calls):
     connect("tencent-mps://some-id:some-key@mps.invalid/http")
     with pytest.raises(MpsApiError, match=r"'mps_default'.*Check Host"):
         calls.submit()
 
 
-def test_the_client_is_kept_and_asks_in_english(connect):
+def test_client_is_cached_and_requests_english(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri("region=ap-singapore"))
         hook = MpsHook()
@@ -41,14 +42,14 @@ def test_the_client_is_kept_and_asks_in_english(connect):
         assert server.requests[0].headers["x-tc-region"] == "ap-singapore"
 
 
-def test_any_other_action_can_be_called_through_the_sdks_client(connect):
-    with ScriptedServer(json_reply({"Response": {"TaskSet": [], "RequestId": "r"}})) as server:
+def test_sdk_client_can_call_other_actions(connect):
+    with ScriptedServer(make_json_reply({"Response": {"TaskSet": [], "RequestId": "r"}})) as server:
         connect(server.connection_uri())
         assert MpsHook().get_conn().call_json("DescribeTasks", {"Status": "FINISH"})["Response"]["TaskSet"] == []
         assert server.requests[0].headers["x-tc-action"] == "DescribeTasks"
 
 
-def test_the_connection_to_the_server_is_kept_alive(emulator):
+def test_server_connection_is_kept_alive(emulator):
     hook = MpsHook()
     task_id = hook.submit_text_to_speech("hello", "voice")
     for _ in range(3):
@@ -57,8 +58,8 @@ def test_the_connection_to_the_server_is_kept_alive(emulator):
     assert [pools[key].num_connections for key in pools.keys()]  # noqa: SIM118 - it is no dict == [1]
 
 
-def test_the_asynchronous_connection_to_the_server_is_kept_alive(emulator):
-    async def ask():
+def test_async_server_connection_is_kept_alive(emulator):
+    async def query():
         hook = MpsHook()
         task_id = await hook.asubmit_text_to_speech("hello", "voice")
         for _ in range(3):
@@ -67,10 +68,10 @@ def test_the_asynchronous_connection_to_the_server_is_kept_alive(emulator):
         await hook.aclose()
         return connections
 
-    assert asyncio.run(ask()) == 1
+    assert asyncio.run(query()) == 1
 
 
-def test_requests_go_through_the_connections_proxy(connect, calls):
+def test_requests_use_connection_proxy(connect, calls):
     with ScriptedServer(PROCESSING) as proxy:
         connect(f"tencent-mps://id:key@mps.invalid/http?proxy=http%3A%2F%2Fuser%3Apassword%40127.0.0.1%3A{proxy.port}")
         calls.describe()
@@ -78,29 +79,29 @@ def test_requests_go_through_the_connections_proxy(connect, calls):
         assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
 
 
-def test_a_second_event_loop_gets_a_client_of_its_own(emulator):
+def test_second_event_loop_gets_own_client(emulator):
     hook = MpsHook()
 
-    async def ask():
+    async def query():
         task_id = await hook.asubmit_text_to_speech("hello", "voice")
         return (await hook.adescribe_text_to_speech_task(task_id)).task_id
 
-    assert asyncio.run(ask()) != asyncio.run(ask())
+    assert asyncio.run(query()) != asyncio.run(query())
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed_so_that_text_and_token_stay_here(connect, calls, status):
-    with ScriptedServer(ACCEPTED) as elsewhere:
-        redirect = Reply(b"", status, {"Location": elsewhere.url})
+def test_redirect_is_not_followed(connect, calls, status):
+    with ScriptedServer(ACCEPTED) as other_server:
+        redirect = Reply(b"", status, {"Location": other_server.url})
         with ScriptedServer(redirect) as server:
             connect(server.connection_uri("token=SECRETTOKEN"))
             with pytest.raises(MpsApiError, match=f"HTTP {status}"):
                 calls.submit()
             assert len(server.requests) == 1
-        assert elsewhere.requests == []
+        assert other_server.requests == []
 
 
-def test_the_signature_goes_out_whatever_a_netrc_says(connect, calls, monkeypatch, tmp_path):
+def test_netrc_does_not_replace_signature(connect, calls, monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password SECRETNETRC\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with ScriptedServer(PROCESSING) as server:
@@ -112,10 +113,8 @@ def test_the_signature_goes_out_whatever_a_netrc_says(connect, calls, monkeypatc
 @pytest.mark.parametrize(
     "step", [RESET, Reply(b"", cut_at=0, headers={"Content-Length": "5"})], ids=["reset", "closed"]
 )
-def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice(
-    connect, calls, step, tmp_path, monkeypatch
-):
-    certificate = self_signed(tmp_path)
+def test_submit_through_broken_tunnel_is_sent_once(connect, calls, step, tmp_path, monkeypatch):
+    certificate = make_self_signed_certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with ScriptedServer(step, tls=certificate) as server, Tunnel(server.port) as tunnel:
         connect(
@@ -127,7 +126,7 @@ def test_a_submit_through_a_tunnel_that_breaks_after_sending_is_never_sent_twice
         assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
 
 
-def test_a_proxy_that_refuses_the_tunnel_proves_that_nothing_was_sent(connect, calls):
+def test_tunnel_rejected_by_proxy_is_not_sent(connect, calls):
     with ScriptedServer(Reply(b"", 407)) as proxy:
         connect(f"tencent-mps://id:key@mps.invalid/?proxy=http%3A%2F%2Fuser%3ASECRETPROXY%40127.0.0.1%3A{proxy.port}")
         with pytest.raises(MpsApiError) as caught:
@@ -136,7 +135,7 @@ def test_a_proxy_that_refuses_the_tunnel_proves_that_nothing_was_sent(connect, c
     assert "SECRETPROXY" not in str(caught.value)
 
 
-def test_https_to_a_server_that_speaks_http_says_to_check_the_schema(emulator, connect, calls):
+def test_https_to_http_server_advises_schema(emulator, connect, calls):
     connect(emulator.connection_uri.replace("/http?", "/https?"))
     with pytest.raises(MpsApiError, match="Schema"):
         calls.submit()
@@ -145,7 +144,7 @@ def test_https_to_a_server_that_speaks_http_says_to_check_the_schema(emulator, c
 @pytest.mark.parametrize(
     "headers", [{"Content-Length": "68, 7"}, {"Location": "mailto:x"}], ids=["two lengths", "odd location"]
 )
-def test_a_garbled_answer_is_no_proof_that_nothing_was_sent(connect, calls, headers):
+def test_malformed_http_response_is_unknown_outcome(connect, calls, headers):
     with ScriptedServer(Reply(b"x" * 68, 302, headers)) as server:
         connect(server.connection_uri())
         with pytest.raises(MpsApiError) as caught:
@@ -154,19 +153,19 @@ def test_a_garbled_answer_is_no_proof_that_nothing_was_sent(connect, calls, head
         assert len(server.requests) == 1
 
 
-def test_what_nobody_foresaw_after_a_submit_was_sent_is_an_unknown_outcome(emulator, calls, monkeypatch):
-    def stumble(*_):
+def test_unexpected_error_after_submit_is_unknown_outcome(emulator, calls, monkeypatch):
+    def fail(*_):
         raise AttributeError("a bug")
 
-    monkeypatch.setattr("airflow_provider_mps.client.read_answer", stumble)
-    with pytest.raises(MpsApiError, match="unforeseen AttributeError") as caught:
+    monkeypatch.setattr("airflow_provider_mps.api.client.parse_response", fail)
+    with pytest.raises(MpsApiError, match="unexpected AttributeError") as caught:
         calls.submit()
     assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN
     with pytest.raises(AttributeError):
         calls.describe()
 
 
-def test_timeout_bounds_the_whole_request_and_not_only_each_wait(connect, calls):
+def test_timeout_limits_whole_request(connect, calls):
     def drip(request):
         return Reply(b"{" * 2000, drip=0.05)
 
@@ -175,10 +174,10 @@ def test_timeout_bounds_the_whole_request_and_not_only_each_wait(connect, calls)
         started = time.monotonic()
         with pytest.raises(MpsApiError):
             calls.submit()
-        assert time.monotonic() - started < 50  # the whole would take 100 s
+        assert time.monotonic() - started < 50  # the whole response takes 100 seconds
 
 
-def test_many_first_calls_share_one_client(emulator):
+def test_concurrent_first_calls_share_client(emulator):
     async def many():
         hook = MpsHook()
         clients = await asyncio.gather(*(hook.aget_conn() for _ in range(20)))
@@ -188,15 +187,19 @@ def test_many_first_calls_share_one_client(emulator):
     assert asyncio.run(many()) == 1
 
 
-ODD_FAULTS = [RuntimeError("http://user:SECRET@proxy"), ValueError("SECRET"), PermissionError(13, "no", "/some/SECRET")]
+UNEXPECTED_ERRORS = [
+    RuntimeError("http://user:SECRET@proxy"),
+    ValueError("SECRET"),
+    PermissionError(13, "no", "/some/SECRET"),
+]
 
 
-@pytest.mark.parametrize("fault", ODD_FAULTS)
-def test_whatever_prevents_a_client_is_a_permanent_error_that_quotes_nothing(connect, calls, monkeypatch, fault):
+@pytest.mark.parametrize("fault", UNEXPECTED_ERRORS)
+def test_client_setup_error_is_permanent_without_secrets(connect, calls, monkeypatch, fault):
     def fail(*_, **__):
         raise fault
 
-    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
+    monkeypatch.setattr("airflow_provider_mps.api.client.ClientProfile", fail)
     with ScriptedServer(ACCEPTED) as server:
         connect(server.connection_uri())
         with pytest.raises(
@@ -207,36 +210,36 @@ def test_whatever_prevents_a_client_is_a_permanent_error_that_quotes_nothing(con
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_lack_of_file_handles_while_a_client_is_made_may_pass(connect, calls, monkeypatch):
+def test_client_setup_with_too_many_open_files_is_transient(connect, calls, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
+    monkeypatch.setattr("airflow_provider_mps.api.client.ClientProfile", fail)
     connect("tencent-mps://id:key@mps.invalid/http")
     with pytest.raises(MpsApiError, match="Too many open files") as caught:
         calls.submit()
     assert caught.value.error_class is ErrorClass.NOT_SENT
 
 
-def test_what_is_checked_last_is_checked_after_connecting_and_keeps_the_request_back(connect):
+def test_before_sending_runs_after_connecting_and_can_abort(connect):
     async def main():
         hook = MpsHook()
-        call = submit_call("hello", "voice-1", None, None)
-        refused = api_error(f"{NOT_SENT}.Withheld", "not now")
+        call = make_submit_call("hello", "voice-1", None, None)
+        abort_error = make_api_error(f"{NOT_SENT}.Withheld", "not now")
         connected = []
 
         async def note_connection():
             async with asyncio.timeout(30):
-                while server.accepted == len(connected):  # until the server has seen it, too
+                while server.accepted == len(connected):  # until the server has accepted it
                     await asyncio.sleep(0.01)
             connected.append(server.accepted)
 
-        async def refuse():
+        async def abort():
             await note_connection()
-            raise refused
+            raise abort_error
 
         with pytest.raises(MpsApiError, match="not now") as caught:
-            await hook.acall_once(call, refuse)
+            await hook.acall_once(call, abort)
         assert caught.value.error_class is ErrorClass.NOT_SENT
         assert server.requests == []
         assert (await hook.acall_once(call, note_connection)).task_id == "task-1"
@@ -249,8 +252,8 @@ def test_what_is_checked_last_is_checked_after_connecting_and_keeps_the_request_
     assert len(server.requests) == 1
 
 
-def test_response_that_came_while_the_process_was_suspended_is_read(connect):
-    """The event loop stands still for longer than the connection's timeout, as SIGSTOP would have it."""
+def test_response_during_process_suspension_is_read(connect):
+    """The event loop is blocked for longer than the connection's timeout, as after SIGSTOP."""
 
     async def main():
         hook = MpsHook()
@@ -258,7 +261,7 @@ def test_response_that_came_while_the_process_was_suspended_is_read(connect):
         async def suspend():
             asyncio.get_running_loop().call_later(0.02, time.sleep, 1.4)
 
-        accepted = await hook.acall_once(submit_call("hello", "voice-1", None, None), suspend)
+        accepted = await hook.acall_once(make_submit_call("hello", "voice-1", None, None), suspend)
         await hook.aclose()
         return accepted.task_id
 

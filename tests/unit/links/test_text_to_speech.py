@@ -3,17 +3,17 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_mps.get_provider_info import get_provider_info
 from airflow_provider_mps.links import text_to_speech as links
 from airflow_provider_mps.links.text_to_speech import (
     AudioSourceLink,
     QueryPageLink,
     StoredObjectLink,
     SubmitPageLink,
-    console_page,
-    listen_page,
+    get_console_url,
+    get_listen_url,
 )
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.provider_info import get_provider_info
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 LOG_URL = "http://airflow/base/dags/d/runs/r/tasks/store/mapped/3?try_number=2"
@@ -21,7 +21,7 @@ LOG_URL = "http://airflow/base/dags/d/runs/r/tasks/store/mapped/3?try_number=2"
 
 @pytest.fixture
 def xcoms(monkeypatch):
-    """What the task has pushed, by key."""
+    """Return the XComs that the task has pushed, by key."""
     pushed = {}
     monkeypatch.setattr(links, "XCom", SimpleNamespace(get_value=lambda *, ti_key, key: pushed.get(key)))
     return pushed
@@ -35,11 +35,11 @@ def xcoms(monkeypatch):
         (TextToSpeechToObjectStorageOperator, ["Stored object", "API: DescribeTextToSpeechAsyncTask"]),
     ],
 )
-def test_each_task_has_its_buttons(operator, names):
+def test_operators_have_their_extra_links(operator, names):
     assert [link.name for link in operator.operator_extra_links] == names
 
 
-def test_every_link_is_registered():
+def test_extra_links_are_all_registered():
     used = {
         type(link)
         for operator in (TextToSpeechOperator, TextToSpeechTaskSensor, TextToSpeechToObjectStorageOperator)
@@ -48,38 +48,38 @@ def test_every_link_is_registered():
     assert {f"{link.__module__}.{link.__qualname__}" for link in used} == set(get_provider_info()["extra-links"])
 
 
-def test_the_apis_pages_are_those_of_the_calls():
+def test_api_links_lead_to_pages_of_their_calls():
     assert SubmitPageLink().get_link(None, ti_key=None).endswith("/1041/79693")
     assert QueryPageLink().get_link(None, ti_key=None).endswith("/1041/79696")
 
 
-def test_the_audio_at_its_source_is_the_link_that_the_sensor_returned(xcoms):
+def test_audio_source_link_is_audio_url_of_xcom(xcoms):
     xcoms["return_value"] = {"AudioUrl": "https://cos/clip.wav?sign=1"}
     assert AudioSourceLink().get_link(None, ti_key=None) == "https://cos/clip.wav?sign=1"
 
 
 @pytest.mark.parametrize("returned", [None, {}, {"AudioUrl": None}, "text"])
-def test_without_such_a_link_there_is_no_button(xcoms, returned):
+def test_audio_source_link_without_audio_url_is_empty(xcoms, returned):
     xcoms["return_value"] = returned
     assert AudioSourceLink().get_link(None, ti_key=None) == ""
 
 
-def link_of(path):
+def get_stored_object_link(path):
     return StoredObjectLink().get_link(SimpleNamespace(stored_at=path), ti_key=SimpleNamespace(log_url=LOG_URL))
 
 
-def test_a_stored_object_without_a_console_leads_to_the_listen_view(tmp_path):
-    link = link_of(ObjectStoragePath(f"file://{tmp_path}/clip.wav"))
+def test_stored_object_link_without_console_is_listen_view(tmp_path):
+    link = get_stored_object_link(ObjectStoragePath(f"file://{tmp_path}/clip.wav"))
     assert link == "http://airflow/base/dags/d/runs/r/tasks/store/mapped/3/plugin/listen"
 
 
-def test_without_the_player_such_an_object_has_no_button(tmp_path, monkeypatch):
+def test_stored_object_link_without_player_is_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "listen_is_available", lambda: False)
-    assert link_of(ObjectStoragePath(f"file://{tmp_path}/clip.wav")) == ""
+    assert get_stored_object_link(ObjectStoragePath(f"file://{tmp_path}/clip.wav")) == ""
 
 
-def test_where_nothing_was_stored_there_is_no_button():
-    assert link_of(None) == ""
+def test_stored_object_link_without_object_is_empty():
+    assert get_stored_object_link(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,11 @@ def test_where_nothing_was_stored_there_is_no_button():
         ("cos", None, None),
     ],
 )
-def test_a_stored_object_leads_to_its_clouds_console_where_it_has_one(protocol, fs, page):
-    assert console_page(SimpleNamespace(protocol=protocol, path="bucket/a/b c.wav", fs=fs)) == page
+def test_get_console_url_is_that_of_cloud(protocol, fs, page):
+    assert get_console_url(SimpleNamespace(protocol=protocol, path="bucket/a/b c.wav", fs=fs)) == page
 
 
-def test_the_listen_view_is_beside_the_log():
-    assert listen_page("http://a/dags/d/runs/r/tasks/t?try_number=1") == "http://a/dags/d/runs/r/tasks/t/plugin/listen"
+def test_get_listen_url_replaces_log_page():
+    assert (
+        get_listen_url("http://a/dags/d/runs/r/tasks/t?try_number=1") == "http://a/dags/d/runs/r/tasks/t/plugin/listen"
+    )

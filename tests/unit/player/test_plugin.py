@@ -7,7 +7,7 @@ from airflow_provider_mps.player import plugin
 from airflow_provider_mps.player.plugin import PlayerPlugin
 
 
-def test_airflow_loads_the_plugin_and_mounts_it():
+def test_airflow_loads_and_mounts_the_plugin():
     from airflow import plugins_manager
 
     apps, _ = plugins_manager.get_fastapi_plugins()
@@ -20,7 +20,7 @@ def test_airflow_loads_the_plugin_and_mounts_it():
 
 
 @pytest.mark.parametrize("missing", ["soundfile", "airflow 3.1"])
-def test_without_the_extra_or_in_an_older_airflow_there_is_no_view(monkeypatch, missing):
+def test_no_view_without_the_extra_or_before_airflow_3_1(monkeypatch, missing):
     if missing == "soundfile":
         monkeypatch.setattr(plugin, "find_spec", lambda _: None)
     else:
@@ -29,7 +29,7 @@ def test_without_the_extra_or_in_an_older_airflow_there_is_no_view(monkeypatch, 
     assert PlayerPlugin().fastapi_apps == []
 
 
-def test_a_worker_that_loads_the_plugin_imports_nothing_of_the_api_server():
+def test_plugin_in_a_worker_imports_no_api_server():
     code = (
         "from airflow_provider_mps.player.plugin import PlayerPlugin; import sys; PlayerPlugin();"
         "print([name for name in sys.modules if name.split('.')[0] in {'fastapi', 'soundfile', 'numpy'}])"

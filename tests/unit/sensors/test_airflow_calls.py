@@ -1,4 +1,4 @@
-"""What one attempt of a sensor costs Airflow's API, beside a sensor that does nothing."""
+"""The Airflow API calls of one attempt of the sensor, compared with a sensor that does nothing."""
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseSensorOperator
@@ -9,7 +9,7 @@ from tests.answers import PROCESSING
 from tests.scripted_server import ScriptedServer
 from tests.waiting import SUCCESS
 
-task_calls = pytest.importorskip("tests.task_calls", reason="before Airflow 3 a task asked no supervisor")
+task_calls = pytest.importorskip("tests.task_calls", reason="before Airflow 3 a task had no supervisor")
 
 
 class BareSensor(BaseSensorOperator):
@@ -29,7 +29,7 @@ def run_attempt(kind, monkeypatch, **arguments):
     return task_calls.run_attempt(task, monkeypatch)
 
 
-def test_rescheduled_poke_makes_the_calls_of_a_bare_sensor(connect, monkeypatch, capsys):
+def test_rescheduled_poke_makes_same_airflow_calls_as_bare_sensor(connect, monkeypatch, capsys):
     _, bare = run_attempt(BareSensor, monkeypatch, mode="reschedule")
     capsys.readouterr()
     with ScriptedServer(PROCESSING) as server:
@@ -43,7 +43,7 @@ def test_rescheduled_poke_makes_the_calls_of_a_bare_sensor(connect, monkeypatch,
     assert "XCom" not in output
 
 
-def test_deferral_pushes_no_link(connect, monkeypatch):
+def test_deferral_pushes_no_links(connect, monkeypatch):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         state, ours = run_attempt(TextToSpeechTaskSensor, monkeypatch, mps_task_id="task-1", deferrable=True)
@@ -51,7 +51,7 @@ def test_deferral_pushes_no_link(connect, monkeypatch):
     assert ours.calls == ["SetRenderedFields", "GetTaskRescheduleStartDate", "DeferTask"]
 
 
-def test_finished_attempt_pushes_its_links_and_pulls_none(emulator, monkeypatch):
+def test_finished_attempt_pushes_links_and_pulls_none(emulator, monkeypatch):
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
     state, ours = run_attempt(TextToSpeechTaskSensor, monkeypatch, mps_task_id=task_id)
     assert state == "success"
@@ -60,7 +60,7 @@ def test_finished_attempt_pushes_its_links_and_pulls_none(emulator, monkeypatch)
     assert "document/product/1041/79696" in ours.xcoms["_link_QueryPageLink"]
 
 
-def test_failed_attempt_pulls_no_xcom_for_its_links(emulator, monkeypatch, capsys):
+def test_failed_attempt_pulls_no_xcoms(emulator, monkeypatch, capsys):
     task_id = MpsHook().submit_text_to_speech("[fail] hello", "voice")
     state, ours = run_attempt(TextToSpeechTaskSensor, monkeypatch, mps_task_id=task_id)
     assert state == "failed"
@@ -68,7 +68,7 @@ def test_failed_attempt_pulls_no_xcom_for_its_links(emulator, monkeypatch, capsy
     assert ours.xcoms["_link_AudioSourceLink"] == ""
 
 
-def test_links_come_back_where_one_instance_makes_several_attempts(connect, monkeypatch):
+def test_links_second_attempt_of_one_instance_pushes_them(connect, monkeypatch):
     with DAG("dag", schedule=None):
         task = TextToSpeechTaskSensor(task_id="wait", mps_task_id="task-1")
     with ScriptedServer(PROCESSING, SUCCESS) as server:

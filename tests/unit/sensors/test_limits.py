@@ -1,4 +1,4 @@
-"""Which limit ends a sensor's wait, in each mode, and what its error says of the task."""
+"""Which limit ends a sensor's wait in each mode, and what the error says about the task."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_provider_mps.errors import MpsPermanentError
+from airflow_provider_mps.exceptions import MpsPermanentError
+from airflow_provider_mps.polling.event import event_from_outcome
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
-from airflow_provider_mps.triggers.event import event_of
-from airflow_provider_mps.triggers.text_to_speech import HANDOVER
+from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS
 from tests.answers import PROCESSING
-from tests.scripted_server import ScriptedServer, api_error
+from tests.scripted_server import ScriptedServer, make_api_error
 from tests.waiting import SUCCESS
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -35,7 +35,7 @@ SHORTER = pytest.mark.parametrize(
     ],
 )
 SKIPPING = pytest.mark.parametrize("flag", ["soft_fail", "never_fail"])
-EVENT = event_of(AirflowSensorTimeout("Task task-1 was never polled"))
+EVENT = event_from_outcome(AirflowSensorTimeout("Task task-1 was never polled"))
 
 
 class TaskInstance:
@@ -59,13 +59,13 @@ def processing(connect):
 
 @SHORTER
 @pytest.mark.usefixtures("processing")
-def test_deferral_ends_with_the_earlier_limit(timeout, execution_timeout, seconds, error):
+def test_deferral_ends_with_earlier_limit(timeout, execution_timeout, seconds, error):
     waiting = sensor(deferrable=True, timeout=timeout, execution_timeout=execution_timeout)
     started = time.time()
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute({"ti": TaskInstance()})
     assert started + seconds - 1 <= deferred.value.trigger.deadline <= time.time() + seconds
-    assert deferred.value.timeout == timedelta(seconds=max(seconds, HANDOVER))
+    assert deferred.value.timeout == timedelta(seconds=max(seconds, REQUEUE_GRACE_SECONDS))
     with pytest.raises(error, match=f"still processing at .* when .*timeout \\({seconds:g} s\\) ended"):
         waiting.resume_execution("execute_complete", {"event": EVENT}, {})
     with pytest.raises(error):
@@ -73,7 +73,7 @@ def test_deferral_ends_with_the_earlier_limit(timeout, execution_timeout, second
 
 
 @SHORTER
-def test_start_in_the_triggerer_ends_with_the_earlier_limit(timeout, execution_timeout, seconds, error):
+def test_start_from_trigger_ends_with_earlier_limit(timeout, execution_timeout, seconds, error):
     with DAG("dag", schedule=None):
         waiting = sensor(start_from_trigger=True, timeout=timeout, execution_timeout=execution_timeout)
     assert waiting.start_trigger_args.timeout == timedelta(seconds=seconds)
@@ -82,7 +82,7 @@ def test_start_in_the_triggerer_ends_with_the_earlier_limit(timeout, execution_t
 @SKIPPING
 @pytest.mark.parametrize("execution_timeout", [None, timedelta(seconds=20)])
 @pytest.mark.usefixtures("processing")
-def test_either_limit_skips_a_deferred_sensor_that_may_not_fail(flag, execution_timeout):
+def test_deferred_either_limit_with_soft_fail_skips(flag, execution_timeout):
     waiting = sensor(deferrable=True, execution_timeout=execution_timeout, **{flag: True})
     with pytest.raises(AirflowSkipException):
         waiting.resume_execution("execute_complete", {"event": EVENT}, {})
@@ -98,7 +98,7 @@ def interrupt_sleep(monkeypatch):
 
 
 @pytest.mark.usefixtures("processing")
-def test_execution_timeout_in_poke_mode_is_retried_and_says_what_was_last_seen(monkeypatch):
+def test_poke_mode_execution_timeout_reports_last_seen(monkeypatch):
     interrupt_sleep(monkeypatch)
     with pytest.raises(AirflowTaskTimeout, match=r"Timeout, PID: 1\. Task task-1 was still processing at 20"):
         sensor(mode="poke", execution_timeout=timedelta(seconds=20)).execute({"ti": TaskInstance()})
@@ -106,7 +106,7 @@ def test_execution_timeout_in_poke_mode_is_retried_and_says_what_was_last_seen(m
 
 @SKIPPING
 @pytest.mark.usefixtures("processing")
-def test_execution_timeout_in_poke_mode_skips_a_sensor_that_may_not_fail(monkeypatch, flag):
+def test_poke_mode_execution_timeout_with_soft_fail_skips(monkeypatch, flag):
     interrupt_sleep(monkeypatch)
     with pytest.raises(AirflowSkipException):
         sensor(mode="poke", **{flag: True}).execute({"ti": TaskInstance()})
@@ -114,28 +114,31 @@ def test_execution_timeout_in_poke_mode_skips_a_sensor_that_may_not_fail(monkeyp
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @pytest.mark.parametrize(
-    ("answer", "seen"),
-    [(PROCESSING, "was still processing at 20"), (api_error("InternalError"), "could not be polled .*InternalError")],
+    ("reply", "seen"),
+    [
+        (PROCESSING, "was still processing at 20"),
+        (make_api_error("InternalError"), "could not be polled .*InternalError"),
+    ],
 )
-def test_timeout_says_what_was_last_seen(connect, mode, answer, seen):
-    with ScriptedServer(answer) as server:
+def test_timeout_reports_last_seen(connect, mode, reply, seen):
+    with ScriptedServer(reply) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowSensorTimeout, match=f"timed out.* Task task-1 {seen}") as caught:
             sensor(mode=mode, timeout=0).execute({"ti": TaskInstance()})
-    assert mode == "poke" or "still processing" not in str(caught.value) or answer is PROCESSING
+    assert mode == "poke" or "still processing" not in str(caught.value) or reply is PROCESSING
 
 
-def test_last_poll_after_a_deadline_that_fails_keeps_what_the_triggerer_saw(connect):
-    event = event_of(AirflowSensorTimeout("Task task-1 could not be polled (last error at 10:00: no role)"))
-    with ScriptedServer(api_error("InternalError")) as server:
+def test_last_poll_failure_keeps_trigger_last_seen(connect):
+    event = event_from_outcome(AirflowSensorTimeout("Task task-1 could not be polled (last error at 10:00: no role)"))
+    with ScriptedServer(make_api_error("InternalError")) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowSensorTimeout, match=r"no role\) when timeout \(604800 s\) ended") as caught:
             sensor(deferrable=True).execute_complete({}, event)
     assert "processing" not in str(caught.value)
 
 
-def test_refused_key_is_left_to_the_triggerer_and_its_grace_period(connect):
-    with ScriptedServer(api_error("AuthFailure.SecretIdNotFound")) as server:
+def test_rejected_key_deferrable_defers(connect):
+    with ScriptedServer(make_api_error("AuthFailure.SecretIdNotFound")) as server:
         connect(server.connection_uri())
         with pytest.raises(TaskDeferred):
             sensor(deferrable=True).execute({"ti": TaskInstance()})
@@ -143,38 +146,38 @@ def test_refused_key_is_left_to_the_triggerer_and_its_grace_period(connect):
             sensor(mode="reschedule").execute({"ti": TaskInstance()})
 
 
-def test_key_that_has_worked_is_waited_for_in_poke_mode(connect, monkeypatch):
+def test_poke_mode_key_that_has_worked_gets_grace_period(connect, monkeypatch):
     monkeypatch.setattr("airflow.sdk.bases.sensor.time.sleep", lambda _: None)
-    refused = [api_error("AuthFailure.SecretIdNotFound")] * 10
-    with ScriptedServer(PROCESSING, *refused, SUCCESS) as server:
+    rejections = [make_api_error("AuthFailure.SecretIdNotFound")] * 10
+    with ScriptedServer(PROCESSING, *rejections, SUCCESS) as server:
         connect(server.connection_uri())
         assert sensor(mode="poke").execute({"ti": TaskInstance()})["Status"] == "success"
-    with ScriptedServer(*refused) as server:
+    with ScriptedServer(*rejections) as server:
         connect(server.connection_uri())
         with pytest.raises(MpsPermanentError):
             sensor(mode="poke").execute({"ti": TaskInstance()})
 
 
-def test_key_that_is_replaced_during_a_poke_fails_no_rescheduled_sensor(connect, monkeypatch):
-    looked_up = threading.Event()
+def test_reschedule_key_replaced_during_poke_is_used(connect, monkeypatch):
+    key_replaced = threading.Event()
 
-    def answer(request):
+    def respond(request):
         if "new-id" in request.headers["authorization"]:
             return PROCESSING
         if len(server.requests) == 2:
             connect(server.connection_uri().replace("some-id", "new-id"))
-            looked_up.set()
-        return api_error("AuthFailure.SecretIdNotFound")
+            key_replaced.set()
+        return make_api_error("AuthFailure.SecretIdNotFound")
 
-    with ScriptedServer(answer) as server:
+    with ScriptedServer(respond) as server:
         connect(server.connection_uri())
         assert not sensor().poke({}).is_done
-    assert looked_up.is_set()
+    assert key_replaced.is_set()
 
 
 @pytest.mark.parametrize(("arguments", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")])
 @pytest.mark.usefixtures("processing")
-def test_airflow_itself_interrupts_a_sleeping_sensor(monkeypatch, capsys, arguments, state):
+def test_poke_mode_airflow_interrupts_sleep(monkeypatch, capsys, arguments, state):
     task_calls = pytest.importorskip("tests.task_calls")
     with DAG("dag", schedule=None):
         task = sensor(mode="poke", poke_interval=60, execution_timeout=timedelta(seconds=0.5), **arguments)

@@ -16,14 +16,14 @@ from airflow.providers.common.compat.sdk import (
     task_group,
 )
 
-from airflow_provider_mps.errors import MpsPermanentError, TextToSpeechTaskFailed
+from airflow_provider_mps.exceptions import MpsPermanentError, TextToSpeechTaskFailed
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
+from airflow_provider_mps.polling.event import event_from_outcome
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
-from airflow_provider_mps.triggers.event import event_of
-from airflow_provider_mps.triggers.text_to_speech import HANDOVER, TextToSpeechTaskTrigger
+from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
 from tests.answers import PROCESSING
-from tests.scripted_server import RESET, ScriptedServer, api_error, json_reply
+from tests.scripted_server import RESET, ScriptedServer, make_api_error, make_json_reply
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -32,31 +32,31 @@ def sensor(mps_task_id, **arguments):
     return TextToSpeechTaskSensor(task_id="wait", mps_task_id=mps_task_id, **arguments)
 
 
-def test_reschedule_is_the_default_mode():
+def test_mode_default_is_reschedule():
     assert sensor("task-1").mode == "reschedule"
 
 
-def test_it_waits_while_the_task_is_processing(start_emulator):
+def test_poke_processing_task_is_not_done(start_emulator):
     start_emulator(synthesis_time=60)
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
     assert not sensor(task_id).poke({}).is_done
 
 
-def test_it_is_done_when_the_task_has_succeeded_and_tells_what_downstream_needs(emulator):
+def test_poke_successful_task_returns_xcom(emulator):
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
     result = sensor(task_id).poke({})
     assert result.is_done
     assert list(result.xcom_value) == ["TaskId", "Status", "AudioUrl", "VoiceId", "duration", "ExtInfo"]
 
 
-def test_a_failed_task_fails_the_sensor_with_everything_that_tells_why(emulator):
+def test_poke_failed_task_raises_with_details(emulator):
     task_id = MpsHook().submit_text_to_speech("[fail] hello", "voice")
     with pytest.raises(TextToSpeechTaskFailed, match=f"{task_id}.*ErrorCode 110.*RequestId"):
         sensor(task_id).poke({})
 
 
 @pytest.mark.parametrize(("reschedules", "lines"), [(0, 1), (3, 0)])
-def test_that_it_waits_is_told_once_however_often_it_asks(connect, capsys, reschedules, lines):
+def test_poke_processing_is_logged_once(connect, capsys, reschedules, lines):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         sensor = TextToSpeechTaskSensor(task_id="wait", mps_task_id="task-1")
@@ -65,32 +65,32 @@ def test_that_it_waits_is_told_once_however_often_it_asks(connect, capsys, resch
     assert capsys.readouterr().out.count("is processing") == lines
 
 
-@pytest.mark.parametrize("fault", [api_error("RequestLimitExceeded"), api_error("InternalError"), RESET])
-def test_an_error_that_may_pass_is_waited_out_with_a_warning(connect, fault, capsys):
+@pytest.mark.parametrize("fault", [make_api_error("RequestLimitExceeded"), make_api_error("InternalError"), RESET])
+def test_poke_transient_error_logs_warning_and_waits(connect, fault, capsys):
     with ScriptedServer(fault) as server:
         connect(server.connection_uri())
         assert not sensor("task-1").poke({}).is_done
         assert len(server.requests) > 1  # the hook's own retries came first
-    assert "still waiting" in capsys.readouterr().out
+    assert "Polling MPS task task-1 failed, will poll again" in capsys.readouterr().out
 
 
-def test_a_permanent_error_fails_at_once(connect):
-    with ScriptedServer(api_error("AuthFailure.SignatureFailure")) as server:
+def test_poke_permanent_error_raises(connect):
+    with ScriptedServer(make_api_error("AuthFailure.SignatureFailure")) as server:
         connect(server.connection_uri())
         with pytest.raises(MpsPermanentError) as caught:
             sensor("task-1").poke({})
     assert isinstance(caught.value, AirflowFailException)
 
 
-def test_an_unknown_status_fails_at_once_and_is_quoted(connect):
-    with ScriptedServer(json_reply({"Response": {"Status": "paused", "RequestId": "r"}})) as server:
+def test_poke_unknown_status_raises_and_is_quoted(connect):
+    with ScriptedServer(make_json_reply({"Response": {"Status": "paused", "RequestId": "r"}})) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowFailException, match="'paused'"):
             sensor("task-1").poke({})
 
 
 @pytest.mark.parametrize("task_id", ["", None, "None"])
-def test_a_missing_task_id_fails_before_any_call(connect, task_id):
+def test_poke_missing_task_id_raises_without_request(connect, task_id):
     with ScriptedServer(RESET) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowFailException, match="mps_task_id"):
@@ -98,7 +98,7 @@ def test_a_missing_task_id_fails_before_any_call(connect, task_id):
         assert server.requests == []
 
 
-def test_task_id_connection_and_region_can_be_templated():
+def test_template_fields():
     assert set(TextToSpeechTaskSensor.template_fields) == {"mps_task_id", "mps_conn_id", "region"}
 
 
@@ -114,7 +114,7 @@ class NeverRescheduled:
         return None
 
 
-def test_a_deferrable_sensor_asks_once_and_then_leaves_the_waiting_to_the_triggerer(connect):
+def test_deferrable_polls_once_and_defers(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         deferred = deferral(sensor("task-1", deferrable=True, poke_interval=30, timeout=600, region="ap-singapore"))
@@ -122,7 +122,7 @@ def test_a_deferrable_sensor_asks_once_and_then_leaves_the_waiting_to_the_trigge
     path, arguments = deferred.trigger.serialize()
     assert path.endswith("TextToSpeechTaskTrigger")
     now = time.time()
-    assert now - 5 < arguments.pop("asked_at") <= now
+    assert now - 5 < arguments.pop("deferred_at") <= now
     assert now + 590 < arguments.pop("deadline") <= now + 600
     assert arguments == {
         "mps_task_id": "task-1",
@@ -136,21 +136,21 @@ def test_a_deferrable_sensor_asks_once_and_then_leaves_the_waiting_to_the_trigge
     assert deferred.timeout == timedelta(seconds=600)
 
 
-def test_airflows_own_timeout_does_not_come_before_the_worker_has_gone(connect):
+def test_deferral_timeout_is_not_before_worker_exit(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         deferred = deferral(sensor("task-1", deferrable=True, timeout=2))
-    assert deferred.timeout == timedelta(seconds=HANDOVER)
+    assert deferred.timeout == timedelta(seconds=REQUEUE_GRACE_SECONDS)
     assert deferred.trigger.deadline <= time.time() + 2
 
 
-def test_what_has_finished_already_is_not_deferred(emulator):
+def test_deferrable_finished_task_is_not_deferred(emulator):
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
     waited = sensor(task_id, deferrable=True).execute({"ti": NeverRescheduled()})
     assert waited["Status"] == "success"
 
 
-def test_backoff_goes_along_to_the_triggerer(connect):
+def test_deferral_passes_backoff_to_trigger(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         waiting = sensor("task-1", deferrable=True, exponential_backoff=True, max_wait=timedelta(minutes=10))
@@ -158,13 +158,13 @@ def test_backoff_goes_along_to_the_triggerer(connect):
     assert (arguments["exponential_backoff"], arguments["max_wait"]) == (True, 600)
 
 
-def test_a_throttled_question_is_no_reason_not_to_defer(connect):
-    with ScriptedServer(api_error("RequestLimitExceeded")) as server:
+def test_deferrable_throttled_poll_defers(connect):
+    with ScriptedServer(make_api_error("RequestLimitExceeded")) as server:
         connect(server.connection_uri())
         deferral(sensor("task-1", deferrable=True))
 
 
-def test_airflows_setting_makes_it_deferrable():
+def test_deferrable_default_follows_airflow_config():
     code = (
         "from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor as Sensor;"
         "print(Sensor(task_id='wait', mps_task_id='task-1').deferrable)"
@@ -174,20 +174,20 @@ def test_airflows_setting_makes_it_deferrable():
     assert done.stdout.splitlines()[-1] == "True"
 
 
-def test_a_task_that_finished_just_before_the_timeout_is_not_given_up(emulator):
+def test_execute_complete_timeout_finished_task_succeeds(emulator):
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
-    event = event_of(AirflowSensorTimeout("too late"))
+    event = event_from_outcome(AirflowSensorTimeout("too late"))
     assert sensor(task_id, deferrable=True).execute_complete({}, event)["Status"] == "success"
 
 
-def test_a_timeout_is_a_timeout_where_the_last_look_sees_no_end(connect):
+def test_execute_complete_timeout_processing_task_raises(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowSensorTimeout):
-            sensor("task-1", deferrable=True).execute_complete({}, event_of(AirflowSensorTimeout("too late")))
+            sensor("task-1", deferrable=True).execute_complete({}, event_from_outcome(AirflowSensorTimeout("too late")))
 
 
-def test_airflows_own_timeout_gives_up_nothing_that_is_done_either(emulator, connect):
+def test_resume_trigger_timeout_polls_once_more(emulator, connect):
     task_id = MpsHook().submit_text_to_speech("hello", "voice")
     timeout = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
     waited = sensor(task_id, deferrable=True).resume_execution(TRIGGER_FAIL_REPR, timeout, {})
@@ -200,7 +200,7 @@ def test_airflows_own_timeout_gives_up_nothing_that_is_done_either(emulator, con
             sensor(task_id, deferrable=True, soft_fail=True).resume_execution(TRIGGER_FAIL_REPR, timeout, {})
 
 
-def test_backoff_outlives_thousands_of_pokes():
+def test_backoff_thousands_of_pokes_does_not_overflow():
     waiting = sensor("task-1", mode="poke", exponential_backoff=True, max_wait=10)
     assert [waiting._get_next_poke_interval(0, lambda: 0, count) for count in (1024, 1025, 5000)] == [10, 10, 10]
 
@@ -209,17 +209,17 @@ def intervals(sensor, count=200):
     return [sensor._get_next_poke_interval(0, lambda: 0, 1) for _ in range(count)]
 
 
-def test_pokes_that_started_together_drift_apart():
+def test_poke_interval_has_jitter():
     waits = intervals(sensor("task-1", poke_interval=60))
     assert len({round(wait, 3) for wait in waits}) > 100
     assert 45 <= min(waits) < max(waits) <= 75
 
 
-def test_after_a_throttled_poke_the_next_is_spread_over_twice_the_interval(connect):
+def test_poke_interval_throttled_doubles_the_range(connect):
     waiting = sensor("task-1", poke_interval=60)
-    with ScriptedServer(api_error("RequestLimitExceeded"), PROCESSING) as server:
+    with ScriptedServer(make_api_error("RequestLimitExceeded"), PROCESSING) as server:
         connect(server.connection_uri())
-        server.script[:] = [api_error("RequestLimitExceeded")]
+        server.script[:] = [make_api_error("RequestLimitExceeded")]
         waiting.poke({})
         assert 60 <= min(waits := intervals(waiting)) < 75 < max(waits) <= 120
         server.script[:] = [PROCESSING]
@@ -227,7 +227,7 @@ def test_after_a_throttled_poke_the_next_is_spread_over_twice_the_interval(conne
         assert max(intervals(waiting)) <= 75
 
 
-def test_starting_in_the_triggerer_needs_no_worker_and_renders_there():
+def test_start_from_trigger_sets_trigger_arguments():
     with DAG("dag", schedule=None):
         waiting = sensor(
             "{{ dag_run.conf['id'] }}", start_from_trigger=True, end_from_trigger=True, poke_interval=20, timeout=99
@@ -249,7 +249,7 @@ def test_starting_in_the_triggerer_needs_no_worker_and_renders_there():
     assert TextToSpeechTaskTrigger(**arguments.trigger_kwargs).end_from_trigger
 
 
-def test_another_tasks_output_is_pulled_as_a_triggerer_can():
+def test_start_from_trigger_task_output_becomes_template():
     with DAG("dag", schedule=None):
         submit = TextToSpeechOperator(task_id="submit", text="hello", voice_id="v")
         waiting = sensor(submit.output, start_from_trigger=True)
@@ -258,13 +258,13 @@ def test_another_tasks_output_is_pulled_as_a_triggerer_can():
     assert waiting.upstream_task_ids == {"submit"}
 
 
-def test_off_by_default():
+def test_deferral_arguments_are_off_by_default():
     assert not sensor("task-1").deferrable
     assert not sensor("task-1").start_from_trigger
     assert not sensor("task-1").end_from_trigger
 
 
-def test_what_a_triggerer_cannot_pull_is_started_by_a_worker_and_says_so():
+def test_start_from_trigger_unsupported_xcom_warns():
     with DAG("dag", schedule=None):
         submit = TextToSpeechOperator(task_id="submit", text="hello", voice_id="v")
     computed = submit.output.map(lambda task_id: task_id)
@@ -275,7 +275,7 @@ def test_what_a_triggerer_cannot_pull_is_started_by_a_worker_and_says_so():
         assert not waiting.start_from_trigger
 
 
-def test_in_a_mapped_task_group_a_worker_starts_it_and_it_says_so():
+def test_start_from_trigger_mapped_task_group_warns():
     @task_group
     def clip(task_id):
         waiting.append(sensor(task_id, start_from_trigger=True))
@@ -287,7 +287,7 @@ def test_in_a_mapped_task_group_a_worker_starts_it_and_it_says_so():
 
 
 @pytest.mark.parametrize("arguments", [{"outlets": [Asset("file:///clip.wav")]}, {"do_xcom_push": False}])
-def test_what_a_triggerer_cannot_do_at_the_end_is_left_to_a_worker_and_says_so(arguments):
+def test_end_from_trigger_unsupported_arguments_warn(arguments):
     with pytest.warns(UserWarning, match="end_from_trigger of task 'wait' has no effect"):
         waiting = sensor("task-1", end_from_trigger=True, **arguments)
     assert waiting.deferrable

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch.lease import Holder
-from airflow_provider_mps.batch.objects import read_object, replace_object
+from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.storage.objects import read_object, replace_object
 from airflow_provider_mps.triggers import batch, text_to_speech
-from airflow_provider_mps.triggers.batch import MOST_TASKS, TextToSpeechBatchTrigger
+from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
 from tests.answers import PROCESSING
-from tests.scripted_server import ScriptedServer, api_error
+from tests.scripted_server import ScriptedServer, make_api_error
 
 
-def the_event_of(trigger):
+def get_event(trigger):
     async def collect():
         async with asyncio.timeout(30):
             return [event async for event in trigger.run()]
@@ -25,79 +25,79 @@ def the_event_of(trigger):
     return json.loads(json.dumps(event.payload))
 
 
-def test_its_arguments_are_json_and_make_it_anew():
+def test_serialize_round_trip_is_json():
     arguments = {
         "mps_task_ids": ["task-1", "task-2"],
         "mps_conn_id": "my_mps",
         "region": "ap-singapore",
         "poll_interval": 30.0,
-        "asked_at": 1.0,
+        "deferred_at": 1.0,
         "deadline": 2.0,
         "lock_path": "s3://conn@bucket/clips/.mps-batch/lock.json",
         "lock_token": "0123",
     }
-    path, told = TextToSpeechBatchTrigger(**arguments).serialize()
-    assert json.loads(json.dumps(told)) == arguments
+    path, serialized = TextToSpeechBatchTrigger(**arguments).serialize()
+    assert json.loads(json.dumps(serialized)) == arguments
     assert path == "airflow_provider_mps.triggers.batch.TextToSpeechBatchTrigger"
-    assert TextToSpeechBatchTrigger(**told).serialize() == (path, told)
-    assert set(told) == set(inspect.signature(TextToSpeechBatchTrigger).parameters)
+    assert TextToSpeechBatchTrigger(**serialized).serialize() == (path, serialized)
+    assert set(serialized) == set(inspect.signature(TextToSpeechBatchTrigger).parameters)
 
 
-def test_its_arguments_fit_into_every_database():
+def test_serialize_most_tasks_fits_into_mysql():
     from cryptography.fernet import Fernet
 
-    task_ids = [f"1300057393-DubbingAsync-b67d6a1c-7e4b-4b62-9bb5-{number:012}" for number in range(MOST_TASKS)]
-    _, told = TextToSpeechBatchTrigger(task_ids).serialize()
-    encrypted = Fernet(Fernet.generate_key()).encrypt(json.dumps(told).encode())
+    task_ids = [f"1300057393-DubbingAsync-b67d6a1c-7e4b-4b62-9bb5-{number:012}" for number in range(MAX_TASKS)]
+    _, serialized = TextToSpeechBatchTrigger(task_ids).serialize()
+    encrypted = Fernet(Fernet.generate_key()).encrypt(json.dumps(serialized).encode())
     assert len(encrypted) < 65_535  # MySQL's TEXT
 
 
-def test_it_fires_once_when_all_have_finished_whether_they_succeeded_or_not(submit):
+def test_run_all_tasks_finished_fires_once(submit):
     _, task_ids = submit(5, synthesis_time=0.5)
-    assert the_event_of(TextToSpeechBatchTrigger(task_ids, poll_interval=0.1)) == {"finished": 5, "timed_out": False}
+    assert get_event(TextToSpeechBatchTrigger(task_ids, poll_interval=0.1)) == {"finished": 5, "timed_out": False}
 
 
-def test_what_cannot_be_waited_for_is_left_to_the_worker(connect, caplog):
-    with ScriptedServer(api_error("ResourceNotFound")) as server:
+def test_run_permanent_errors_fires_for_the_worker(connect, caplog):
+    with ScriptedServer(make_api_error("ResourceNotFound")) as server:
         connect(server.connection_uri())
-        event = the_event_of(TextToSpeechBatchTrigger(["task-1", "task-2"], poll_interval=0.1))
+        event = get_event(TextToSpeechBatchTrigger(["task-1", "task-2"], poll_interval=0.1))
     assert event == {"finished": 0, "timed_out": False}
 
 
-def test_it_tells_when_the_time_is_up(connect):
+def test_run_deadline_reports_timed_out(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechBatchTrigger(["task-1"], poll_interval=0.1, deadline=time.time() + 0.5)
-        assert the_event_of(trigger) == {"finished": 0, "timed_out": True}
+        assert get_event(trigger) == {"finished": 0, "timed_out": True}
 
 
-def test_it_does_not_fire_before_the_worker_that_deferred_has_gone(submit, monkeypatch):
-    monkeypatch.setattr(text_to_speech, "HANDOVER", 1.0)
+def test_run_waits_for_worker_exit(submit, monkeypatch):
+    monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 1.0)
     _, task_ids = submit(1, synthesis_time=0)
-    trigger = TextToSpeechBatchTrigger(task_ids, poll_interval=0.1, asked_at=time.time())
+    trigger = TextToSpeechBatchTrigger(task_ids, poll_interval=0.1, deferred_at=time.time())
     trigger.task_instance = SimpleNamespace(task_id="batch")
     started = time.monotonic()
-    the_event_of(trigger)
+    get_event(trigger)
     assert time.monotonic() - started >= 0.9
 
 
 @pytest.mark.parametrize(
-    ("trigger", "said"),
+    ("trigger", "message"),
     [
-        (TextToSpeechBatchTrigger(["task-1", "task-2"]), "2 tasks and more go on at MPS, and may be billed"),
-        (text_to_speech.TextToSpeechTaskTrigger("task-1"), "Task task-1 goes on at MPS, and may be billed"),
+        (TextToSpeechBatchTrigger(["task-1", "task-2"]), "At least 2 tasks continue at MPS and may be billed"),
+        (text_to_speech.TextToSpeechTaskTrigger("task-1"), "Task task-1 continues at MPS and may be billed"),
     ],
 )
-def test_a_user_who_ends_the_waiting_is_told_what_goes_on(trigger, said, caplog, capsys):
+def test_on_kill_logs_tasks_that_continue(trigger, message, caplog, capsys):
     asyncio.run(trigger.on_kill())
-    assert said in caplog.text + capsys.readouterr().out
+    assert message in caplog.text + capsys.readouterr().out
 
 
-def test_waiting_uses_the_poller_that_all_share():
+def test_triggers_share_one_poller():
     assert batch.wait_for_task is text_to_speech.wait_for_task
 
 
-def test_a_log_that_names_it_is_not_filled_with_ids():
+def test_repr_many_tasks_is_short():
     assert repr(TextToSpeechBatchTrigger(["task-1"] * 500)).endswith("TextToSpeechBatchTrigger of 500 tasks>")
 
 
@@ -105,17 +105,17 @@ def test_a_log_that_names_it_is_not_filled_with_ids():
 def lock(tmp_path):
     """The lock of a batch that has just been deferred."""
     path = ObjectStoragePath(f"file://{tmp_path}/lock.json")
-    holder = Holder("dag", "run-1", "batch")
-    replace_object(path, replace(holder.parked(), expires_at=time.time()).to_bytes())
+    holder = LockHolder("dag", "run-1", "batch")
+    replace_object(path, replace(holder.as_deferred(), expires_at=time.time()).to_bytes())
     return SimpleNamespace(path=path, arguments={"lock_path": str(path), "lock_token": holder.token})
 
 
-def test_destination_is_locked_while_the_trigger_waits_and_a_user_who_ends_it_releases_it(connect, lock):
+def test_run_keeps_lock_until_on_kill_releases_it(connect, lock):
     async def main():
         trigger = TextToSpeechBatchTrigger(["task-1"], poll_interval=0.1, **lock.arguments)
         waiting = asyncio.ensure_future(anext(trigger.run()))
         async with asyncio.timeout(30):
-            while Holder.parse(read_object(lock.path)).has_expired:
+            while LockHolder.parse(read_object(lock.path)).has_expired:
                 await asyncio.sleep(0.01)
         # As Airflow does it: the trigger is cancelled first.
         waiting.cancel()
@@ -129,14 +129,14 @@ def test_destination_is_locked_while_the_trigger_waits_and_a_user_who_ends_it_re
         asyncio.run(main())
 
 
-def test_triggerer_that_shuts_down_leaves_the_lock_to_the_next_one(connect, lock):
+def test_run_triggerer_shutdown_leaves_lock_to_next(connect, lock):
     async def main():
         for _ in range(2):
             trigger = TextToSpeechBatchTrigger(["task-1"], poll_interval=0.1, **lock.arguments)
-            beat = Holder.parse(read_object(lock.path)).beat
+            beat = LockHolder.parse(read_object(lock.path)).beat
             waiting = asyncio.ensure_future(anext(trigger.run()))
             async with asyncio.timeout(30):
-                while Holder.parse(read_object(lock.path)).beat == beat:
+                while LockHolder.parse(read_object(lock.path)).beat == beat:
                     await asyncio.sleep(0.01)
             waiting.cancel()
             await asyncio.wait([waiting])
@@ -144,14 +144,14 @@ def test_triggerer_that_shuts_down_leaves_the_lock_to_the_next_one(connect, lock
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         asyncio.run(main())
-    assert not Holder.parse(read_object(lock.path)).has_expired
+    assert not LockHolder.parse(read_object(lock.path)).has_expired
 
 
-def test_lock_that_cannot_be_renewed_does_not_end_the_waiting(submit, tmp_path):
+def test_run_lock_not_writable_continues_waiting(submit, tmp_path):
     (tmp_path / "file").write_text("no folder")
     _, task_ids = submit(1, synthesis_time=0)
     lock = {"lock_path": f"file://{tmp_path}/file/lock.json", "lock_token": "token"}
-    assert the_event_of(TextToSpeechBatchTrigger(task_ids, poll_interval=0.1, **lock)) == {
+    assert get_event(TextToSpeechBatchTrigger(task_ids, poll_interval=0.1, **lock)) == {
         "finished": 1,
         "timed_out": False,
     }

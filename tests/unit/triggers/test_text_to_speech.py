@@ -7,20 +7,20 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_mps.errors import InvalidMpsConnectionError, InvalidRequestError, MpsPermanentError
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRequestError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.polling.event import task_from_event
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
-from airflow_provider_mps.text_to_speech import TaskStatus
+from airflow_provider_mps.speech.task import TaskStatus
 from airflow_provider_mps.triggers import text_to_speech
-from airflow_provider_mps.triggers.event import finished_task
 from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 from tests.answers import PROCESSING
-from tests.scripted_server import ScriptedServer, api_error, json_reply
+from tests.scripted_server import ScriptedServer, make_api_error, make_json_reply
 
-SUCCESS = json_reply({"Response": {"Status": "success", "VoiceId": "v", "RequestId": "req-1"}})
+SUCCESS = make_json_reply({"Response": {"Status": "success", "VoiceId": "v", "RequestId": "req-1"}})
 
 
-def events_of(trigger):
+def get_events(trigger):
     async def collect():
         async with asyncio.timeout(30):
             return [event async for event in trigger.run()]
@@ -28,13 +28,13 @@ def events_of(trigger):
     return asyncio.run(collect())
 
 
-def the_event_of(trigger):
-    (event,) = events_of(trigger)
+def get_event(trigger):
+    (event,) = get_events(trigger)
     assert type(event) is TriggerEvent
     return json.loads(json.dumps(event.payload))
 
 
-class Waiting:
+class TaskInstance:
     """The task instance that a triggerer gives its triggers."""
 
     dag_id, run_id, task_id, map_index = "dag", "run", "wait", -1
@@ -42,13 +42,13 @@ class Waiting:
 
 @pytest.fixture
 def pushed(monkeypatch):
-    """What is pushed to XCom; there is no supervisor here to take it."""
+    """Collect what is pushed to XCom, since there is no supervisor here."""
     values = []
     monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", lambda **given: values.append(given), raising=True)
     return values
 
 
-def test_its_arguments_are_json_and_make_it_anew():
+def test_serialize_round_trip_is_json():
     arguments = {
         "mps_task_id": "task-1",
         "mps_conn_id": "my_mps",
@@ -56,78 +56,78 @@ def test_its_arguments_are_json_and_make_it_anew():
         "poll_interval": 30.0,
         "exponential_backoff": True,
         "max_wait": 600.0,
-        "asked_at": 1.0,
+        "deferred_at": 1.0,
         "deadline": 2.0,
         "end_from_trigger": True,
     }
-    path, told = TextToSpeechTaskTrigger(**arguments).serialize()
-    assert json.loads(json.dumps(told)) == arguments
+    path, serialized = TextToSpeechTaskTrigger(**arguments).serialize()
+    assert json.loads(json.dumps(serialized)) == arguments
     assert path == "airflow_provider_mps.triggers.text_to_speech.TextToSpeechTaskTrigger"
-    assert TextToSpeechTaskTrigger(**told).serialize() == (path, told)
+    assert TextToSpeechTaskTrigger(**serialized).serialize() == (path, serialized)
 
 
-def test_every_argument_survives_a_triggerer_restart():
-    _, told = TextToSpeechTaskTrigger("task-1").serialize()
-    assert set(told) == set(inspect.signature(TextToSpeechTaskTrigger).parameters)
+def test_serialize_includes_every_argument():
+    _, serialized = TextToSpeechTaskTrigger("task-1").serialize()
+    assert set(serialized) == set(inspect.signature(TextToSpeechTaskTrigger).parameters)
 
 
-def test_the_contracts_arguments_come_first():
+def test_trigger_arguments_follow_the_contract():
     first_four = list(inspect.signature(TextToSpeechTaskTrigger).parameters)[:4]
     assert first_four == ["mps_task_id", "mps_conn_id", "region", "poll_interval"]
 
 
 @pytest.mark.parametrize(("text", "status"), [("hello", TaskStatus.SUCCESS), ("[fail] hello", TaskStatus.FAIL)])
-def test_it_fires_once_with_the_finished_task(emulator, text, status):
+def test_run_finished_task_fires_once(emulator, text, status):
     task_id = MpsHook().submit_text_to_speech(text, "voice")
-    task = finished_task(the_event_of(TextToSpeechTaskTrigger(task_id, poll_interval=0.1)))
+    task = task_from_event(get_event(TextToSpeechTaskTrigger(task_id, poll_interval=0.1)))
     assert (task.task_id, task.status) == (task_id, status)
     assert task.request_id
 
 
-def test_it_waits_until_the_task_has_finished(connect):
+def test_run_processing_task_polls_until_finished(connect):
     with ScriptedServer(PROCESSING, PROCESSING, SUCCESS) as server:
         connect(server.connection_uri())
-        the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=0.1))
+        get_event(TextToSpeechTaskTrigger("task-1", poll_interval=0.1))
         assert len(server.requests) == 3
 
 
-def test_it_asks_in_its_region_with_its_connection(monkeypatch):
+def test_run_uses_its_region_and_connection(monkeypatch):
     with ScriptedServer(SUCCESS) as server:
         monkeypatch.setenv("AIRFLOW_CONN_MY_MPS", server.connection_uri())
-        the_event_of(TextToSpeechTaskTrigger("task-1", "my_mps", "ap-singapore"))
+        get_event(TextToSpeechTaskTrigger("task-1", "my_mps", "ap-singapore"))
         assert server.requests[0].headers["x-tc-region"] == "ap-singapore"
 
 
-def test_what_waiting_cannot_mend_is_told_to_the_worker(connect):
-    with ScriptedServer(api_error("UnauthorizedOperation")) as server:
+def test_run_permanent_error_is_reported_to_worker(connect):
+    with ScriptedServer(make_api_error("UnauthorizedOperation")) as server:
         connect(server.connection_uri())
-        event = the_event_of(TextToSpeechTaskTrigger("task-1"))
+        event = get_event(TextToSpeechTaskTrigger("task-1"))
     with pytest.raises(MpsPermanentError, match="Grant the account this MPS action"):
-        finished_task(event)
+        task_from_event(event)
 
 
-def test_a_missing_task_id_is_told_to_the_worker():
+def test_run_missing_task_id_is_reported_to_worker():
     with pytest.raises(InvalidRequestError, match="mps_task_id"):
-        finished_task(the_event_of(TextToSpeechTaskTrigger("None")))
+        task_from_event(get_event(TextToSpeechTaskTrigger("None")))
 
 
-def test_a_deadline_ends_the_waiting(connect):
+def test_run_deadline_raises_sensor_timeout(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", poll_interval=0.1, deadline=time.time() + 0.5)
         with pytest.raises(AirflowSensorTimeout, match="task-1"):
-            finished_task(the_event_of(trigger))
+            task_from_event(get_event(trigger))
 
 
 def deadline_error(trigger):
     with pytest.raises(AirflowSensorTimeout) as caught:
-        finished_task(the_event_of(trigger))
+        task_from_event(get_event(trigger))
     return str(caught.value)
 
 
-def test_deadline_reports_what_was_last_seen(monkeypatch):
+def test_run_deadline_reports_last_seen(monkeypatch):
     async def see(*_, last_seen):
-        last_seen.note_processing()
+        last_seen.record_processing()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(text_to_speech, "wait_for_task", see)
@@ -135,55 +135,55 @@ def test_deadline_reports_what_was_last_seen(monkeypatch):
     assert message.startswith("Task task-1 was still processing at 20")
 
 
-def test_deadline_before_the_first_poll_says_so(connect):
+def test_run_deadline_before_first_poll_says_never_polled(connect):
     with ScriptedServer(PROCESSING) as server:
         connect(server.connection_uri())
         now = time.time()
-        trigger = TextToSpeechTaskTrigger("task-1", poll_interval=3600, asked_at=now, deadline=now + 0.2)
+        trigger = TextToSpeechTaskTrigger("task-1", poll_interval=3600, deferred_at=now, deadline=now + 0.2)
         message = deadline_error(trigger)
         assert server.requests == []
     assert message.startswith("Task task-1 was never polled after 20")
 
 
-def test_deadline_reports_that_the_connection_could_not_be_used(monkeypatch):
-    async def stumble(_):
+def test_run_deadline_reports_connection_failure(monkeypatch):
+    async def fail(_):
         raise RuntimeError("https://user:password@vault is down")
 
-    monkeypatch.setattr(MpsHook, "_alook_up", stumble)
+    monkeypatch.setattr(MpsHook, "aget_mps_connection", fail)
     message = deadline_error(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 0.3))
     assert "could not be polled (last error at 20" in message
     assert "RuntimeError" in message
     assert "password" not in message
 
 
-def test_client_that_cannot_be_made_is_reported_to_the_worker_at_once(connect, monkeypatch):
+def test_run_client_creation_error_is_reported_at_once(connect, monkeypatch):
     def fail(*_, **__):
         raise ImportError("cannot import name 'common_client_async' from 'tencentcloud.common'")
 
-    monkeypatch.setattr("airflow_provider_mps.client.ClientProfile", fail)
+    monkeypatch.setattr("airflow_provider_mps.api.client.ClientProfile", fail)
     connect("tencent-mps://id:key@mps.invalid/http")
     with pytest.raises(InvalidMpsConnectionError, match="common_client_async"):
-        finished_task(the_event_of(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 3600)))
+        task_from_event(get_event(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 3600)))
 
 
-def test_a_timeout_that_is_not_the_deadline_is_not_taken_for_it(monkeypatch):
-    async def stumble(*_, last_seen):
-        raise TimeoutError("of somebody else")
+def test_run_other_timeout_error_is_raised(monkeypatch):
+    async def fail(*_, last_seen):
+        raise TimeoutError("of another library")
 
-    monkeypatch.setattr(text_to_speech, "wait_for_task", stumble)
-    with pytest.raises(TimeoutError, match="somebody else"):
-        events_of(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 60))
+    monkeypatch.setattr(text_to_speech, "wait_for_task", fail)
+    with pytest.raises(TimeoutError, match="another library"):
+        get_events(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 60))
 
 
-def test_what_a_worker_has_asked_is_not_asked_again_at_once(connect):
+def test_run_after_deferral_waits_one_interval(connect):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
         started = time.monotonic()
-        the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=1, asked_at=time.time()))
+        get_event(TextToSpeechTaskTrigger("task-1", poll_interval=1, deferred_at=time.time()))
         assert time.monotonic() - started >= 0.9
 
 
-def test_after_a_restart_it_asks_at_once(connect, monkeypatch):
+def test_run_after_restart_polls_at_once(connect, monkeypatch):
     first_polls = []
 
     async def note(*arguments, last_seen):
@@ -191,74 +191,74 @@ def test_after_a_restart_it_asks_at_once(connect, monkeypatch):
         raise InvalidRequestError("enough")
 
     monkeypatch.setattr(text_to_speech, "wait_for_task", note)
-    the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=60, asked_at=time.time() - 3600))
-    the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=60))
+    get_event(TextToSpeechTaskTrigger("task-1", poll_interval=60, deferred_at=time.time() - 3600))
+    get_event(TextToSpeechTaskTrigger("task-1", poll_interval=60))
     assert max(first_polls) <= 0
 
 
-def test_a_clock_that_runs_ahead_delays_by_one_interval_at_most(connect):
+def test_run_clock_ahead_delays_one_interval_at_most(connect):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
-        the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval=0.2, asked_at=time.time() + 3600))
+        get_event(TextToSpeechTaskTrigger("task-1", poll_interval=0.2, deferred_at=time.time() + 3600))
 
 
-def test_an_interval_that_is_none_is_told_to_the_worker():
-    with pytest.raises(InvalidRequestError, match="no number of seconds"):
-        finished_task(the_event_of(TextToSpeechTaskTrigger("task-1", poll_interval="soon")))
+def test_run_invalid_interval_is_reported_to_worker():
+    with pytest.raises(InvalidRequestError, match="not a number of seconds"):
+        task_from_event(get_event(TextToSpeechTaskTrigger("task-1", poll_interval="soon")))
 
 
-def test_it_does_not_fire_before_airflow_has_seen_the_worker_go(connect, monkeypatch):
-    monkeypatch.setattr(text_to_speech, "HANDOVER", 1.0)
+def test_run_task_waits_for_worker_exit(connect, monkeypatch):
+    monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 1.0)
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
-        trigger = TextToSpeechTaskTrigger("task-1", poll_interval=0.1, asked_at=time.time())
-        trigger.task_instance = Waiting()
+        trigger = TextToSpeechTaskTrigger("task-1", poll_interval=0.1, deferred_at=time.time())
+        trigger.task_instance = TaskInstance()
         started = time.monotonic()
-        the_event_of(trigger)
+        get_event(trigger)
         assert time.monotonic() - started >= 0.9
 
 
-def test_where_it_may_it_ends_the_task_itself_and_pushes_the_xcom(connect, pushed, monkeypatch):
+def test_run_end_from_trigger_pushes_xcoms_and_succeeds(connect, pushed, monkeypatch):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
-        trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True, asked_at=time.time(), poll_interval=0.1)
-        trigger.task_instance = Waiting()
-        monkeypatch.setattr(text_to_speech, "HANDOVER", 3600.0)  # no worker has to have gone first
-        (event,) = events_of(trigger)
+        trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True, deferred_at=time.time(), poll_interval=0.1)
+        trigger.task_instance = TaskInstance()
+        monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 3600.0)  # it does not wait for a worker to exit
+        (event,) = get_events(trigger)
     assert isinstance(event, TaskSuccessEvent)
     for xcom in pushed:
         assert (xcom["dag_id"], xcom["run_id"], xcom["task_id"], xcom["map_index"]) == ("dag", "run", "wait", -1)
     values = {xcom["key"]: xcom["value"] for xcom in pushed}
-    told = values.pop("return_value")
-    assert (told["TaskId"], told["Status"]) == ("task-1", "success")
-    # What Airflow itself asks for where a worker ends the task.
+    result = values.pop("return_value")
+    assert (result["TaskId"], result["Status"]) == ("task-1", "success")
+    # The keys that Airflow reads after a worker has ended the task.
     assert values.keys() == {link.xcom_key for link in TextToSpeechTaskSensor.operator_extra_links}
 
 
-def test_a_failed_task_is_left_to_a_worker(connect, pushed):
-    with ScriptedServer(json_reply({"Response": {"Status": "fail", "RequestId": "r"}})) as server:
+def test_run_end_from_trigger_failed_task_goes_to_worker(connect, pushed):
+    with ScriptedServer(make_json_reply({"Response": {"Status": "fail", "RequestId": "r"}})) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True)
-        trigger.task_instance = Waiting()
-        assert finished_task(the_event_of(trigger)).status is TaskStatus.FAIL
+        trigger.task_instance = TaskInstance()
+        assert task_from_event(get_event(trigger)).status is TaskStatus.FAIL
     assert pushed == []
 
 
-def test_an_xcom_that_cannot_be_pushed_is_left_to_a_worker(connect, monkeypatch):
-    def refuse(**_):
+def test_run_xcom_push_error_goes_to_worker(connect, monkeypatch):
+    def fail(**_):
         raise RuntimeError("no supervisor")
 
-    monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", refuse)
+    monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.set", fail)
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True)
-        trigger.task_instance = Waiting()
-        assert finished_task(the_event_of(trigger)).status is TaskStatus.SUCCESS
+        trigger.task_instance = TaskInstance()
+        assert task_from_event(get_event(trigger)).status is TaskStatus.SUCCESS
 
 
-def test_where_nobody_runs_a_triggerer_it_ends_nothing(connect, pushed):
+def test_run_without_task_instance_ends_no_task(connect, pushed):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True)
-        assert finished_task(the_event_of(trigger)).status is TaskStatus.SUCCESS
+        assert task_from_event(get_event(trigger)).status is TaskStatus.SUCCESS
     assert pushed == []

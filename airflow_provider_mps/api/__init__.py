@@ -1,0 +1,1 @@
+"""Calls to the MPS API: connection, credentials, client, actions, responses and retries."""

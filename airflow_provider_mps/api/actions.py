@@ -1,0 +1,140 @@
+"""The API calls: what each sends, which errors it retries, and how its response is parsed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from airflow_provider_mps.error_codes import INVALID_RESPONSE, SUBMIT_REJECTED, can_retry_query, can_retry_submit
+from airflow_provider_mps.exceptions import InvalidRequestError, make_api_error
+from airflow_provider_mps.redaction import redact
+from airflow_provider_mps.speech.arguments import parse_text, to_text
+from airflow_provider_mps.speech.ext_param import parse_ext_param
+from airflow_provider_mps.speech.task import TextToSpeechTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_mps.error_codes import ErrorClass
+
+T = TypeVar("T")
+
+_TASK_ID = re.compile(r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}")
+"""More than the characters of MPS's ids, but neither a URL with a query nor a dict."""
+
+
+@dataclass(frozen=True)
+class ApiCall(Generic[T]):
+    """An API call, for the synchronous and the asynchronous client."""
+
+    action: str
+    params: dict[str, Any] = field(repr=False)
+    should_retry: Callable[[ErrorClass], bool]
+    """Returns whether to retry after an error of a class."""
+    parse: Callable[[Mapping[str, Any]], T]
+    """Parses the ``Response`` object."""
+    subject: str
+    """What the call is about, for logs and errors."""
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """The response to a submit that MPS accepted, and bills."""
+
+    task_id: str
+    request_id: str
+
+
+def make_describe_call(mps_task_id: str | None) -> ApiCall[TextToSpeechTask]:
+    """
+    Return the call that queries a task.
+
+    https://www.tencentcloud.com/document/product/1041/79696
+
+    :raises InvalidRequestError: if the argument is not a task id
+    """
+    task_id = parse_task_id(mps_task_id)
+    return ApiCall(
+        action="DescribeTextToSpeechAsyncTask",
+        params={"TaskId": task_id},
+        should_retry=can_retry_query,
+        parse=lambda response: TextToSpeechTask.from_response(task_id, response),
+        subject=f"task {task_id}",
+    )
+
+
+def make_submit_call(
+    text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
+) -> ApiCall[SubmitResult]:
+    """
+    Return the call that submits a text.
+
+    https://www.tencentcloud.com/document/product/1041/79693
+
+    :raises InvalidRequestError: if an argument is invalid
+    """
+    params = {"Text": parse_text("text", to_text(text)), "VoiceId": parse_text("voice_id", to_text(voice_id))}
+    if text_lang is not None and text_lang != "":
+        params["TextLang"] = parse_text("text_lang", text_lang)
+    if (encoded := encode_ext_param(ext_param)) is not None:
+        params["ExtParam"] = encoded
+    return ApiCall(
+        action="TextToSpeechAsync",
+        params=params,
+        should_retry=can_retry_submit,
+        parse=_parse_submit,
+        subject=f"a text of {len(params['Text'])} characters",
+    )
+
+
+def parse_task_id(mps_task_id: object) -> str:
+    """
+    Return the task id without surrounding white space.
+
+    :raises InvalidRequestError: if it is missing or invalid; it is not quoted, because it may be a signed URL
+    """
+    task_id = mps_task_id.strip() if isinstance(mps_task_id, str) else mps_task_id
+    if isinstance(task_id, str) and task_id != "None" and _TASK_ID.fullmatch(task_id) and "//" not in task_id:
+        return task_id
+    # A template over a missing XCom renders the text "None".
+    if task_id is None or task_id in ("", "None"):
+        raise InvalidRequestError(
+            f"mps_task_id is {task_id!r}: there is no task to query. Check that the task which submits the text has "
+            "run, and that mps_task_id is its return value."
+        )
+    kind = f"a text of {len(task_id)} characters" if isinstance(task_id, str) else f"a {type(task_id).__name__}"
+    raise InvalidRequestError(
+        f"mps_task_id is {kind}, which is not a TaskId. Use the return value of the task that submits the text; a "
+        "sensor's return value has it under the key 'TaskId'."
+    )
+
+
+def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
+    """
+    Return ``ExtParam`` as the API takes it, a JSON string; ``None`` if it is empty.
+
+    :param ext_param: a mapping, or the JSON of an object, which is sent unchanged
+    :raises InvalidRequestError: if it is neither
+    """
+    parsed = parse_ext_param(ext_param)
+    if not parsed:
+        return None
+    return ext_param if isinstance(ext_param, str) else json.dumps(parsed, ensure_ascii=False)
+
+
+def _parse_submit(response: Mapping[str, Any]) -> SubmitResult:
+    task_id, request_id = response.get("TaskId"), str(response.get("RequestId") or "")
+    error_code = response.get("ErrorCode")
+    if isinstance(task_id, str) and task_id:
+        # Whatever ErrorCode says: a task with an id exists, and a query returns its state.
+        return SubmitResult(task_id, request_id)
+    code = SUBMIT_REJECTED if isinstance(error_code, int) and error_code != 0 else INVALID_RESPONSE
+    problem = f"the response has no TaskId, but ErrorCode {_quote(error_code)} and Msg {_quote(response.get('Msg'))}"
+    raise make_api_error(code, problem, request_id)
+
+
+def _quote(value: object) -> str:
+    safe = redact(value) if isinstance(value, str) else value
+    return f"{safe!r:.200}"

@@ -1,0 +1,270 @@
+"""Process the lines of a batch concurrently: decide, submit, wait, store, and record each result."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import deque
+from dataclasses import replace
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.line import InvalidLine
+from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
+from airflow_provider_mps.batch.submitter import NotSubmittedError
+from airflow_provider_mps.concurrency import run_in_daemon_thread
+from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
+from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
+from airflow_provider_mps.polling.poller import wait_for_task
+from airflow_provider_mps.speech.arguments import OnUnknown
+
+if TYPE_CHECKING:
+    from airflow_provider_mps.batch.line import ManifestLine
+    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.state import BatchState
+    from airflow_provider_mps.batch.storer import Storer
+    from airflow_provider_mps.batch.submitter import Submitter
+    from airflow_provider_mps.speech.request import SpeechRequest
+
+
+MAX_READ_ATTEMPTS = 3
+"""Attempts to read the ``text_path`` of a line."""
+MAX_UNSUBMITTED_LINES = 32
+"""Lines whose text is in memory."""
+MAX_UNFINISHED_LINES = 10_000
+"""Lines that MPS processes, or whose audio waits to be stored."""
+MAX_LATENCIES = 100
+"""Lines whose latency the estimator remembers."""
+FIRST_POLL_FRACTION = 0.9
+"""Part of the median latency: polls measure it too late, so that without this factor it would grow with each line."""
+_UNKNOWN = (
+    "The task was killed after {sent_at}, while it submitted this line: it is unknown whether MPS accepted it, and it "
+    "may be billed. It was not submitted again. Check the MPS console; on_unknown='resubmit' submits it again."
+)
+
+
+class LineProcessor:
+    """Process the lines of one batch."""
+
+    def __init__(
+        self, options: BatchOptions, state: BatchState, submitter: Submitter, storer: Storer, log: Any
+    ) -> None:
+        self._options = options
+        self._state = state
+        self._submitter = submitter
+        self._storer = storer
+        self._log = log
+        self._latency = LatencyEstimator()
+        self._unsubmitted = asyncio.Semaphore(MAX_UNSUBMITTED_LINES)
+        self._unfinished = asyncio.Semaphore(MAX_UNFINISHED_LINES)
+        self._busy_lines = 0
+        """Lines that are being read, submitted or stored."""
+        self._last_event = time.monotonic()
+        self.waiting_task_ids: dict[str, None] = {}
+        """Ids of the tasks that MPS processes, the last submitted last; kept when the wait is cancelled."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no line is being processed."""
+        return not (self.waiting_task_ids or self._busy_lines)
+
+    def is_only_waiting(self, min_seconds: float | None) -> bool:
+        """Return whether nothing but waiting for MPS has happened for so many seconds; ``None`` for never."""
+        return (
+            min_seconds is not None
+            and bool(self.waiting_task_ids)
+            and self._busy_lines == 0
+            and time.monotonic() > self._last_event + min_seconds
+        )
+
+    async def begin(self, line: ManifestLine | InvalidLine, group: asyncio.TaskGroup) -> None:
+        """Start to process a line of the manifest, as soon as there is capacity."""
+        if isinstance(line, InvalidLine):
+            self._state.row_store.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
+            return
+        known = self._state.row_store.find(line.id)
+        if duplicate := make_duplicate_row(line.id, line.number, known):
+            self._state.row_store.put(duplicate)
+            return
+        # Recorded first, so that a later line with the same id is a duplicate.
+        known = replace(known, line=line.number) if known else None
+        self._state.row_store.put(known or Row(line.id, line.number, LineStatus.PENDING))
+        await self._unsubmitted.acquire()
+        await self._unfinished.acquire()
+        self._busy_lines += 1
+        group.create_task(self._process(line, known))
+
+    async def resume(self, row: Row, group: asyncio.TaskGroup) -> None:
+        """Start to wait for a line of an unknown outcome that MPS turns out to have accepted."""
+        await self._unfinished.acquire()
+        self._busy_lines += 1
+        group.create_task(self._process(None, row))
+
+    async def _process(self, line: ManifestLine | None, known: Row | None) -> None:
+        row = known
+        try:
+            if line is not None:
+                try:
+                    row = await self._get_accepted_row(line, known)
+                finally:
+                    self._unsubmitted.release()
+            if row is not None:
+                await self._finish(row, is_new=row is not known)
+        except NotSubmittedError:
+            pass  # the line stays pending; the batch reports the reason once
+        finally:
+            self._busy_lines -= 1
+            self._last_event = time.monotonic()
+            self._unfinished.release()
+
+    async def _get_accepted_row(self, line: ManifestLine, known: Row | None) -> Row | None:
+        """Return the row of a line that MPS accepted now or earlier; ``None`` if there is nothing to wait for."""
+        options, row_store = self._options, self._state.row_store
+        try:
+            request = await self._make_request(line)
+        except AirflowException as error:
+            if known is not None:
+                row_store.put(replace(known, line=None))  # keeps the task of its earlier text
+            else:
+                row_store.remove(line.id)
+            row_store.put(Row(line.id, line.number, LineStatus.INVALID, error=str(error)))
+            return None
+        fingerprint = request.fingerprint(options.mps_conn_id, options.region)
+        match decide_line_action(known, fingerprint, options.on_unknown):
+            case LineAction.KEEP:
+                return None
+            case LineAction.WAIT:
+                return known
+            case LineAction.MARK_UNKNOWN:
+                assert known is not None  # noqa: S101 - a line without a row is submitted
+                await self._state.record(
+                    known.with_status(LineStatus.UNKNOWN, error=_UNKNOWN.format(sent_at=known.sent_at))
+                )
+                return None
+        if known is not None and known.status in {LineStatus.PROCESSING, LineStatus.STORE_FAILED}:
+            self._log.warning(
+                "Line %s has changed, resubmitting it; task %s of its earlier text is ignored",
+                line.id,
+                known.task_id,
+            )
+        row = Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
+        row = await self._submitter.submit(request, row)
+        return row if row.status is LineStatus.PROCESSING else None
+
+    async def _make_request(self, line: ManifestLine) -> SpeechRequest:
+        def make() -> SpeechRequest:
+            return line.make_request(self._options.defaults, self._options.manifest)
+
+        if "text_path" not in line.fields:
+            return make()
+        attempt = 1
+        while True:
+            try:
+                return await run_in_daemon_thread(make)
+            except AirflowException as error:
+                if isinstance(error, InvalidRequestError) or attempt == MAX_READ_ATTEMPTS:
+                    raise
+                self._log.warning("Reading the text of line %s failed, will retry: %s", line.id, error)
+            attempt += 1
+            await asyncio.sleep(1)
+
+    async def _finish(self, row: Row, *, is_new: bool) -> None:
+        """Wait for a line that MPS accepted, and store its audio."""
+        task_id = str(row.task_id)
+        started = time.monotonic()
+        self.waiting_task_ids[task_id] = None
+        self._busy_lines -= 1
+        try:
+            options = self._options
+            delay = self._latency.first_poll_delay(options.interval.seconds) if is_new else 0.0
+            task = await wait_for_task(task_id, options.interval, options.mps_conn_id, options.region, delay)
+            task.raise_for_status()
+        except (TextToSpeechTaskFailed, MpsApiError) as error:
+            if isinstance(error, MpsApiError) and get_poll_error_action(error.code) is not PollErrorAction.FAIL:
+                raise  # it concerns all lines
+            await self._state.record(row.with_status(LineStatus.FAILED, error=str(error)))
+            return
+        finally:
+            self._busy_lines += 1
+            if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
+                self.waiting_task_ids.pop(task_id, None)
+        if is_new:
+            self._latency.record(time.monotonic() - started)
+        await self._state.record(await self._storer.store(row, task))
+
+
+class LineAction(Enum):
+    """What to do with a line."""
+
+    SUBMIT = auto()
+    WAIT = auto()
+    """MPS accepted the line: wait for it, and store its audio."""
+    KEEP = auto()
+    """The line has ended, or nothing can be done."""
+    MARK_UNKNOWN = auto()
+    """The task was killed while it submitted the line; it is unknown whether MPS accepted it."""
+
+
+_IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
+
+
+def is_resolved_by(known: Row, found: Row) -> bool:
+    """
+    Return whether a row of another run has the outcome of a submit that is unknown here.
+
+    :param known: the known row of the line
+    :param found: the row of the same line, by a run that may have waited longer for the response
+    """
+    is_same_submit = (known.request, known.sent_at) == (found.request, found.sent_at)
+    return is_same_submit and known.status in _IN_DOUBT and found.status not in _IN_DOUBT
+
+
+def decide_line_action(known: Row | None, fingerprint: str, on_unknown: OnUnknown) -> LineAction:
+    """
+    Decide what to do with a line, so that no line is billed twice or lost.
+
+    :param known: the row with the id of the line in the result manifest
+    :param fingerprint: the fingerprint of the current request
+    :param on_unknown: whether a line that may have been accepted is submitted again
+    """
+    if known is None or known.request != fingerprint:
+        return LineAction.SUBMIT
+    match known.status:
+        case LineStatus.STORED | LineStatus.FAILED | LineStatus.REJECTED:
+            return LineAction.KEEP
+        case LineStatus.PROCESSING | LineStatus.STORE_FAILED:
+            return LineAction.WAIT
+        case LineStatus.UNKNOWN:
+            return LineAction.SUBMIT if on_unknown is OnUnknown.RESUBMIT else LineAction.KEEP
+        case LineStatus.SUBMITTING:
+            return LineAction.SUBMIT if on_unknown is OnUnknown.RESUBMIT else LineAction.MARK_UNKNOWN
+        case _:
+            return LineAction.SUBMIT
+
+
+class LatencyEstimator:
+    """
+    Estimate when to poll a line first, from the latency of earlier lines.
+
+    An early poll uses up the rate limit for lines that are done; a late one costs a batch little.
+    """
+
+    def __init__(self) -> None:
+        self._latencies: deque[float] = deque(maxlen=MAX_LATENCIES)
+
+    def record(self, seconds: float) -> None:
+        """Record the time from the submit of a line until a poll found it done."""
+        self._latencies.append(seconds)
+
+    def first_poll_delay(self, interval: float) -> float:
+        """
+        Return the seconds from a submit to its first poll, by which half of the lines are done.
+
+        :param interval: seconds between two polls; the shortest delay, and the one without any recorded latency
+        """
+        if not self._latencies:
+            return interval
+        return max(interval, FIRST_POLL_FRACTION * statistics.median(self._latencies))

@@ -1,0 +1,190 @@
+"""The state of a batch: each change goes to the row store and the write-ahead log, and later to the result manifest."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mps.batch.line_processor import is_resolved_by
+from airflow_provider_mps.batch.results import Results
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.row_store import RowStore
+from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
+from airflow_provider_mps.concurrency import run_in_daemon_thread
+from airflow_provider_mps.storage.writers.spooled import RENAME_PROTOCOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from airflow_provider_mps.batch.holder import LockHolder
+    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.batch.summary import Summary
+
+
+LEASE_TIMEOUT_SECONDS = 10.0
+"""How long a write of the results waits for a heartbeat while the lease is uncertain."""
+
+
+class BatchState:
+    """
+    The state of the one batch that works in a destination.
+
+    :param options: options of the batch
+    :param holder: the task instance that runs the batch
+    :param log: the task's logger
+    :param ensure_held: returns while this batch holds the lease of the destination, else raises; default: no lease
+    """
+
+    def __init__(
+        self,
+        options: BatchOptions,
+        holder: LockHolder,
+        log: Any,
+        ensure_held: Callable[[], Coroutine[Any, Any, None]] = lambda: asyncio.sleep(0),
+    ) -> None:
+        self.row_store = RowStore()
+        self._options = options
+        self._holder = holder
+        self._run = list(holder.instance)
+        self._log = log
+        self._ensure_held = ensure_held
+        self._writer = holder.token[:8]
+        self._results = Results(options.destination)
+        self._write_ahead_log = WriteAheadLog(self._results.write_ahead_log_path, self._writer, log)
+        self._is_restored = False  # until the row store has all earlier rows, the results must not be overwritten
+        self._results_lock = asyncio.Lock()
+
+    async def restore(self) -> None:
+        """Restore the state that earlier runs left in the destination, and write it to the result manifest."""
+        await self.read_earlier_state()
+        self._is_restored = True
+        await self.write_results(finished=False)
+        if self._options.destination.protocol in RENAME_PROTOCOLS:
+            # Fail before anything is billed: some of these file systems cannot replace a file.
+            await self.write_results(finished=False)
+
+    async def read_earlier_state(self) -> None:
+        """
+        Restore the state that earlier runs left in the destination, without writing anything.
+
+        :raises DestinationError: when a file of it is damaged: lines that are billed would be submitted again
+        """
+        summary = await run_in_daemon_thread(self._results.read_summary)
+        earlier = await self._write_ahead_log.read(summary.get("writer"))
+        if not self._options.resume and summary.get("run") not in (None, self._run):
+            self._log.warning("resume=False: ignoring the results of another run in %s", self._options.destination)
+            return
+        await run_in_daemon_thread(lambda: self.row_store.load(self._results.read_rows()))
+        rows = self.row_store.count_ids()
+        await run_in_daemon_thread(lambda: self._results.validate_rows(rows, summary))
+        self.row_store.load(earlier)
+        await self.merge_late_rows()
+        is_retry = (
+            (summary.get("run"), summary.get("max_tries")) == (self._run, self._holder.max_tries)
+            # An attempt that failed permanently has no retries: only a clear can follow it.
+            and not 0 < summary.get("ended", 0) < self._holder.try_number
+        )
+        if summary.get("finished") and not is_retry:
+            # The user cleared the task, or started another run, to submit failed lines again.
+            self.row_store.reset_failed()
+        self.row_store.clear_lines()
+
+    async def record(self, row: Row) -> None:
+        """
+        Record a row, and return when it is durable.
+
+        :raises AirflowException: when it could not be written
+        """
+        self.row_store.put(row)
+        await self._write_ahead_log.write(row)
+
+    async def merge_late_rows(self) -> list[Row]:
+        """
+        Merge outcomes that another batch wrote after it had lost its lease, of lines whose outcome is unknown here.
+
+        :return: rows of lines that MPS accepted and that can be waited for
+        """
+        accepted: list[Row] = []
+        for row in await self._write_ahead_log.read_late_rows():
+            known = None if row.id is None else self.row_store.find(row.id)
+            if known is None:
+                self.row_store.put(replace(row, line=None))
+            elif is_resolved_by(known, row):
+                resolved = replace(row, line=known.line)
+                self.row_store.put(resolved)
+                accepted = [other for other in accepted if other.key != row.key]
+                accepted += [resolved] if row.status in {LineStatus.PROCESSING, LineStatus.STORE_FAILED} else []
+            elif row.task_id is not None and row.task_id != known.task_id:
+                self._log.warning(
+                    "Line %s was also accepted as task %s, sent at %s by another batch; it may be billed, and its "
+                    "audio is not stored",
+                    row.id,
+                    row.task_id,
+                    row.sent_at,
+                )
+        return accepted
+
+    def record_in_memory(self, row: Row) -> None:
+        """Record a row in memory only, if its caller cannot wait; the next result manifest has it."""
+        self.row_store.put(row)
+
+    def summary(self) -> Summary:
+        """Return counts, sums and the first problems."""
+        return self.row_store.summarize()
+
+    async def write_results(self, *, finished: bool) -> None:
+        """
+        Write the result manifest and the summary, and remove the write-ahead log before them.
+
+        :param finished: the batch ended by itself
+        :raises DestinationLockedError: when another batch has taken over; its files are unchanged
+        :raises AirflowException: when they could not be written; the write-ahead log has all rows
+        """
+        async with self._results_lock:
+            if not self._is_restored:
+                return
+            ensure_held = self._make_lease_check()
+            part = await self._write_ahead_log.start_part()
+            summary = {
+                **self.summary().to_json(),
+                "manifest": str(self._options.manifest),
+                "finished": finished,
+                "run": self._run,
+                "max_tries": self._holder.max_tries,
+                "writer": self._writer,
+            }
+
+            def write() -> None:
+                self._results.write_rows(self.row_store.rows(), ensure_held)
+                ensure_held()
+                self._results.write_summary(summary)
+
+            await run_in_daemon_thread(write)
+            await self._write_ahead_log.remove_parts_before(part, ensure_held)
+
+    def _make_lease_check(self) -> Callable[[], None]:
+        """Return a check for threads, for the last moment before a change: the worker may be suspended at any time."""
+        loop = asyncio.get_running_loop()
+
+        def ensure_held() -> None:
+            check = asyncio.run_coroutine_threadsafe(self._ensure_held(), loop)
+            try:
+                check.result(LEASE_TIMEOUT_SECONDS)
+            except TimeoutError:
+                check.cancel()
+                raise AirflowException(
+                    f"The results in {self._options.destination} were not written: the lease could not be confirmed "
+                    f"within {LEASE_TIMEOUT_SECONDS:g} seconds, so another batch may have taken over."
+                ) from None
+
+        return ensure_held
+
+    async def flush(self) -> None:
+        """Wait until the write-ahead log is written, and log the rows that could not be written."""
+        await self._write_ahead_log.flush()
+        for row in self._write_ahead_log.unwritten:
+            self._log.error("State of line %s was not written: %s, task %s", row.id, row.status, row.task_id)

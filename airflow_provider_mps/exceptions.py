@@ -1,0 +1,123 @@
+"""
+All exceptions of this package.
+
+::
+
+    AirflowException                          Airflow may retry the task
+    ├── MpsApiError                           a call failed, after the hook's retries
+    │   └── MpsPermanentError                 no retry can succeed (also an AirflowFailException)
+    ├── AudioTransferError                    the audio could not be downloaded or stored in this attempt
+    └── DestinationLockedError                another batch uses the destination
+    AirflowFailException                      Airflow does not retry the task
+    ├── TextToSpeechTaskFailed                MPS failed the task
+    ├── InvalidMpsConnectionError             the connection is missing or must be fixed
+    ├── InvalidRequestError                   an argument is invalid (also a ValueError)
+    └── DestinationError                      the destination must be fixed
+    BaseException
+    └── AudioTransferStopped                  Airflow ends the task during a transfer
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mps.error_codes import ErrorClass, classify, get_advice
+
+
+class MpsApiError(AirflowException):
+    """
+    A call to MPS failed, after the hook's own retries. Airflow may retry the task.
+
+    :param code: the API's error code, e.g. ``RequestLimitExceeded``; without a usable response, a constant of
+        :mod:`.error_codes`
+    :param message: the API's message
+    :param request_id: the API's ``RequestId``; empty if there was no response
+    :param context: the call, its task and its connection
+    """
+
+    def __init__(self, code: str, message: str, request_id: str = "", context: str = "") -> None:
+        super().__init__(code, message, request_id, context)
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+        self.context = context
+
+    @property
+    def error_class(self) -> ErrorClass:
+        """The class of the code: whether a retry can help."""
+        return classify(self.code)
+
+    def __str__(self) -> str:
+        return _join_sentences(
+            f"{self.context + ': ' if self.context else ''}{self.code}: {self.message}",
+            f"RequestId {self.request_id}" if self.request_id else "no RequestId",
+            get_advice(self.code),
+        )
+
+
+class MpsPermanentError(MpsApiError, AirflowFailException):
+    """A call to MPS failed, and no retry can succeed. Airflow fails the task at once."""
+
+
+def make_api_error(code: str, message: str, request_id: str = "", context: str = "") -> MpsApiError:
+    """Return the exception for an API error code: an :class:`MpsPermanentError` if no retry can help."""
+    # Expired credentials are permanent: the hook refreshes them, if possible, before it raises this error.
+    is_permanent = classify(code) in {ErrorClass.PERMANENT, ErrorClass.CREDENTIALS_EXPIRED}
+    return (MpsPermanentError if is_permanent else MpsApiError)(code, message, request_id, context)
+
+
+class TextToSpeechTaskFailed(AirflowFailException):
+    """
+    MPS finished the task with ``Status`` ``fail``. Polling again cannot change that, so Airflow does not retry.
+
+    :param task_id: the MPS ``TaskId``
+    :param error_code: the response's ``ErrorCode``
+    :param message: the response's ``Msg``
+    :param request_id: the response's ``RequestId``
+    """
+
+    def __init__(self, task_id: str, error_code: int | None, message: str, request_id: str) -> None:
+        super().__init__(task_id, error_code, message, request_id)
+        self.task_id = task_id
+        self.error_code = error_code
+        self.message = message
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return _join_sentences(
+            f"MPS text-to-speech task {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
+            f"RequestId {self.request_id}",
+            "Fix the text or the voice and submit it again; otherwise, give Tencent's support the RequestId",
+        )
+
+
+class InvalidMpsConnectionError(AirflowFailException):
+    """The Airflow connection is missing or invalid; the message names the field to fix."""
+
+
+class InvalidRequestError(AirflowFailException, ValueError):
+    """An argument is invalid, and no call was made; the message names it."""
+
+
+class AudioTransferError(AirflowException):
+    """
+    The audio could not be downloaded or stored in this attempt. Airflow may retry the task.
+
+    The destination is unchanged or, if the message says so, may hold the complete audio.
+    """
+
+
+class AudioTransferStopped(BaseException):
+    """Airflow ends the task during a transfer. Airflow may retry it, e.g. if only its worker shuts down."""
+
+
+class DestinationError(AirflowFailException):
+    """The destination cannot be written until it is fixed; the message says what to fix."""
+
+
+class DestinationLockedError(AirflowException):
+    """Another batch uses the destination; the message names it."""
+
+
+def _join_sentences(what: str, request_id: str, advice: str) -> str:
+    return f"{what.rstrip('.')} ({request_id}).{' ' + advice + '.' if advice else ''}"

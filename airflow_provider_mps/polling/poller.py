@@ -1,0 +1,293 @@
+"""Poll tasks of MPS: one paced loop for all waiters on one connection in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import math
+import random
+import time
+from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_provider_mps.api.actions import make_describe_call
+from airflow_provider_mps.api.connection import parse_conn_id
+from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.polling.event import LastSeen
+from airflow_provider_mps.polling.request_gate import RequestGate
+from airflow_provider_mps.speech.task import TaskStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_mps.api.actions import ApiCall
+    from airflow_provider_mps.polling.intervals import PollInterval
+    from airflow_provider_mps.polling.request_gate import Permit
+    from airflow_provider_mps.speech.task import TextToSpeechTask
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 100
+"""The number of connections that the HTTP client keeps."""
+MAX_STALE_ENTRIES = 100
+"""Entries of removed waiters that the queue may hold before they are swept out."""
+STATS_INTERVAL_SECONDS = 60.0
+"""Seconds between two log lines about a poller."""
+
+
+async def wait_for_task(
+    mps_task_id: str,
+    interval: PollInterval,
+    mps_conn_id: str = MpsHook.default_conn_name,
+    region: str | None = None,
+    first_poll_in: float = 0.0,
+    *,
+    last_seen: LastSeen | None = None,
+) -> TextToSpeechTask:
+    """
+    Return a task once it has finished, whether it succeeded or failed.
+
+    All waiters on one connection and region in an event loop share one poll loop, one client and one rate limit: the
+    connection's ``requests_per_second``. Transient errors are retried without end.
+
+    :param mps_task_id: the ``TaskId``
+    :param interval: how often to poll, as far as the rate limit allows
+    :param mps_conn_id: the connection
+    :param region: overrides the connection's region
+    :param first_poll_in: seconds until the first poll
+    :param last_seen: updated with each poll, for the error of a caller that stops waiting
+    :raises InvalidRequestError: if the task id is missing
+    :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
+    :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
+    """
+    call = make_describe_call(mps_task_id)
+    loop = asyncio.get_running_loop()
+    due = loop.time() + max(0.0, first_poll_in)
+    waiter = _Waiter(call, interval, due, loop.create_future(), last_seen or LastSeen())
+    poller = _get_poller(parse_conn_id(mps_conn_id), region)
+    poller.add(waiter)
+    try:
+        outcome = await waiter.outcome
+    finally:
+        await poller.remove(waiter)
+    if isinstance(outcome, BaseException):
+        raise outcome.with_traceback(None)  # many waiters may raise the same error
+    return outcome
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A caller that waits for one task."""
+
+    call: ApiCall[TextToSpeechTask]
+    interval: PollInterval
+    due: float
+    """When to poll next, on the event loop's clock."""
+    outcome: asyncio.Future[TextToSpeechTask | Exception]
+    last_seen: LastSeen
+    polls: int = 0
+    """Number of ``processing`` responses."""
+    errors: int = 0
+    """Number of errors since the last response."""
+    context: Context = field(default_factory=copy_context)
+    """The trigger's context: a warning about its task goes to its own log."""
+
+    def finish(self, outcome: TextToSpeechTask | Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], Poller]] = WeakKeyDictionary()
+
+
+def _get_poller(mps_conn_id: str, region: str | None) -> Poller:
+    pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
+    key = (mps_conn_id, region)
+    if key not in pollers:
+        pollers[key] = Poller(*key)
+    return pollers[key]
+
+
+class Poller:
+    """
+    Poll the tasks of all waiters, the earliest due first, several at once, within the rate limit.
+
+    It runs from the first :meth:`add` until the last :meth:`remove`, or until an error that fails all waiters.
+
+    :param mps_conn_id: the connection
+    :param region: overrides the connection's region
+    """
+
+    def __init__(self, mps_conn_id: str, region: str | None) -> None:
+        self._key = (mps_conn_id, region)
+        self._hook = MpsHook(mps_conn_id, region)
+        self._loop = asyncio.get_running_loop()
+        self._waiters: set[_Waiter] = set()
+        self._queue: list[tuple[float, int, _Waiter]] = []
+        self._sequence = itertools.count()
+        self._queue_changed = asyncio.Event()
+        self._gate = RequestGate(self._hook, "DescribeTextToSpeechAsyncTask", log)
+        self._stats = PollerStats(mps_conn_id, self._loop.time())
+        # Its own context: the loop outlives the trigger that started it, and must not write to that trigger's log.
+        self._runner = asyncio.create_task(self._run(), name=f"MPS poller {mps_conn_id}", context=Context())
+
+    def add(self, waiter: _Waiter) -> None:
+        """Add a waiter."""
+        self._waiters.add(waiter)
+        self._enqueue(waiter, waiter.due)
+
+    async def remove(self, waiter: _Waiter) -> None:
+        """Remove a waiter at once; removing the last one ends the loop and closes the client."""
+        if self._gate.last_failure is not None:
+            waiter.last_seen.record_error(*self._gate.last_failure)
+        self._waiters.discard(waiter)
+        if not self._waiters:
+            self._retire()
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+        elif len(self._queue) > 2 * len(self._waiters) + MAX_STALE_ENTRIES:
+            self._queue = [entry for entry in self._queue if entry[2] in self._waiters]
+            heapq.heapify(self._queue)
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as requests:
+                await self._poll_all(requests)
+        except asyncio.CancelledError:
+            for waiter in self._waiters:
+                waiter.outcome.cancel()  # the event loop is shutting down
+            raise
+        finally:
+            with suppress(Exception):
+                await self._hook.aclose()
+
+    async def _poll_all(self, requests: asyncio.TaskGroup) -> None:
+        try:
+            self._gate.release(await self._gate.acquire())  # reads the connection's rate limit
+            # Two seconds' worth: a response takes about 0.1 s, and a server that hangs must not be overloaded.
+            limit = min(MAX_IN_FLIGHT, max(2, math.ceil(2 * self._gate.rate_limiter.requests_per_second)))
+            in_flight = asyncio.Semaphore(limit)
+            while True:
+                await in_flight.acquire()
+                waiter = await self._next_due()
+                permit = await self._gate.acquire()
+                await self._gate.sleep_until(self._gate.reserve_slot(permit))
+                self._stats.requests += 1
+                request = requests.create_task(self._poll(waiter, permit))
+                request.add_done_callback(lambda _: in_flight.release())
+        except Exception as error:  # noqa: BLE001 - any error must end the waits
+            self._fail_all(error)
+
+    async def _next_due(self) -> _Waiter:
+        """Return the waiter that is due first, once a request for it may be sent."""
+        while True:
+            while self._queue and self._queue[0][2] not in self._waiters:
+                heapq.heappop(self._queue)
+            now = self._loop.time()
+            self._stats.log_if_due(now, len(self._waiters), self._gate)
+            when = max(self._queue[0][0], self._gate.rate_limiter.next_send_time(now)) if self._queue else None
+            if when is not None and when <= now:
+                return heapq.heappop(self._queue)[2]
+            self._queue_changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(when):
+                    await self._queue_changed.wait()
+
+    async def _poll(self, waiter: _Waiter, permit: Permit) -> None:
+        try:
+            task = await self._hook.acall_once(waiter.call)
+        except InvalidMpsConnectionError as error:
+            self._fail_all(error)
+        except MpsApiError as error:
+            self._gate.record_outcome(permit, error)
+            self._handle_error(waiter, error)
+        except Exception as error:  # noqa: BLE001 - it ends the wait for this task, not the loop
+            waiter.finish(error)
+        else:
+            self._gate.record_outcome(permit)
+            waiter.errors = 0
+            if task.status is TaskStatus.PROCESSING:
+                waiter.last_seen.record_processing()
+                waiter.polls += 1
+                fraction = random.random()  # noqa: S311 - no secret
+                self._enqueue(waiter, permit.sent_at + waiter.interval.delay_after_polls(waiter.polls, fraction))
+            else:
+                waiter.finish(task)
+        finally:
+            self._gate.release(permit)
+
+    def _handle_error(self, waiter: _Waiter, error: MpsApiError) -> None:
+        waiter.last_seen.record_error(time.time(), str(error))
+        match get_poll_error_action(error.code):
+            case PollErrorAction.SLOW_DOWN:
+                self._enqueue(waiter, waiter.due)
+            case PollErrorAction.REFRESH_CREDENTIALS:
+                self._enqueue(waiter, self._loop.time())
+            case PollErrorAction.BACK_OFF:
+                waiter.errors += 1
+                delay = waiter.interval.delay_after_errors(waiter.errors, random.random())  # noqa: S311 - no secret
+                task_id = waiter.call.params["TaskId"]
+                message = "Polling MPS task %s failed, will retry in %.0f s: %s"
+                waiter.context.run(log.warning, message, task_id, delay, error)
+                self._enqueue(waiter, self._loop.time() + delay)
+            case PollErrorAction.FAIL_ALL:
+                self._fail_all(error)
+            case PollErrorAction.FAIL:
+                waiter.finish(error)
+
+    def _enqueue(self, waiter: _Waiter, due: float) -> None:
+        if waiter in self._waiters:
+            waiter.due = due
+            heapq.heappush(self._queue, (due, next(self._sequence), waiter))
+            self._queue_changed.set()
+
+    def _fail_all(self, error: Exception) -> None:
+        """Fail all waiters with the same error, and log it once."""
+        if self._retire():
+            log.warning(
+                "Ending all waits on connection '%s' (%s): %s", self._hook.mps_conn_id, len(self._waiters), error
+            )
+        for waiter in self._waiters:
+            waiter.finish(error)
+
+    def _retire(self) -> bool:
+        """Let later waiters start another poller; return ``False`` if this was done before."""
+        pollers = _POLLERS[self._loop]
+        return pollers.get(self._key) is self and bool(pollers.pop(self._key))
+
+
+@dataclass
+class PollerStats:
+    """
+    Count what happened since the last log line.
+
+    :param mps_conn_id: the connection
+    :param since: when the count began, on the event loop's clock
+    """
+
+    mps_conn_id: str
+    since: float
+    requests: int = 0
+    throttled_before: int = 0
+
+    def log_if_due(self, now: float, waiters: int, gate: RequestGate) -> None:
+        """Log the number of waiters and the request rate, at most once in ``STATS_INTERVAL_SECONDS``."""
+        seconds = now - self.since
+        if seconds < STATS_INTERVAL_SECONDS:
+            return
+        log.info(
+            "Connection '%s': %s tasks are waiting; sent %.1f requests per second in the last %.0f s (rate limit %g), "
+            "of which %s were throttled",
+            self.mps_conn_id,
+            waiters,
+            self.requests / seconds,
+            seconds,
+            gate.rate_limiter.requests_per_second,
+            gate.throttled - self.throttled_before,
+        )
+        self.since, self.requests, self.throttled_before = now, 0, gate.throttled

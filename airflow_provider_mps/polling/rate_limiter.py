@@ -1,0 +1,67 @@
+"""Space requests evenly within a rate limit, and more widely after the server has throttled one."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+THROTTLE_FACTOR = 0.7
+"""Factor on the rate after a throttled request."""
+MIN_RATE_FRACTION = 0.1
+"""Lowest rate, as a part of the rate limit: recovery needs requests."""
+RECOVERY_SECONDS = 120.0
+"""Seconds without throttling in which the rate would rise from zero to the rate limit."""
+WINDOW_SECONDS = 1.02
+"""Length of the window of the rate limit: latency varies, and one second of the server must not receive more."""
+
+
+class RateLimiter:
+    """
+    Decide from times alone; it neither sleeps nor reads a clock. Times are seconds on one monotonic clock.
+
+    :param requests_per_second: the rate limit
+    """
+
+    def __init__(self, requests_per_second: float) -> None:
+        self._last_slot = -math.inf
+        self._slow_rate = math.inf
+        self._slowed_at = -math.inf
+        self._sent: deque[float] = deque()
+        self.requests_per_second = requests_per_second
+
+    @property
+    def requests_per_second(self) -> float:
+        """The rate limit, which is never exceeded."""
+        return self._requests_per_second
+
+    @requests_per_second.setter
+    def requests_per_second(self, requests_per_second: float) -> None:
+        self._requests_per_second = requests_per_second
+        self._sent = deque(self._sent, maxlen=max(1, math.floor(requests_per_second)))
+
+    def get_rate(self, now: float) -> float:
+        """Return the requests per second to send at ``now``: the rate limit, unless it was throttled recently."""
+        if math.isinf(self._slowed_at):
+            return self._requests_per_second
+        recovered = self._requests_per_second * (now - self._slowed_at) / RECOVERY_SECONDS
+        return min(self._requests_per_second, self._slow_rate + recovered)
+
+    def next_send_time(self, now: float) -> float:
+        """Return the earliest time at which the next request may be sent."""
+        earliest = self._last_slot + WINDOW_SECONDS / self.get_rate(now)
+        return max(earliest, self._sent[0] + WINDOW_SECONDS) if len(self._sent) == self._sent.maxlen else earliest
+
+    def record_request(self, now: float) -> None:
+        """Record a request that is sent at ``now``."""
+        gap = WINDOW_SECONDS / self.get_rate(now)
+        slot = self._last_slot + gap
+        # A request that is a little late keeps its slot, so that delays do not add up. Idle time is not saved.
+        self._last_slot = slot if now - slot < gap else now
+        self._sent.append(now)
+
+    def record_throttle(self, sent_at: float, now: float) -> None:
+        """Record that the server throttled a request sent at ``sent_at``."""
+        if sent_at < self._slowed_at:
+            return  # it was in flight before the rate was lowered
+        self._slow_rate = max(self.get_rate(now) * THROTTLE_FACTOR, self._requests_per_second * MIN_RATE_FRACTION)
+        self._slowed_at = now

@@ -1,0 +1,1 @@
+"""Move audio into object storage: download, verify, write, commit."""

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.sdk.lineage import HookLineageCollector
+
+from airflow_provider_mps.storage.lineage import TransferLineage
+
+SIGNED_URL = "https://user:SECRETKEY@bucket.cos.example/async_dubbing/clip.wav?sign=SECRETSIGN"
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace", "name"),
+    [
+        ("file:///data/clip.wav", "file", "/data/clip.wav"),
+        ("s3://clips/day/clip.wav", "s3://clips", "day/clip.wav"),
+    ],
+)
+def test_openlineage_dataset_names_follow_its_spec(path, namespace, name):
+    lineage = TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath(path), 5).to_openlineage()
+    (source,), (destination,) = lineage.inputs, lineage.outputs
+    assert (source.namespace, source.name) == ("https://bucket.cos.example", "/async_dubbing/clip.wav")
+    assert (destination.namespace, destination.name) == (namespace, name)
+    assert destination.outputFacets["outputStatistics"].size == 5
+
+
+def test_lineage_drops_secrets_of_signed_url():
+    lineage = TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("file:///data/clip.wav"), 5)
+    assert "SECRET" not in json.dumps(vars(lineage), default=str) + str(lineage.to_openlineage())
+
+
+class Collector:
+    def __init__(self):
+        self.uris = {}
+
+    def add_input_asset(self, *, context, uri):
+        self.uris["input"] = uri
+
+    def add_output_asset(self, *, context, uri):
+        self.uris["output"] = uri
+
+
+def test_lineage_uris_are_percent_encoded_once(monkeypatch):
+    collector = Collector()
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
+    url = "https://bucket.cos.example/%E8%AF%AD/音 1.wav?sign=SECRETSIGN"
+    TransferLineage.from_audio_url(url, ObjectStoragePath("s3://clips/语 1%20#.wav"), 5).collect(hook=None)
+    assert collector.uris == {
+        "input": "https://bucket.cos.example/%E8%AF%AD/%E9%9F%B3%201.wav",
+        "output": "s3://clips/%E8%AF%AD%201%2520%23.wav",
+    }
+
+
+def test_lineage_omits_uri_that_is_no_valid_asset(monkeypatch):
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
+    TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath(f"s3://clips/{'语' * 500}.wav"), 5).collect(hook=None)
+    assert [asset.asset.uri for asset in collector.collected_assets.inputs] == [
+        "https://bucket.cos.example/async_dubbing/clip.wav"
+    ]
+    assert collector.collected_assets.outputs == []
+
+
+def test_lineage_is_added_to_airflow_collector(monkeypatch):
+    collector = Collector()
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
+    TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("s3://clips/clip.wav"), 5).collect(hook=None)
+    assert collector.uris == {
+        "input": "https://bucket.cos.example/async_dubbing/clip.wav",
+        "output": "s3://clips/clip.wav",
+    }

@@ -1,0 +1,126 @@
+import copy
+import pickle
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mps.error_codes import (
+    INVALID_RESPONSE,
+    NOT_SENT,
+    OUTCOME_UNKNOWN,
+    UNKNOWN_STATUS,
+    ErrorClass,
+    can_retry_query,
+    can_retry_submit,
+    classify,
+    get_advice,
+)
+from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError, TextToSpeechTaskFailed, make_api_error
+
+CLASSES = {
+    ErrorClass.THROTTLED: ["RequestLimitExceeded", "RequestLimitExceeded.UinLimitExceeded"],
+    ErrorClass.NOT_SENT: [NOT_SENT],
+    ErrorClass.OUTCOME_UNKNOWN: [
+        OUTCOME_UNKNOWN,
+        INVALID_RESPONSE,
+        "ServerNetworkError",
+        "InternalError",
+        "InternalError.Foo",
+        "FailedOperation.NetWorkError",
+        "ResourceUnavailable",
+        "ResourceInsufficient.Foo",
+        "SomethingNew",
+        "",
+    ],
+    ErrorClass.CREDENTIALS_EXPIRED: ["AuthFailure.TokenFailure", "AuthFailure.SignatureExpire"],
+    ErrorClass.PERMANENT: [
+        "AuthFailure",
+        "AuthFailure.SignatureFailure",
+        "UnauthorizedOperation",
+        "UnauthorizedOperation.Foo",
+        "InvalidParameter",
+        "InvalidParameter.Foo",
+        "InvalidParameterValue.Foo.Bar",
+        "MissingParameter",
+        "UnknownParameter",
+        "UnsupportedOperation.Foo",
+        "UnsupportedRegion",
+        "NoSuchVersion",
+        "InvalidAction",
+        "ActionOffline",
+        "ResourceNotFound.Foo",
+        "FailedOperation.UserArrears",
+        "LimitExceeded.Foo",
+        UNKNOWN_STATUS,
+    ],
+}
+
+
+@pytest.mark.parametrize(("error_class", "code"), [(c, code) for c, codes in CLASSES.items() for code in codes])
+def test_classify_documented_code_has_expected_class(error_class, code):
+    assert classify(code) is error_class
+
+
+def test_classify_ignores_mere_prefix():
+    assert classify("InvalidParameterFoo") is ErrorClass.OUTCOME_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error_class", "query", "submit"),
+    [
+        (ErrorClass.THROTTLED, True, True),
+        (ErrorClass.NOT_SENT, True, True),
+        (ErrorClass.OUTCOME_UNKNOWN, True, False),
+        (ErrorClass.CREDENTIALS_EXPIRED, False, False),
+        (ErrorClass.PERMANENT, False, False),
+    ],
+)
+def test_submit_is_retried_only_if_not_accepted(error_class, query, submit):
+    assert can_retry_query(error_class) is query
+    assert can_retry_submit(error_class) is submit
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.PERMANENT, ErrorClass.CREDENTIALS_EXPIRED])
+def test_make_api_error_permanent_is_fail_exception(error_class):
+    error = make_api_error(CLASSES[error_class][0], "no")
+    assert isinstance(error, MpsPermanentError)
+    assert isinstance(error, AirflowFailException)
+
+
+@pytest.mark.parametrize("code", ["RequestLimitExceeded", NOT_SENT, "InternalError", "SomethingNew"])
+def test_make_api_error_transient_is_retried_by_airflow(code):
+    error = make_api_error(code, "not now")
+    assert isinstance(error, AirflowException)
+    assert not isinstance(error, AirflowFailException)
+
+
+def test_api_error_message_has_context_code_id_and_advice():
+    error = MpsApiError("AuthFailure.SignatureFailure", "The signature is wrong.", "req-7", "Querying task 5")
+    assert str(error) == (
+        "Querying task 5: AuthFailure.SignatureFailure: The signature is wrong (RequestId req-7). "
+        "Check Password (SecretKey)."
+    )
+
+
+def test_api_error_without_request_id_says_so():
+    assert "no RequestId" in str(make_api_error(NOT_SENT, "connection refused"))
+
+
+def test_get_advice_sub_code_inherits_from_parent():
+    assert get_advice("UnauthorizedOperation.Foo") == get_advice("UnauthorizedOperation") != ""
+    assert get_advice("SomethingNew") == ""
+
+
+def test_task_failed_message_has_id_code_and_request_id():
+    error = TextToSpeechTaskFailed("task-1", 110, "the voice is gone", "req-2")
+    assert isinstance(error, AirflowFailException)
+    for part in ("task-1", "110", "the voice is gone", "req-2"):
+        assert part in str(error)
+
+
+@pytest.mark.parametrize(
+    "error", [MpsApiError("A", "b", "c", "d"), TextToSpeechTaskFailed("t", 1, "m", "r"), MpsPermanentError("A", "b")]
+)
+@pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_exceptions_can_be_copied_and_pickled(error, copied):
+    assert str(copied(error)) == str(error)
