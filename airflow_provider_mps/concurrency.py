@@ -29,9 +29,6 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
 
     If a signal handler raises within ``Thread.start``, Python may raise ``RuntimeError`` ("release unlocked lock") or
     ``KeyError`` in its place. This function raises the handler's exception.
-
-    :param function: called in the thread
-    :param name: the thread's name
     """
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
@@ -46,12 +43,7 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
 
 
 def run_in_daemon_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """
-    Run a blocking function outside the event loop's default executor, whose threads the end of the loop waits for.
-
-    :param function: called in a new daemon thread
-    :return: a future of its result or exception
-    """
+    """Run a blocking function outside the event loop's default executor, whose threads the end of the loop awaits."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

@@ -25,9 +25,6 @@ REGIONS = [
 ]
 # fmt: on
 
-_TEXT = ["string", "null"]
-_NUMBER = ["number", "null"]
-
 FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": [],
     "relabeling": {"login": "SecretId", "password": "SecretKey", "host": "API domain", "schema": "Scheme"},
@@ -41,55 +38,42 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
 }
 """Labels and placeholders of Airflow's own fields."""
 
+
+def _make_field(label: str, description: str, kind: str = "string", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
+
+
 EXTRA_FIELDS: dict[str, dict[str, Any]] = {
-    "region": {
-        "label": "Region",
-        "description": "Region of Tencent Cloud, e.g. ap-singapore. Required for cos:// paths only.",
-        "schema": {"type": _TEXT, "examples": REGIONS},
-    },
-    "token": {
-        "label": "Session token",
-        "description": "Only for temporary keys: the token issued with SecretId and SecretKey.",
-        "schema": {"type": _TEXT, "format": "password"},
-    },
-    "role_arn": {
-        "label": "Role ARN",
-        "description": "Role to assume with these keys, e.g. qcs::cam::uin/100000000001:roleName/airflow.",
-        "schema": {"type": _TEXT},
-    },
-    "role_session_name": {
-        "label": "Role session name",
-        "description": f"Name of the assumed role in Tencent's audit log. Default: {DEFAULT_ROLE_SESSION_NAME}.",
-        "schema": {"type": _TEXT},
-    },
-    "requests_per_second": {
-        "label": "Requests per second",
-        "description": f"Rate limit of one triggerer. Default: {DEFAULT_REQUESTS_PER_SECOND:g}. The documented quota "
-        "of an account is 20; leave room for other programs.",
-        "schema": {"type": _NUMBER, "minimum": 0.1},
-    },
-    "timeout": {
-        "label": "Timeout",
-        "description": f"Limit of one request, in seconds. Default: {DEFAULT_TIMEOUT_SECONDS:g}.",
-        "schema": {"type": _NUMBER, "minimum": 0.1},
-    },
-    "proxy": {
-        "label": "Proxy",
-        "description": "HTTP proxy for API requests: http://user:password@host:port. Overrides the environment's.",
-        "schema": {"type": _TEXT, "format": "password"},
-    },
-    "cos_endpoint": {
-        "label": "COS endpoint",
-        "description": "Server of cos:// paths. Default: https://cos.REGION.myqcloud.com.",
-        "schema": {"type": _TEXT},
-    },
+    "region": _make_field(
+        "Region", "Region of Tencent Cloud, e.g. ap-singapore. Required for cos:// paths only.", examples=REGIONS
+    ),
+    "token": _make_field(
+        "Session token", "Only for temporary keys: the token issued with SecretId and SecretKey.", format="password"
+    ),
+    "role_arn": _make_field(
+        "Role ARN", "Role to assume with these keys, e.g. qcs::cam::uin/100000000001:roleName/airflow."
+    ),
+    "role_session_name": _make_field(
+        "Role session name", f"Name of the assumed role in Tencent's audit log. Default: {DEFAULT_ROLE_SESSION_NAME}."
+    ),
+    "requests_per_second": _make_field(
+        "Requests per second",
+        f"Rate limit of one triggerer. Default: {DEFAULT_REQUESTS_PER_SECOND:g}. The documented quota of an account is "
+        "20; leave room for other programs.",
+        "number",
+        minimum=0.1,
+    ),
+    "timeout": _make_field(
+        "Timeout", f"Limit of one request, in seconds. Default: {DEFAULT_TIMEOUT_SECONDS:g}.", "number", minimum=0.1
+    ),
+    "proxy": _make_field(
+        "Proxy",
+        "HTTP proxy for API requests: http://user:password@host:port. Overrides the environment's.",
+        format="password",
+    ),
+    "cos_endpoint": _make_field("COS endpoint", "Server of cos:// paths. Default: https://cos.REGION.myqcloud.com."),
 }
 """Fields that are stored in the connection's Extra."""
-
-
-def get_field_behaviour() -> dict[str, Any]:
-    """Return labels and placeholders of Airflow's own fields, in the form of Airflow 2.11 to 3.1."""
-    return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
 
 def get_form_widgets() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from airflow_provider_mps.exceptions import (
     MpsPermanentError,
     TextToSpeechTaskFailed,
 )
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,6 @@ NOT_RETRIED = (
     "It is not retried, because Airflow has no record of the task: a clear submits again, which is billed. "
     "Wait for the task with a TextToSpeechTaskSensor instead."
 )
-"""Why an error is permanent, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,7 @@ class DurableSubmit:
     Airflow's task state store (3.3 and later) keeps the record over retries. Airflow 3.3 keeps it over a clear, too;
     later versions may delete it then (apache/airflow#72100).
 
-    :param hook: the hook that submits and queries
-    :param context: the context of the running task
     :param on_unknown: what to do if it is unknown whether MPS accepted the text
-    :param log: the task's logger
     :param durable: ``False``: keep no record
     """
 
@@ -249,7 +245,6 @@ class DurableSubmit:
             raise
 
     def _restore(self, earlier: object) -> None:
-        """Restore what the store held before a request that MPS did not accept, so that another attempt can submit."""
         try:
             if self._store and earlier is None:
                 self._store.delete(STATE_KEY)
@@ -259,7 +254,6 @@ class DurableSubmit:
             self._log.error("Airflow could not delete the record of a rejected submit, clear the task: %s", error)
 
     def _record_end(self) -> None:
-        """Record that this attempt has failed permanently."""
         try:
             record = SubmitRecord.load(self._store)
             if record is not None and not record.has_ended:
@@ -282,7 +276,6 @@ class DurableSubmit:
 
 
 def _resubmit_reason(earlier: SubmitRecord) -> str:
-    """Return the reason for submitting a text again, for the log."""
     if earlier.task_id is None:
         return f"it is unknown whether MPS accepted the text sent at {earlier.sent_at}, which may be billed twice"
     return f"the arguments have changed; the earlier task {earlier.task_id} continues at MPS and may be billed"

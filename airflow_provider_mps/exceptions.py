@@ -1,5 +1,5 @@
 """
-All exceptions of this package.
+The exceptions that operators, sensors and hooks raise.
 
 ::
 

@@ -149,21 +149,16 @@ def _redact_url(match: re.Match[str]) -> str:
     return f"{scheme}{user}{at}{host}{slash}{path}{f'?{_HIDDEN}' if question_mark else ''}"
 
 
-def hide_sdk_debug_log() -> None:
-    """Drop the SDK's debug log: it holds tokens, signatures and texts, and Airflow may run at DEBUG."""
-    _set_default_level("tencentcloud_sdk_common", logging.INFO)
-
-
-def hide_requests_in_logs() -> None:
-    """Drop httpx's log line for every request: waiting for 10,000 tasks would bury all other lines."""
-    _set_default_level("httpx", logging.WARNING)
+def set_default_log_level(name: str, level: int) -> None:
+    """Set the level of a library's logger, unless the user has set one."""
+    logger = logging.getLogger(name)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(level)
 
 
 def hide_signed_urls_in_logs() -> None:
     """Remove the query from the URLs that urllib3 logs at DEBUG."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    if not any(isinstance(known, _QueryFilter) for known in logger.filters):
-        logger.addFilter(_QueryFilter())
+    logging.getLogger("urllib3.connectionpool").addFilter(_remove_query)  # more than once has no effect
 
 
 def mask_signed_url(url: str | None) -> None:
@@ -176,14 +171,7 @@ def mask_signed_url(url: str | None) -> None:
         mask_secret(query)
 
 
-class _QueryFilter(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
-        return True
-
-
-def _set_default_level(name: str, level: int) -> None:
-    logger = logging.getLogger(name)
-    if logger.level == logging.NOTSET:  # keep a level that the user has set
-        logger.setLevel(level)
+def _remove_query(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True

@@ -64,20 +64,12 @@ def can_get_connections_in_threads() -> bool:
 
 
 def iterate_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """
-    Return the lines of a file from ``ObjectStoragePath.open("rb")``. Remove after Airflow 3.0: it has no ``__iter__``.
-
-    :param file: an open file
-    """
+    """Return the lines of a file from ``ObjectStoragePath.open``. Remove after Airflow 3.0: it has no ``__iter__``."""
     return iter(file.readline, b"")
 
 
 def make_uri(path: ObjectStoragePath) -> str:
-    """
-    Return a path's URI without its connection id. Remove after Airflow 3.1, whose ``as_uri()`` includes the id.
-
-    :param path: any path in object storage
-    """
+    """Return a path's URI without its connection id. Remove after Airflow 3.1, whose ``as_uri()`` includes the id."""
     scheme, separator, rest = path.as_uri().partition("://")
     host, slash, key = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{key}"
@@ -130,9 +122,7 @@ def drop_scheme_warning() -> None:
 
     Airflow logs it at every lookup, until https://github.com/apache/airflow/pull/72855. Repeated calls have no effect.
     """
-    logger = logging.getLogger("airflow.models.connection.Connection")  # Airflow 2.11 and 3.0
-    if not any(isinstance(known, _SchemeWarningFilter) for known in logger.filters):
-        logger.addFilter(_SchemeWarningFilter())
+    logging.getLogger("airflow.models.connection.Connection").addFilter(_is_other_record)  # Airflow 2.11 and 3.0
     structlog = sys.modules.get("structlog")  # Airflow 3.1 and later
     processors = structlog.get_config()["processors"] if structlog else None
     # The list itself is changed, because loggers that are already in use keep a reference to it.
@@ -140,9 +130,8 @@ def drop_scheme_warning() -> None:
         processors.insert(0, _drop_scheme_warning)
 
 
-class _SchemeWarningFilter(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _is_scheme_warning(record.msg, record.args)
+def _is_other_record(record: logging.LogRecord) -> bool:
+    return not _is_scheme_warning(record.msg, record.args)
 
 
 def _drop_scheme_warning(_: Any, __: str, event: Any) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.storing_candidates import CANDIDATES, HTTP_CONN_ID, OURS, Item
 from benchmarks.storing_destinations import S3, Folder, clear
-from benchmarks.storing_source import AudioMetadata, make_files, parse_crc64
+from benchmarks.storing_source import AudioServer, compute_crc64, make_files
 from dev.airflow_environment import airflow_environment
 
 MIB = 1024 * 1024
@@ -49,10 +49,10 @@ class Storing:
     :param home: folder for what their processes write besides
     """
 
-    def __init__(self, home: Path, source: AudioMetadata) -> None:
+    def __init__(self, home: Path, source: AudioServer) -> None:
         self._source = source
         self._numbers = itertools.count(1)
-        self._crc64 = {path.name: parse_crc64(path) for path in source.folder.iterdir()}
+        self._crc64 = {path.name: compute_crc64(path) for path in source.folder.iterdir()}
         self._environment = {
             **{name: value for name, value in airflow_environment(home).items() if not name.startswith("AWS_")},
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
@@ -70,7 +70,7 @@ class Storing:
         if any(result["errors"]):
             raise RuntimeError(f"{candidate} could not store {name}: {next(filter(None, result['errors']))}")
         for item in items:
-            if parse_crc64(destination.folder / item.key) != self._crc64[name]:
+            if compute_crc64(destination.folder / item.key) != self._crc64[name]:
                 raise RuntimeError(f"{candidate} did not store {name} as it is")
         clear(destination, prefix)
         return result
@@ -185,7 +185,7 @@ def _verdict(holds: bool) -> str:  # noqa: FBT001
     return "holds" if holds else "MISSED"
 
 
-def classify_response(destination: Folder, large: Results, left: dict[str, Any], huge: dict[str, Any] | None) -> None:
+def print_verdicts(destination: Folder, large: Results, left: dict[str, Any], huge: dict[str, Any] | None) -> None:
     """Print whether the targets hold."""
     memory = max(row["mb"] for row in large[OURS])
     print(f"\nTargets, storing to {destination.title}:\n")
@@ -224,7 +224,7 @@ def main() -> None:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
         make_files(home / "source", sizes, room=2 * max(sizes.values()))
-        source = stack.enter_context(AudioMetadata(home / "source"))
+        source = stack.enter_context(AudioServer(home / "source"))
         print(f"The source alone sends {source.speed('large') / MIB:.0f} MiB/s.", flush=True)
         storing = Storing(home / "airflow", source)
         for kind in (S3, Folder):
@@ -235,7 +235,7 @@ def main() -> None:
             compare(storing, destination, "clip", given)
             left = compare_dying(storing, destination, name=f"half-{given.then}/broken")
             huge = storing.measure(destination, OURS, "huge", 1) if given.huge else None
-            classify_response(destination, large, left, huge)
+            print_verdicts(destination, large, left, huge)
 
 
 if __name__ == "__main__":

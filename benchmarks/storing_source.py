@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BLOCK = MIB = 1024 * 1024
 
 
-def parse_crc64(path: Path) -> int:
+def compute_crc64(path: Path) -> int:
     """Return a file's CRC-64/XZ."""
     crc = 0
     with path.open("rb") as file:
@@ -52,14 +52,14 @@ def make_files(folder: Path, sizes: dict[str, int], room: int) -> None:
     os.sync()  # or the disk would still be busy with them when the first candidate is measured
 
 
-class AudioMetadata:
+class AudioServer:
     """The server, while the ``with`` block runs, for the files that are in ``folder`` when it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = 0
 
-    def __enter__(self) -> AudioMetadata:
+    def __enter__(self) -> AudioServer:
         command = [sys.executable, "-m", "benchmarks.storing_source", str(self.folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
@@ -141,7 +141,7 @@ def _respond(connection: socket.socket, requests: BinaryIO, files: Mapping[str, 
 def main() -> None:
     """Serve the files of a folder on a free port, which is printed, until terminated."""
     paths = sorted(Path(sys.argv[1]).iterdir())
-    files = {path.name: _File(path, path.stat().st_size, parse_crc64(path)) for path in paths}
+    files = {path.name: _File(path, path.stat().st_size, compute_crc64(path)) for path in paths}
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         print(server.getsockname()[1], flush=True)
         while True:

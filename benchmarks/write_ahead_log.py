@@ -23,7 +23,7 @@ from airflow_provider_mps.api.actions import SubmitResult
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import Submitter
 from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.request import SpeechRequest
 
 if TYPE_CHECKING:

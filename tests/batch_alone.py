@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from airflow_provider_mps.batch import lease, write_ahead_log
-from airflow_provider_mps.batch.holder import LockHolder
 from airflow_provider_mps.batch.lease import Lease
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from tests.batching import LEASE_TIMES_SECONDS, batch, context, set_lease_times
 
 TAKEOVER_SECONDS = 0.5

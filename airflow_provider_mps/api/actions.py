@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from airflow_provider_mps.error_codes import INVALID_RESPONSE, SUBMIT_REJECTED, can_retry_query, can_retry_submit
 from airflow_provider_mps.exceptions import InvalidRequestError, make_api_error
 from airflow_provider_mps.redaction import redact
-from airflow_provider_mps.speech.arguments import parse_text, to_text
 from airflow_provider_mps.speech.ext_param import parse_ext_param
+from airflow_provider_mps.speech.parsing import parse_text, to_text
 from airflow_provider_mps.speech.task import TextToSpeechTask
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ class ApiCall(Generic[T]):
     action: str
     params: dict[str, Any] = field(repr=False)
     should_retry: Callable[[ErrorClass], bool]
-    """Returns whether to retry after an error of a class."""
     parse: Callable[[Mapping[str, Any]], T]
-    """Parses the ``Response`` object."""
     subject: str
     """What the call is about, for logs and errors."""
 

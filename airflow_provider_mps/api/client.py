@@ -7,6 +7,7 @@ Importing this module imports the SDK; hooks import it at the first call.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -18,7 +19,7 @@ from airflow_provider_mps.api.response import MAX_RESPONSE_BYTES, parse_response
 from airflow_provider_mps.api.sdk_installation import make_sdk_error, validate_sdk_version
 from airflow_provider_mps.error_codes import NOT_SENT, OUTCOME_UNKNOWN, ErrorClass
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError, make_api_error
-from airflow_provider_mps.redaction import hide_requests_in_logs, hide_sdk_debug_log
+from airflow_provider_mps.redaction import set_default_log_level
 
 try:
     import httpx
@@ -50,7 +51,7 @@ STS_REGION = "ap-guangzhou"
 POD_STS_ENDPOINT = ("sts.tencentcloudapi.com", "https")
 """Where a TKE pod exchanges its identity for keys, as in the SDK."""
 MAX_IDLE_SECONDS = 2.0
-"""Age at which an idle connection is not reused; servers close theirs after five seconds or more."""
+"""Idle seconds after which a connection is not reused. Servers close an idle connection after five seconds or more."""
 
 
 class Client(common_client.CommonClient):  # type: ignore[misc]
@@ -58,7 +59,6 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
     The SDK's client, with the methods :meth:`call_action` and :meth:`execute`.
 
     :param service: ``mps`` or ``sts``, with the version of its API
-    :param connection: endpoint, region, proxy and timeout
     :param credential: what signs requests; ``None`` for requests without a signature
     """
 
@@ -99,19 +99,14 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 
 
 class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
-    """
-    The SDK's asynchronous client, with the methods :meth:`call_action` and :meth:`execute`.
-
-    :param connection: endpoint, region, proxy and timeout
-    :param credential: what signs requests
-    """
+    """The SDK's asynchronous client, with the methods :meth:`call_action` and :meth:`execute`."""
 
     credential: AsyncCredential
 
     def __init__(self, connection: MpsConnection, credential: AsyncCredential) -> None:
-        # Private attributes, because the SDK's constructor cannot be used. It makes an HTTP client that reads the
-        # environment's proxies by httpx's rules and fails if these do, that passes a proxy under a name unknown to
-        # httpx 0.28, and that reuses connections until the server closes them: the outcome of a submit is then unknown.
+        # Private attributes, because the SDK's constructor cannot be used. Its HTTP client reads proxies from the
+        # environment by httpx's rules, and fails if they are invalid. It passes a proxy under a name that httpx 0.28
+        # does not know. It reuses a connection until the server closes it, where the outcome of a submit is unknown.
         self._service, self._apiVersion = "mps", API_VERSION
         self.credential = credential
         self.region = connection.region
@@ -172,12 +167,12 @@ def make_client(connection: MpsConnection) -> Client:
 
 def make_async_client(connection: MpsConnection) -> AsyncClient:
     """
-    Make an asynchronous client for MPS. This blocks to read certificates and look for credentials: run it in a thread.
+    Do :func:`make_client` for an event loop.
 
-    :raises InvalidMpsConnectionError: if the connection or the environment must be fixed first
-    :raises MpsApiError: if the error is transient
+    This blocks to read certificates and look for credentials: run it in a thread.
     """
-    hide_requests_in_logs()
+    # httpx logs each request: waiting for 10,000 tasks would bury all other lines.
+    set_default_log_level("httpx", logging.WARNING)
     with _translate_setup_errors(connection):
         return AsyncClient(connection, AsyncCredential(make_client_credential(connection)))
 
@@ -198,14 +193,13 @@ def make_client_credential(connection: MpsConnection) -> Credential:
 
 def _translate_call_errors(call: ApiCall[Any], connection: MpsConnection) -> AbstractContextManager[None]:
     context = f"{call.action} for {call.subject} with connection '{connection.conn_id}'"
-    # An unexpected error may come after a submit was sent: Airflow must not retry it.
+    # An unexpected error may be raised after a submit was sent, so its outcome must count as unknown.
     is_submit = not call.should_retry(ErrorClass.OUTCOME_UNKNOWN)
     return translate_errors(context, OUTCOME_UNKNOWN if is_submit else None)
 
 
 @contextmanager
 def _translate_setup_errors(connection: MpsConnection) -> Iterator[None]:
-    """Translate what is raised while a client is made into an error that says whether a retry can help."""
     try:
         yield
     except (InvalidMpsConnectionError, MpsApiError):
@@ -223,7 +217,8 @@ def _translate_setup_errors(connection: MpsConnection) -> Iterator[None]:
 
 
 def _make_profile(connection: MpsConnection) -> ClientProfile:
-    hide_sdk_debug_log()
+    # The SDK's debug log holds tokens, signatures and texts, and Airflow may run at DEBUG.
+    set_default_log_level("tencentcloud_sdk_common", logging.INFO)
     url = f"{connection.scheme}://{connection.endpoint}"
     http = HttpProfile(
         protocol=connection.scheme,
@@ -233,7 +228,7 @@ def _make_profile(connection: MpsConnection) -> ClientProfile:
         proxy=find_proxy(url, connection.proxy, connection.conn_id),
         certification=find_ca_file(),
     )
-    # Without a retryer: after a throttled call, the SDK's own retryer repeats a successful one.
+    # Without the SDK's retryer: once a call was throttled, it sends the call again even after it has succeeded.
     return ClientProfile(httpProfile=http, language="en-US")
 
 
@@ -262,10 +257,10 @@ def _read_body(response: Any, deadline: float) -> bytes:
 @asynccontextmanager
 async def _limit_time(seconds: float) -> AsyncIterator[None]:
     """
-    Limit the time to one second more than the client's own timeouts, whose errors say whether a connection was made.
+    End a call one second after its timeout.
 
-    The additional second begins when the event loop notices that the others are over: a response that came while the
-    process was suspended is read.
+    The HTTP client's own timeouts come first, because their errors say whether a connection was made. The second starts
+    when the event loop notices the timeout, so that a response that came while the process was suspended is read.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:

@@ -66,8 +66,7 @@ class MpsConnection:
         """
         Parse and check the fields of an Airflow connection.
 
-        :param connection: the connection
-        :param extra: its Extra as an object
+        :param extra: the connection's Extra as an object
         :param region: overrides the connection's region
         :raises InvalidMpsConnectionError: names the connection and the field to fix
         """

@@ -23,46 +23,46 @@ from airflow_provider_mps.version_compat import drop_scheme_warning
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+    HookOrClass = BaseHook | type[BaseHook]
+
 TEST_TIMEOUT_SECONDS = 9.0
 """Limit of the connection test: the user waits for it, and a proxy of the UI may wait only 10 seconds."""
 NO_SUCH_TASK = "0-airflow-test-connection"
 
 
-def get_mps_connection(conn_id: str, region: str | None = None) -> MpsConnection:
+def get_mps_connection(conn_id: str, region: str | None = None, hook: HookOrClass = BaseHook) -> MpsConnection:
     """
     Return the connection as Airflow has it now, with its fields checked.
 
     :param region: overrides the connection's region
+    :param hook: whose ``get_connection`` is called, which a subclass may override
     :raises InvalidMpsConnectionError: if it does not exist or must be fixed
     """
     conn_id = parse_conn_id(conn_id)
     drop_scheme_warning()
     try:
-        stored = Retrying(**make_lookup_policy(MAX_LOOKUPS))(BaseHook.get_connection, conn_id)
+        stored = Retrying(**make_lookup_policy(MAX_LOOKUPS))(hook.get_connection, conn_id)
     except AirflowNotFoundException as error:
         raise _make_not_found_error(conn_id) from error
     return MpsConnection.parse(stored, stored.extra_dejson, region)
 
 
-async def aget_mps_connection(conn_id: str, region: str | None = None) -> MpsConnection:
+async def aget_mps_connection(conn_id: str, region: str | None = None, hook: HookOrClass = BaseHook) -> MpsConnection:
     """Do :func:`get_mps_connection` in an event loop."""
     conn_id = parse_conn_id(conn_id)
     drop_scheme_warning()
     try:
-        stored: Connection = await AsyncRetrying(**make_lookup_policy(MAX_ASYNC_LOOKUPS))(get_async_connection, conn_id)
+        policy = make_lookup_policy(MAX_ASYNC_LOOKUPS)
+        stored: Connection = await AsyncRetrying(**policy)(get_async_connection, conn_id, hook=hook)
     except AirflowNotFoundException as error:
         raise _make_not_found_error(conn_id) from error
     return MpsConnection.parse(stored, await get_async_extra_dejson(stored), region)
 
 
-def check_connection(conn_id: str, region: str | None = None) -> tuple[bool, str]:
-    """
-    Query a task that cannot exist: any response about that task proves that the sensor may query tasks.
-
-    :return: within ten seconds, whether the connection works, and a message for the user
-    """
+def check_connection(conn_id: str, region: str | None = None, hook: HookOrClass = BaseHook) -> tuple[bool, str]:
+    """Test a connection for the user, within ten seconds; see :meth:`.MpsHook.test_connection`."""
     try:
-        connection = get_mps_connection(conn_id, region)
+        connection = get_mps_connection(conn_id, region, hook)
     except InvalidMpsConnectionError as error:
         return False, str(error)
     host = connection.endpoint_for_messages

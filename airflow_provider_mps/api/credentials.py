@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import configparser
 import json
+import logging
 import os
 import threading
 import time
@@ -21,12 +22,13 @@ from urllib.parse import quote
 from urllib.request import ProxyHandler, build_opener
 
 from tencentcloud.common import credential as sdk
+from tencentcloud.common.exception import TencentCloudSDKException
 
 from airflow_provider_mps.api.network_settings import TRANSIENT_OS_ERRORS
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.error_codes import NO_ROLE, ErrorClass, classify, is_credential_error
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError, MpsPermanentError, make_api_error
-from airflow_provider_mps.redaction import describe_error, get_safe_cause
+from airflow_provider_mps.redaction import describe_error, get_safe_cause, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_mps.api.connection import MpsConnection
 
     CallSts = Callable[["Credential | None", str, dict[str, Any], str], dict[str, Any]]
+
+log = logging.getLogger(__name__)
 
 ROLE_DURATION_SECONDS = 7200
 """Lifetime of the temporary keys of an assumed role."""
@@ -65,7 +69,6 @@ def make_credential(connection: MpsConnection, call_sts: CallSts) -> Credential:
     This is the connection's keys or, without a login, what the SDK's default chain finds: environment, profile file,
     CVM role, TKE identity. If the connection names a role, these keys assume it.
 
-    :param connection: the checked connection
     :param call_sts: calls STS with a credential (``None``: unsigned), an action, its parameters and a context for
         errors; returns the ``Response`` object
     :raises InvalidMpsConnectionError: if there is no credential
@@ -100,22 +103,21 @@ class TemporaryCredential:
         """Return SecretId, SecretKey and token; blocks to refresh them."""
         with self._lock:
             if self._keys is None or time.time() >= self._refresh_at:
+                # Never at once again, however short the keys live: signing must not block for each request.
                 try:
                     self._keys, self._expires_at = self._fetch()
-                except MpsApiError:
+                except MpsApiError as error:
                     if self._keys is None or time.time() >= self._expires_at:
                         raise
-                # Never at once again, however short the keys live: signing must not block for each request.
-                self._refresh_at = max(self._expires_at - REFRESH_BEFORE_SECONDS, time.time() + 1)
+                    log.warning("Refreshing temporary keys failed, using the current ones until they expire: %s", error)
+                    self._refresh_at = min(self._expires_at, time.time() + 1)
+                else:
+                    self._refresh_at = max(self._expires_at - REFRESH_BEFORE_SECONDS, time.time() + 1)
             return self._keys
 
 
 class AsyncCredential:
-    """
-    The keys of a credential for an event loop, refreshed in a thread so that signing never blocks.
-
-    :param source: the credential
-    """
+    """The keys of a credential for an event loop, refreshed in a thread so that signing never blocks."""
 
     def __init__(self, source: Credential) -> None:
         self._source = source
@@ -158,6 +160,12 @@ def _find_default_credential(connection: MpsConnection, call_sts: CallSts) -> Cr
             f"(~/.tencentcloud/credentials) cannot be read ({type(error).__name__}). It must have a section [default] "
             "with secret_id and secret_key."
         ) from None
+    except TencentCloudSDKException as error:
+        raise InvalidMpsConnectionError(
+            f"Connection '{connection.conn_id}' has no Login (SecretId), and the key in TENCENTCLOUD_SECRET_ID and "
+            f"TENCENTCLOUD_SECRET_KEY, or in the profile file, is invalid: {redact(str(error.get_message()))}. Fix it, "
+            "or set Login and Password in the connection."
+        ) from get_safe_cause(error)
     machine = TemporaryCredential(_fetch_machine_role)
     try:
         machine.get_credential_info()
@@ -171,7 +179,8 @@ def _find_default_credential(connection: MpsConnection, call_sts: CallSts) -> Cr
         if getattr(error, "errno", None) in TRANSIENT_OS_ERRORS:
             raise
         if _has_machine_role():
-            raise machine_error from None
+            context = f"Finding credentials for connection '{connection.conn_id}'"
+            raise make_api_error(machine_error.code, machine_error.message, context=context) from None
         raise InvalidMpsConnectionError(
             f"Connection '{connection.conn_id}' has no Login (SecretId), and the Tencent Cloud SDK's default chain "
             "found no credentials in the environment, a profile file, a CVM role or a TKE identity "
@@ -201,7 +210,6 @@ def _assume_role(connection: MpsConnection, base: Credential, call_sts: CallSts)
 
 
 def _fetch_pod_role(connection: MpsConnection, call_sts: CallSts) -> tuple[Keys, float]:
-    """Exchange the identity of a TKE pod for keys."""
     context = f"Assuming the role of this pod for connection '{connection.conn_id}'"
     try:
         response = call_sts(None, "AssumeRoleWithWebIdentity", _read_pod_identity(connection), context)
@@ -233,7 +241,6 @@ def _parse_role(response: dict[str, Any]) -> tuple[Keys, float]:
 
 
 def _fetch_machine_role() -> tuple[Keys, float]:
-    """Fetch the keys of a CVM's role."""
     try:
         role = json.loads(_query_metadata(quote(_query_metadata().decode())))
     except (OSError, HTTPException, ValueError) as error:

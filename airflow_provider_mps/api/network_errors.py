@@ -74,7 +74,8 @@ def translate_network_error(error: Exception, context: str) -> MpsApiError | Inv
         return error  # raised while signing: nothing was sent
     if isinstance(error, MpsApiError):
         return make_api_error(error.code, error.message, error.request_id, error.context or context)
-    if isinstance(error, _INVALID_HEADER) and not _is_about_response(error):
+    is_about_response = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.InvalidHeader)
+    if isinstance(error, _INVALID_HEADER) and not is_about_response:
         return InvalidMpsConnectionError(
             f"{context}: nothing was sent, because a credential, the region or the proxy has a character that no HTTP "
             "header can hold. Check the connection's fields for line breaks and for anything but ASCII."
@@ -96,11 +97,6 @@ def is_never_sent(error: BaseException) -> bool:
     if isinstance(error, requests.exceptions.ConnectionError) and error.args:
         return _is_before_connection(getattr(error.args[0], "reason", None))
     return False
-
-
-def _is_about_response(error: Exception) -> bool:
-    """Return whether requests rejects a header of the response, not one of the request."""
-    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.InvalidHeader)
 
 
 def _is_before_connection(reason: object) -> bool:

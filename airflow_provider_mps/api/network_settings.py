@@ -30,7 +30,6 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CE
 TRANSIENT_OS_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """``errno`` of transient errors: the machine lacks resources at the moment."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_SOCKS_SCHEMES = ("socks5", "socks5h")
 _MAX_PATH_LENGTH = 1000
 _CERTIFICATE_FILE_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 """Names that ``openssl rehash`` gives to the certificates in a folder."""
@@ -44,7 +43,6 @@ def find_proxy(url: str, connection_proxy: str | None = None, conn_id: str = "")
 
     :param url: the URL of the request; only scheme, host and port matter
     :param connection_proxy: the connection's ``proxy``, which overrides the environment including ``NO_PROXY``
-    :param conn_id: the connection's id, for errors
     :return: the proxy's URL in a form that all libraries parse alike; ``None`` for a direct connection
     :raises InvalidMpsConnectionError: if the proxy setting is invalid; its value is not quoted
     """
@@ -57,7 +55,8 @@ def find_proxy(url: str, connection_proxy: str | None = None, conn_id: str = "")
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     if kind is None or is_bypassed(parts.hostname or "", port, proxies.get("no", "")):
         return None
-    return _parse_proxy(proxies[kind], f"The environment variable {_find_spelling(f'{kind}_proxy')}")
+    spellings = sorted(name for name in os.environ if name.lower() == f"{kind}_proxy")
+    return _parse_proxy(proxies[kind], f"The environment variable {spellings[-1]}")  # lower case if both are set
 
 
 def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
@@ -65,7 +64,6 @@ def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
     Return whether a value of ``NO_PROXY`` exempts a host from the proxy. Names are not resolved.
 
     :param host: a name, or an IP address without brackets
-    :param port: the port of the request
     :param no_proxy: names (which cover their subdomains, with or without a leading dot), addresses and networks, each
         with or without a port, separated by commas or white space; ``*`` for every host
     """
@@ -100,7 +98,7 @@ def _parse_proxy(value: str, source: str) -> str:
         unquote(url.auth or "").encode("ascii")  # the libraries differ in how they encode other characters
     except (LocationParseError, UnicodeError):
         url = None
-    socks = url is not None and url.scheme in _SOCKS_SCHEMES
+    socks = url is not None and url.scheme in {"socks5", "socks5h"}
     is_origin = url is not None and url.path in {None, "", "/"} and url.query is None and url.fragment is None
     if url is None or not (is_origin and url.host and url.port != 0 and (socks or url.scheme in _DEFAULT_PORTS)):
         raise InvalidMpsConnectionError(
@@ -113,11 +111,6 @@ def _parse_proxy(value: str, source: str) -> str:
             "pip install 'requests[socks]' 'httpx[socks]', or name an HTTP proxy."
         )
     return url._replace(path=None).url
-
-
-def is_socks(proxy: str | None) -> bool:
-    """Return whether a proxy that :func:`find_proxy` chose speaks SOCKS."""
-    return proxy is not None and proxy.startswith(_SOCKS_SCHEMES)
 
 
 def find_ca_file(*preferred: str) -> str | None:
@@ -183,9 +176,3 @@ def _make_ca_error(variable: str, value: str, error: OSError, *, in_folder: bool
         f"The environment variable {variable} names {place} for trusted certificates, which cannot be used: {problem}. "
         "Nothing was sent. Fix or unset the variable in the environment of Airflow's processes."
     )
-
-
-def _find_spelling(variable: str) -> str:
-    """Return a variable's name as the environment spells it; lower case if both are set."""
-    spellings = [name for name in os.environ if name.lower() == variable]
-    return variable if variable in spellings else next(iter(spellings), variable)

@@ -40,15 +40,12 @@ def parse_response(status: int, body: bytes) -> dict[str, Any]:
     if not isinstance(response, dict):
         raise _make_format_error(f"it has no Response object: {_quote(body)}")
     if response.get("Error") is not None:
-        raise _make_response_error(response["Error"], str(response.get("RequestId") or ""))
+        error, limit = response["Error"], _MAX_QUOTED_CHARACTERS
+        request_id = str(response.get("RequestId") or "")[:limit]
+        if not isinstance(error, dict) or not isinstance(error.get("Code"), str):
+            raise make_api_error(INVALID_RESPONSE, "the response's Error has no Code", request_id)
+        raise make_api_error(error["Code"][:limit], redact(str(error.get("Message")))[:limit], request_id)
     return response
-
-
-def _make_response_error(error: object, request_id: str) -> MpsApiError:
-    limit = _MAX_QUOTED_CHARACTERS
-    if not isinstance(error, dict) or not isinstance(error.get("Code"), str):
-        return make_api_error(INVALID_RESPONSE, "the response's Error has no Code", request_id[:limit])
-    return make_api_error(error["Code"][:limit], redact(str(error.get("Message")))[:limit], request_id[:limit])
 
 
 def _make_format_error(problem: str) -> MpsApiError:
@@ -59,5 +56,4 @@ def _quote(body: bytes) -> str:
     """Quote the beginning of a body, redacted: a server may repeat the request's headers in it."""
     if not body:
         return "nothing"
-    text = redact(body[: 4 * _MAX_QUOTED_CHARACTERS].decode("utf-8", "replace"))
-    return repr(text[:_MAX_QUOTED_CHARACTERS])
+    return repr(redact(body[: 4 * _MAX_QUOTED_CHARACTERS].decode("utf-8", "replace"))[:_MAX_QUOTED_CHARACTERS])

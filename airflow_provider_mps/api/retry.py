@@ -1,7 +1,7 @@
 """
 Retry policies for tenacity: API calls, connection look-ups, and the wait for a connection to change.
 
-Each policy is a dict of arguments for ``Retrying`` or ``AsyncRetrying``. Hooks import tenacity at the first call.
+Each policy is a dict of arguments for ``Retrying`` or ``AsyncRetrying``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def wait_for_connection_change(look_up: Callable[[], MpsConnection], known: MpsC
     :param look_up: reads the connection; its errors count as "not changed yet"
     :param known: the connection whose credentials were rejected
     """
-    # Without a key in the connection, the credentials come from elsewhere.
+    # If the connection holds no key, changing it cannot help.
     return known.secret_id is not None and Retrying(**_make_change_policy(known))(look_up) != known
 
 

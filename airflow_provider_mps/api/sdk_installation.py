@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError
 
@@ -29,7 +28,8 @@ def make_sdk_error(problem: str) -> InvalidMpsConnectionError:
         advice = f"{names} shares files with {COMMON_EDITION}. Run {uninstall} && {install}"
     else:
         advice = f"Nothing was sent. Run {install}"
-    where = _find_folder("tencentcloud")
+    spec = find_spec("tencentcloud")
+    where = next(iter(spec.submodule_search_locations or ()), None) if spec else None
     return InvalidMpsConnectionError(
         f"The Tencent Cloud SDK{f' in {where}' if where else ''} cannot be used: {problem}. {advice}."
     )
@@ -55,9 +55,3 @@ def _find_version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _find_folder(package: str) -> Path | None:
-    spec = find_spec(package)
-    locations = spec.submodule_search_locations if spec else None
-    return Path(next(iter(locations))) if locations else None

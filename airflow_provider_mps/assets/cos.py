@@ -22,7 +22,6 @@ def create_asset(*, bucket: str, key: str, extra: dict[str, Any] | None = None) 
 
     :param bucket: the bucket's name, with its APPID
     :param key: the object's key, not encoded
-    :param extra: the asset's ``extra``
     """
     return Asset(uri=encode_uri(f"cos://{bucket}/{key.lstrip('/')}"), extra=extra)
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
-from airflow_provider_mps.batch.holder import LockHolder, Phase
+from airflow_provider_mps.batch.lock_holder import LockHolder, Phase
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError, get_conditional_object
 from airflow_provider_mps.storage.objects import read_object, remove_object, replace_object
 from airflow_provider_mps.version_compat import can_get_connections_in_threads
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RENEWAL_INTERVAL_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -40,7 +37,10 @@ class DeferredLease:
 
     def start(self) -> None:
         """Start to renew the lock, until :meth:`stop`."""
-        if _needs_connection(self._path) and not can_get_connections_in_threads():
+        url = urlsplit(self._path)
+        # Building an ObjectStoragePath may look up its connection already.
+        needs_connection = "@" in url.netloc or url.scheme == "cos"
+        if needs_connection and not can_get_connections_in_threads():
             self._log.info("Triggers of this Airflow version cannot renew the lock %s; it expires soon", self._path)
             return
         self._renewal_task = asyncio.create_task(self._renew())
@@ -60,26 +60,24 @@ class DeferredLease:
         """Release the lock, so that the next batch starts at once."""
         await self.stop()
         try:
-            await self._update(None)
+            await self._update(is_released=True)
         except Exception as error:  # noqa: BLE001 - the lock expires
             self._log.warning("Releasing the lock %s failed; it expires soon: %s", self._path, _describe(error))
 
     async def _renew(self) -> None:
         while True:
             try:
-                if not await self._update(LockHolder.as_deferred):
+                if not await self._update(is_released=False):
                     return
             except Exception as error:  # noqa: BLE001 - a lock that expires is better than a task that fails
                 self._log.warning("Renewing the lock %s failed, will retry: %s", self._path, _describe(error))
             await asyncio.sleep(RENEWAL_INTERVAL_SECONDS)
 
-    async def _update(self, change: Callable[[LockHolder], LockHolder] | None) -> bool:
+    async def _update(self, *, is_released: bool) -> bool:
         """
-        Rewrite or release the lock; return ``False`` if another task holds it, or it does not exist.
+        Renew or release the lock; return ``False`` if another task holds it, or it does not exist.
 
         If the storage enforces conditional writes, a late write cannot overwrite a write of the worker.
-
-        :param change: returns the new content; ``None`` to release the lock
         """
 
         def update() -> bool:
@@ -89,17 +87,16 @@ class DeferredLease:
             holder = LockHolder.parse(content or b"")
             if holder is None or holder.token != self._token or holder.phase is not Phase.DEFERRED:
                 return False
-            if target is None:
-                if change is None:
-                    remove_object(path)
-                else:
-                    replace_object(path, change(holder).to_bytes())
-                return True
-            changed = change(holder) if change else replace(holder, expires_at=0.0)
-            try:
-                target.write(changed.to_bytes(), version)
-            except ConditionFailedError:
-                return False
+            renewed = (replace(holder, expires_at=0.0) if is_released else holder.as_deferred()).to_bytes()
+            if target is not None:
+                try:
+                    target.write(renewed, version)
+                except ConditionFailedError:
+                    return False
+            elif is_released:
+                remove_object(path)
+            else:
+                replace_object(path, renewed)
             return True
 
         self._call = run_in_daemon_thread(update)
@@ -108,9 +105,3 @@ class DeferredLease:
 
 def _describe(error: Exception) -> str:
     return str(error) if isinstance(error, AirflowException) else describe_error(error)
-
-
-def _needs_connection(path: str) -> bool:
-    """Return whether the path needs a connection; building an ``ObjectStoragePath`` may look it up already."""
-    url = urlsplit(path)
-    return "@" in url.netloc or url.scheme == "cos"

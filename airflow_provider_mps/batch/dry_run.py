@@ -21,9 +21,8 @@ from airflow_provider_mps.batch.summary import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.batch.holder import LockHolder
-    from airflow_provider_mps.batch.line import ManifestLine
-    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.line import BatchOptions, ManifestLine
+    from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.row_store import RowStore
 
 MAX_LOGGED_ERRORS = 1000
@@ -33,9 +32,6 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
     """
     Report what a batch would submit.
 
-    :param options: options of the batch
-    :param holder: the task instance that runs the batch
-    :param log: the task's logger
     :return: counts, characters, the least seconds at MPS's rate limit and the first errors by line; and a table of them
     """
     state = BatchState(options, holder, log)
@@ -50,7 +46,7 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
     for row in errors:
         log.warning("Line %s%s: %s", row.line, f" (id {row.id})" if row.id else "", row.error)
     listed = errors[:MAX_LISTED_PROBLEMS]
-    summary = state.summary()
+    summary = state.row_store.summarize()
     submits, invalid = summary.count(LineStatus.PENDING), summary.count(LineStatus.INVALID)
     seconds = submits / SUBMITS_PER_SECOND
     report: dict[str, Any] = {
@@ -72,7 +68,7 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
 def _check_line(line: ManifestLine | InvalidLine, row_store: RowStore, options: BatchOptions) -> Row:
     """Return the row of a line: pending if it would be submitted."""
     if isinstance(line, InvalidLine):
-        return Row(line.id, line.number, LineStatus.INVALID, error=line.error)
+        return Row(None, line.number, LineStatus.INVALID, error=line.error)
     known = row_store.find(line.id)
     if duplicate := make_duplicate_row(line.id, line.number, known):
         return duplicate

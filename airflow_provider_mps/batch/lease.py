@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.holder import DEFERRED_LOCK_SECONDS, LockHolder, Phase, SuspensionAwareTimer
+from airflow_provider_mps.batch.lock_holder import DEFERRED_LOCK_SECONDS, LockHolder, Phase, SuspensionAwareTimer
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.exceptions import DestinationLockedError
 from airflow_provider_mps.storage.conditional_write import (
@@ -33,22 +33,17 @@ if TYPE_CHECKING:
 
 HEARTBEAT_INTERVAL_SECONDS = 3.0
 LEASE_VALIDITY_SECONDS = 8.0
-"""Age of the last heartbeat up to which its writer holds the lock for certain; less than the expiry, for safety."""
+"""A batch holds its lock for certain for this long after a heartbeat: less than the expiry, as a safety margin."""
 LEASE_EXPIRY_SECONDS = 12.0
 """Age of the last heartbeat after which another batch may take over."""
 SETTLE_DELAY_SECONDS = 3.0
-"""Longest time from reading to having written the lock; a writer then waits as long, to see a later writer."""
+"""Longest time for reading and writing the lock. A batch then waits as long, to see the write of a rival."""
 MAX_ATTEMPTS = 10
 """Attempts to acquire a lock if the storage is slower than the settle delay, or other batches interfere."""
 
 
-def release_stale(path: ObjectStoragePath, holder: LockHolder) -> None:
-    """
-    Remove the lock of a deferred task whose wait has ended without a continuation.
-
-    :param path: the lock
-    :param holder: the task; the lock of another task is left in place
-    """
+def release_own_deferred_lock(path: ObjectStoragePath, holder: LockHolder) -> None:
+    """Remove the lock that this task instance has kept since it was deferred, if it does not resume."""
     current = LockHolder.parse(read_object(path) or b"")
     if current and current.phase is Phase.DEFERRED and current.instance == holder.instance:
         remove_object(path)
@@ -62,6 +57,7 @@ class Lease:
         self._holder = holder
         self._log = log
         self._conditional_object: ConditionalObject | None = None
+        """The lock, if the storage enforces that it is replaced only if its version is the known one."""
         self._enforced: EnforcedConditions | None = None
         """Conditions that the storage enforces; ``None`` until they are known."""
         self._version: str | None = None
@@ -82,7 +78,7 @@ class Lease:
         """
         for _ in range(MAX_ATTEMPTS):
             timer = SuspensionAwareTimer()
-            # Read first: some storage overwrites an object that was only to be created.
+            # Read first: some storages overwrite an existing object even on a create-only write.
             before = await self._read()
             if before is not None:
                 if not await self._wait_until_available(before):
@@ -128,7 +124,7 @@ class Lease:
         return True
 
     async def _write_lock(self, before: LockHolder | None) -> bool:
-        """Create the lock, or replace the one that was read; return whether no other batch can have done so too."""
+        """Create the lock, or replace the one that was read; return whether the storage guarantees that."""
         content = self._holder.to_bytes()
         if before is None and not await run_in_daemon_thread(lambda: create_object(self._path, content)):
             raise ConditionFailedError(f"{self._path} exists")
@@ -145,8 +141,10 @@ class Lease:
         content = self._holder.to_bytes()
 
         def probe() -> EnforcedConditions:
-            self._conditional_object = get_conditional_object(self._path)
-            return detect_enforced_conditions(self._conditional_object, content)
+            target = get_conditional_object(self._path)
+            enforced = detect_enforced_conditions(target, content)
+            self._conditional_object = target if enforced.replace else None
+            return enforced
 
         if self._enforced is None:
             self._enforced = (
@@ -180,7 +178,7 @@ class Lease:
                     self._heartbeat_ended.notify_all()
 
     async def _write_heartbeat(self, timer: SuspensionAwareTimer) -> None:
-        if not self._is_conditional:
+        if self._conditional_object is None:
             await self._validate_ownership()
         self._holder = replace(self._holder, beat=self._holder.beat + 1)
         try:
@@ -190,7 +188,7 @@ class Lease:
             await self._validate_ownership()
             await self._replace(self._holder)
         last = self._last_heartbeat
-        if self._is_conditional or last is None or last.elapsed_seconds <= LEASE_EXPIRY_SECONDS:
+        if self._conditional_object is not None or last is None or last.elapsed_seconds <= LEASE_EXPIRY_SECONDS:
             return
         # Another batch may have taken over since the last heartbeat; a slow write may have overwritten its lock.
         if (seconds := timer.elapsed_seconds) > SETTLE_DELAY_SECONDS:
@@ -202,7 +200,6 @@ class Lease:
         await self._confirm_after_delay()
 
     async def _validate_ownership(self) -> None:
-        """Read the lock and its version; raise if another batch holds it, or if it was removed."""
         current = await self._read()
         if current is None or current.token != self._holder.token:
             self.is_lost = True
@@ -247,21 +244,16 @@ class Lease:
             f"locked by {other.description}" if other else "not locked by this batch any more: its lock was removed"
         )
         raise DestinationLockedError(
-            f"{self._path.parent.parent} is {reason}. What this batch submitted is in the result manifest. Wait until "
+            f"{self._path.parent.parent} is {reason}. What this batch has submitted is recorded. Wait until "
             f"the other batch has ended, or choose another destination; the lock {self._path} of a deferred batch "
             f"without a triggerer expires within {DEFERRED_LOCK_SECONDS / 60:g} minutes."
         )
-
-    @property
-    def _is_conditional(self) -> bool:
-        """Whether the lock is replaced only if its version is the known one."""
-        return self._enforced is not None and self._enforced.replace
 
     async def _replace(self, holder: LockHolder) -> None:
         content, version = holder.to_bytes(), self._version
 
         def write() -> str | None:
-            if self._conditional_object is None or not self._is_conditional:
+            if self._conditional_object is None:
                 replace_object(self._path, content)
                 return None
             with translate_storage_errors(self._path):
@@ -272,7 +264,7 @@ class Lease:
 
     async def _read(self) -> LockHolder | None:
         def read() -> tuple[bytes | None, str | None]:
-            if self._conditional_object is None or not self._is_conditional:
+            if self._conditional_object is None:
                 return read_object(self._path), self._version
             with translate_storage_errors(self._path, action="read"):
                 return self._conditional_object.read() or (None, None)

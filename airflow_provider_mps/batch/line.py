@@ -1,7 +1,8 @@
-"""Validate one line of a manifest, and make its speech request."""
+"""The arguments of a batch, and the lines of its manifest: validate a line, and make its speech request."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
-from airflow_provider_mps.speech.arguments import to_text
 from airflow_provider_mps.speech.ext_param import SpeechOptions, merge_ext_params
+from airflow_provider_mps.speech.parsing import to_text
 from airflow_provider_mps.speech.request import SpeechRequest
 from airflow_provider_mps.storage.destination import has_control_characters, is_local
 from airflow_provider_mps.storage.text_file import parse_path, read_text, validate_text_source
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.speech.ext_param import ExtParam
+    from airflow_provider_mps.speech.parsing import OnUnknown
 
 SPEECH_OPTIONS = ("ext_param", "sample_rate", "pitch", "target_duration", "translate_to", "translate_requirement")
 FIELDS = ("id", "text", "text_path", "voice_id", "text_lang", *SPEECH_OPTIONS)
@@ -46,6 +49,38 @@ class LineDefaults:
 
 
 @dataclass(frozen=True)
+class BatchOptions:
+    """
+    The arguments of a batch, parsed.
+
+    :raises InvalidRequestError: when the manifest has a reserved name in the destination, and would be overwritten
+    """
+
+    manifest: ObjectStoragePath
+    destination: ObjectStoragePath
+    mps_conn_id: str
+    region: str | None
+    interval: PollInterval
+    transfer_timeout: float
+    """Seconds that storing one line may take."""
+    on_unknown: OnUnknown
+    resume: bool = True
+    """Whether to continue from the results of another run in the destination."""
+    defer_after: float | None = None
+    """Seconds of only waiting after which the batch defers; ``None`` for never."""
+    defaults: LineDefaults = field(default_factory=LineDefaults)
+
+    def __post_init__(self) -> None:
+        manifest, destination = (posixpath.normpath(path.path) for path in (self.manifest, self.destination))
+        name = manifest.removeprefix(destination + "/").partition("/")[0]
+        if manifest.startswith(destination + "/") and name in RESERVED_NAMES:
+            raise InvalidRequestError(
+                f"manifest is {self.manifest}, where the results of this destination are written: nothing was "
+                "submitted. Rename the manifest, or choose another destination."
+            )
+
+
+@dataclass(frozen=True)
 class ManifestLine:
     """A line of a manifest whose id and field names are valid."""
 
@@ -57,10 +92,8 @@ class ManifestLine:
     @classmethod
     def parse(cls, number: int, fields: object) -> ManifestLine:
         """
-        Parse a line, without reading its text file.
+        Parse a line, without reading its text file; empty values count as missing.
 
-        :param number: the line number, from 1
-        :param fields: values by field name; empty values count as missing
         :raises InvalidRequestError: when it is not a valid line
         """
         if not isinstance(fields, dict):
@@ -73,10 +106,8 @@ class ManifestLine:
 
     def make_request(self, defaults: LineDefaults, manifest: ObjectStoragePath) -> SpeechRequest:
         """
-        Make the request to submit; this reads the file at ``text_path``, if there is one.
+        Make the request to submit; this reads the file at ``text_path``, which may be relative to the manifest.
 
-        :param defaults: values for fields that are missing
-        :param manifest: the manifest; a relative ``text_path`` is relative to its folder
         :raises InvalidRequestError: when the line cannot be submitted
         :raises AirflowException: when reading its ``text_path`` failed; a retry may succeed
         """
@@ -101,7 +132,6 @@ class InvalidLine:
 
     number: int
     error: str
-    id: str | None = None
 
 
 def _parse_id(value: object) -> str:

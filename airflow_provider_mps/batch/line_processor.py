@@ -19,11 +19,10 @@ from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
 from airflow_provider_mps.polling.poller import wait_for_task
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.batch.line import ManifestLine
-    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.line import BatchOptions, ManifestLine
     from airflow_provider_mps.batch.state import BatchState
     from airflow_provider_mps.batch.storer import Storer
     from airflow_provider_mps.batch.submitter import Submitter
@@ -31,13 +30,11 @@ if TYPE_CHECKING:
 
 
 MAX_READ_ATTEMPTS = 3
-"""Attempts to read the ``text_path`` of a line."""
 MAX_UNSUBMITTED_LINES = 32
 """Lines whose text is in memory."""
 MAX_UNFINISHED_LINES = 10_000
 """Lines that MPS processes, or whose audio waits to be stored."""
 MAX_LATENCIES = 100
-"""Lines whose latency the estimator remembers."""
 FIRST_POLL_FRACTION = 0.9
 """Part of the median latency: polls measure it too late, so that without this factor it would grow with each line."""
 _UNKNOWN = (
@@ -83,7 +80,7 @@ class LineProcessor:
     async def begin(self, line: ManifestLine | InvalidLine, group: asyncio.TaskGroup) -> None:
         """Start to process a line of the manifest, as soon as there is capacity."""
         if isinstance(line, InvalidLine):
-            self._state.row_store.put(Row(line.id, line.number, LineStatus.INVALID, error=line.error))
+            self._state.row_store.put(Row(None, line.number, LineStatus.INVALID, error=line.error))
             return
         known = self._state.row_store.find(line.id)
         if duplicate := make_duplicate_row(line.id, line.number, known):
@@ -93,15 +90,13 @@ class LineProcessor:
         known = replace(known, line=line.number) if known else None
         self._state.row_store.put(known or Row(line.id, line.number, LineStatus.PENDING))
         await self._unsubmitted.acquire()
+        await self.resume(known, group, line)
+
+    async def resume(self, known: Row | None, group: asyncio.TaskGroup, line: ManifestLine | None = None) -> None:
+        """Start to process a line; without ``line``, only wait for one that MPS turns out to have accepted."""
         await self._unfinished.acquire()
         self._busy_lines += 1
         group.create_task(self._process(line, known))
-
-    async def resume(self, row: Row, group: asyncio.TaskGroup) -> None:
-        """Start to wait for a line of an unknown outcome that MPS turns out to have accepted."""
-        await self._unfinished.acquire()
-        self._busy_lines += 1
-        group.create_task(self._process(None, row))
 
     async def _process(self, line: ManifestLine | None, known: Row | None) -> None:
         row = known
@@ -172,7 +167,6 @@ class LineProcessor:
             await asyncio.sleep(1)
 
     async def _finish(self, row: Row, *, is_new: bool) -> None:
-        """Wait for a line that MPS accepted, and store its audio."""
         task_id = str(row.task_id)
         started = time.monotonic()
         self.waiting_task_ids[task_id] = None
@@ -208,27 +202,12 @@ class LineAction(Enum):
     """The task was killed while it submitted the line; it is unknown whether MPS accepted it."""
 
 
-_IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
-
-
-def is_resolved_by(known: Row, found: Row) -> bool:
-    """
-    Return whether a row of another run has the outcome of a submit that is unknown here.
-
-    :param known: the known row of the line
-    :param found: the row of the same line, by a run that may have waited longer for the response
-    """
-    is_same_submit = (known.request, known.sent_at) == (found.request, found.sent_at)
-    return is_same_submit and known.status in _IN_DOUBT and found.status not in _IN_DOUBT
-
-
 def decide_line_action(known: Row | None, fingerprint: str, on_unknown: OnUnknown) -> LineAction:
     """
     Decide what to do with a line, so that no line is billed twice or lost.
 
     :param known: the row with the id of the line in the result manifest
     :param fingerprint: the fingerprint of the current request
-    :param on_unknown: whether a line that may have been accepted is submitted again
     """
     if known is None or known.request != fingerprint:
         return LineAction.SUBMIT

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch.line import FIELDS, InvalidLine, ManifestLine
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
-from airflow_provider_mps.speech.arguments import JsonFloat
+from airflow_provider_mps.speech.parsing import JsonFloat
 from airflow_provider_mps.storage.errors import is_permission_error
 
 if TYPE_CHECKING:
@@ -100,18 +100,16 @@ def _read_json_lines(file: IO[bytes]) -> Iterator[ManifestLine | InvalidLine]:
                 pass
             yield InvalidLine(number, f"the line has more than {MAX_LINE_BYTES} bytes, the limit of a request.")
         elif raw.strip():
-            yield _parse_json_line(number, raw)
-
-
-def _parse_json_line(number: int, raw: bytes) -> ManifestLine | InvalidLine:
-    try:
-        return ManifestLine.parse(number, json.loads(raw.decode(), parse_float=JsonFloat))
-    except InvalidRequestError as error:
-        return InvalidLine(number, str(error))
-    except UnicodeDecodeError as error:
-        return InvalidLine(number, f"the line is not UTF-8 (byte {error.start + 1}).")
-    except (ValueError, RecursionError) as error:
-        return InvalidLine(number, f"the line is not JSON ({error}).")
+            line: ManifestLine | InvalidLine
+            try:
+                line = ManifestLine.parse(number, json.loads(raw.decode(), parse_float=JsonFloat))
+            except InvalidRequestError as error:
+                line = InvalidLine(number, str(error))
+            except UnicodeDecodeError as error:
+                line = InvalidLine(number, f"the line is not UTF-8 (byte {error.start + 1}).")
+            except (ValueError, RecursionError) as error:
+                line = InvalidLine(number, f"the line is not JSON ({error}).")
+            yield line
 
 
 def _read_csv(file: IO[bytes], name: str) -> Iterator[ManifestLine | InvalidLine]:

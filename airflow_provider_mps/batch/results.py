@@ -25,11 +25,7 @@ _REMOVABLE = {LineStatus.PENDING, LineStatus.INVALID}
 
 
 class Results:
-    """
-    The files of a batch.
-
-    :param destination: the folder of the audio
-    """
+    """The files of a batch, in the folder of its audio."""
 
     def __init__(self, destination: ObjectStoragePath) -> None:
         self.rows_path = destination / "results.jsonl"
@@ -66,9 +62,7 @@ class Results:
         """
         Check that no row of the result manifest is missing.
 
-        :param rows: number of rows read from it
-        :param summary: the summary that was written after it, by this version or by 1.0
-        :raises DestinationError: when it has fewer rows than the summary counts
+        :raises DestinationError: when it has fewer ``rows`` than the summary counts, of this version or of 1.0
         """
         names = [*(status.value for status in LineStatus if status not in _REMOVABLE), *LEGACY_STATUSES]
         expected = sum(summary.get(name, 0) for name in names)
@@ -127,9 +121,6 @@ class Results:
         Record that an attempt failed permanently, so that only a *clear* or another run can follow.
 
         The task's ``max_tries`` does not always show a clear: it stays as it was if ``retries`` was lowered.
-
-        :param run: the task instance, as in the summary
-        :param try_number: number of the attempt
         """
         summary = self.read_summary()
         if summary.get("run") == run and summary.get("finished") and read_object(self.lock_path) is None:

@@ -45,17 +45,17 @@ class RowStore:
 
     def reset_failed(self) -> None:
         """Make the lines that MPS failed or rejected pending again, so that they are resubmitted."""
-        self.load(
-            row.with_status(LineStatus.PENDING, task_id=None)
-            for row in self._snapshot()
-            if row.status in {LineStatus.FAILED, LineStatus.REJECTED}
-        )
-
-    def clear_lines(self) -> None:
-        """Clear the line numbers, which are of an earlier manifest, and remove the rows of its invalid lines."""
-        kept = {row.key: replace(row, line=None) for row in self._snapshot() if row.status is not LineStatus.INVALID}
         with self._lock:
-            self._rows = kept
+            for key, row in self._rows.items():
+                if row.status in {LineStatus.FAILED, LineStatus.REJECTED}:
+                    self._rows[key] = row.with_status(LineStatus.PENDING, task_id=None)
+
+    def forget_line_numbers(self) -> None:
+        """Clear the line numbers, which are of an earlier manifest, and remove the rows of its invalid lines."""
+        with self._lock:
+            self._rows = {
+                key: replace(row, line=None) for key, row in self._rows.items() if row.status is not LineStatus.INVALID
+            }
 
     def find(self, line_id: str) -> Row | None:
         """Return the row of an id; ``None`` if there is none."""

@@ -28,13 +28,12 @@ from airflow_provider_mps.storage.destination import get_filesystem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_mps.batch.holder import LockHolder
-    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.line import BatchOptions
+    from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.speech.task import TextToSpeechTask
 
 MANIFEST_CHUNK_LINES = 64
-"""Lines that the thread that reads the manifest returns at once."""
 REPORT_INTERVAL_SECONDS = 30.0
 """Shortest time between two progress reports, each of which writes the result manifest."""
 REPORT_INTERVAL_FACTOR = 20
@@ -55,8 +54,6 @@ class BatchOutcome:
     """How a batch ended, or paused."""
 
     summary: Summary
-    lock_path: str
-    """The lock, which is kept while a paused batch waits."""
     waiting_task_ids: list[str] = field(default_factory=list)
     """Ids of the tasks to wait for, the last submitted last; empty if all lines have ended."""
 
@@ -87,8 +84,7 @@ class Batch:
         hide_signed_urls_in_logs()
         destination = self._options.destination
         await run_in_daemon_thread(lambda: get_filesystem(destination))
-        lock_path = Results(destination).lock_path
-        lease = Lease(lock_path, self._holder, self._log)
+        lease = Lease(Results(destination).lock_path, self._holder, self._log)
         await lease.acquire()
         self._state = BatchState(self._options, self._holder, self._log, lease.ensure_held)
         self._submitter = Submitter(self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log)
@@ -108,7 +104,7 @@ class Batch:
                     removed,
                     destination / "results.jsonl",
                 )
-            return BatchOutcome(self._state.summary(), str(lock_path), list(self._line_processor.waiting_task_ids))
+            return BatchOutcome(self._state.row_store.summarize(), list(self._line_processor.waiting_task_ids))
         finally:
             closing = asyncio.create_task(self._close(lease, heartbeat, finished=is_finished, deferred=is_deferred))
             try:
@@ -150,7 +146,7 @@ class Batch:
                 if self._line_processor.is_only_waiting(self._options.defer_after):
                     raise _DeferError
                 await asyncio.sleep(0.1)
-            if not self._state.summary().count(LineStatus.UNKNOWN):
+            if not self._state.row_store.summarize().count(LineStatus.UNKNOWN):
                 return
             accepted = await self._state.merge_late_rows()
             if not accepted:
@@ -174,7 +170,7 @@ class Batch:
         return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
 
     def _validate_all_submitted(self) -> None:
-        pending = self._state.summary().count(LineStatus.PENDING)
+        pending = self._state.row_store.summarize().count(LineStatus.PENDING)
         if self._submitter.stop_reason is not None:
             self._log.error("At least %s lines were not submitted; a retry or a clear submits them", pending)
             raise self._submitter.stop_reason
@@ -185,11 +181,10 @@ class Batch:
             )
 
     async def _report_periodically(self) -> None:
-        """Report the progress, and write the result manifest, until cancelled."""
         delay = REPORT_INTERVAL_SECONDS
         while True:
             await asyncio.sleep(delay)
-            summary = self._state.summary()
+            summary = self._state.row_store.summarize()
             self._log.info("%s; throttled submits: %s", summary.to_line(), self._submitter.throttled)
             with suppress(Exception):  # a table that is not shown must not stop the batch
                 await run_in_daemon_thread(lambda: self._report_progress(summary.to_markdown()))  # noqa: B023
@@ -201,14 +196,18 @@ class Batch:
     async def _write_interim_results(self) -> None:
         try:
             await self._state.write_results(finished=False)
-        except AirflowException as error:  # the write-ahead log has all rows
+        except AirflowException as error:  # the write-ahead log keeps what it has
             self._log.warning("Writing the result manifest failed, will retry: %s", error)
 
     async def _close(self, lease: Lease, heartbeat: asyncio.Task[NoReturn], *, finished: bool, deferred: bool) -> None:
         """Record the outcome of all submits in flight, write the results, and release the lock or mark it deferred."""
         try:
             self._stop_all()
-            await self._settle_submits(lease)
+            settling = asyncio.create_task(self._submitter.settle(SHUTDOWN_GRACE_SECONDS))
+            done, _ = await asyncio.wait([settling], timeout=INTERIM_RESULTS_SECONDS)
+            if not done and not lease.is_lost:
+                await self._write_interim_results()
+            await settling
             await self._state.flush()
             await self._hook.aclose()
             if lease.is_lost:
@@ -216,7 +215,7 @@ class Batch:
             try:
                 await self._state.write_results(finished=finished)
             except AirflowException as error:
-                self._log.error("Writing the result manifest failed; the write-ahead log has all rows: %s", error)
+                self._log.error("Writing the result manifest failed; a retry reads the write-ahead log: %s", error)
                 if finished:
                     raise
             finally:
@@ -230,14 +229,6 @@ class Batch:
     def _stop_all(self) -> None:
         self._submitter.stop(NotSubmittedError())
         self._storer.stop()
-
-    async def _settle_submits(self, lease: Lease) -> None:
-        """Wait until the outcome of all submits is recorded; write the results meanwhile if that takes long."""
-        settling = asyncio.create_task(self._submitter.settle(SHUTDOWN_GRACE_SECONDS))
-        done, _ = await asyncio.wait([settling], timeout=INTERIM_RESULTS_SECONDS)
-        if not done and not lease.is_lost:
-            await self._write_interim_results()
-        await settling
 
 
 class _DeferError(Exception):

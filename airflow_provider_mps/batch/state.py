@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.line_processor import is_resolved_by
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.row_store import RowStore
@@ -19,23 +18,20 @@ from airflow_provider_mps.storage.writers.spooled import RENAME_PROTOCOLS
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from airflow_provider_mps.batch.holder import LockHolder
-    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.line import BatchOptions
+    from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.row import Row
-    from airflow_provider_mps.batch.summary import Summary
 
 
 LEASE_TIMEOUT_SECONDS = 10.0
 """How long a write of the results waits for a heartbeat while the lease is uncertain."""
+_IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
 
 
 class BatchState:
     """
     The state of the one batch that works in a destination.
 
-    :param options: options of the batch
-    :param holder: the task instance that runs the batch
-    :param log: the task's logger
     :param ensure_held: returns while this batch holds the lease of the destination, else raises; default: no lease
     """
 
@@ -91,14 +87,10 @@ class BatchState:
         if summary.get("finished") and not is_retry:
             # The user cleared the task, or started another run, to submit failed lines again.
             self.row_store.reset_failed()
-        self.row_store.clear_lines()
+        self.row_store.forget_line_numbers()
 
     async def record(self, row: Row) -> None:
-        """
-        Record a row, and return when it is durable.
-
-        :raises AirflowException: when it could not be written
-        """
+        """Record a row, and return when it is durable; raise if it could not be written."""
         self.row_store.put(row)
         await self._write_ahead_log.write(row)
 
@@ -113,7 +105,7 @@ class BatchState:
             known = None if row.id is None else self.row_store.find(row.id)
             if known is None:
                 self.row_store.put(replace(row, line=None))
-            elif is_resolved_by(known, row):
+            elif _is_resolved_by(known, row):
                 resolved = replace(row, line=known.line)
                 self.row_store.put(resolved)
                 accepted = [other for other in accepted if other.key != row.key]
@@ -132,17 +124,12 @@ class BatchState:
         """Record a row in memory only, if its caller cannot wait; the next result manifest has it."""
         self.row_store.put(row)
 
-    def summary(self) -> Summary:
-        """Return counts, sums and the first problems."""
-        return self.row_store.summarize()
-
     async def write_results(self, *, finished: bool) -> None:
         """
-        Write the result manifest and the summary, and remove the write-ahead log before them.
+        Write the result manifest and the summary, then remove the parts of the write-ahead log that they replace.
 
-        :param finished: the batch ended by itself
         :raises DestinationLockedError: when another batch has taken over; its files are unchanged
-        :raises AirflowException: when they could not be written; the write-ahead log has all rows
+        :raises AirflowException: when they could not be written; the write-ahead log keeps what it has
         """
         async with self._results_lock:
             if not self._is_restored:
@@ -150,7 +137,7 @@ class BatchState:
             ensure_held = self._make_lease_check()
             part = await self._write_ahead_log.start_part()
             summary = {
-                **self.summary().to_json(),
+                **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
                 "finished": finished,
                 "run": self._run,
@@ -188,3 +175,9 @@ class BatchState:
         await self._write_ahead_log.flush()
         for row in self._write_ahead_log.unwritten:
             self._log.error("State of line %s was not written: %s, task %s", row.id, row.status, row.task_id)
+
+
+def _is_resolved_by(known: Row, found: Row) -> bool:
+    """Return whether another run, which may have waited longer, found the outcome of a submit that is unknown here."""
+    is_same_submit = (known.request, known.sent_at) == (found.request, found.sent_at)
+    return is_same_submit and known.status in _IN_DOUBT and found.status not in _IN_DOUBT

@@ -16,8 +16,8 @@ from airflow_provider_mps.concurrency import call_interruptibly, run_in_daemon_t
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped, DestinationError
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import describe_error, get_safe_cause
-from airflow_provider_mps.storage.control import Deadline
-from airflow_provider_mps.storage.destination import get_filesystem, get_url_basename
+from airflow_provider_mps.storage.deadline import Deadline
+from airflow_provider_mps.storage.destination import get_filesystem, get_url_basename, is_local
 from airflow_provider_mps.storage.errors import is_storage_full
 from airflow_provider_mps.storage.transfer import store_audio
 
@@ -42,12 +42,7 @@ _BACKOFF = PollInterval(1.0)
 
 
 class Storer:
-    """
-    Store the audio of one batch.
-
-    :param query_task: returns a finished task with a fresh audio URL
-    :param timeout: seconds that storing one line may take in all
-    """
+    """Store the audio of one batch; each line within ``timeout`` seconds."""
 
     def __init__(
         self,
@@ -77,7 +72,7 @@ class Storer:
         The timeout starts when the transfer gets its slot. It covers all attempts, the delays between them, and
         queries for a fresh URL.
 
-        :raises DestinationError: when the storage is full, or so many consecutive lines failed that it is unusable
+        :raises DestinationError: when the destination's disk is full, or too many consecutive lines failed
         :raises AudioTransferError: when so many consecutive downloads failed; a retry may succeed
         """
         async with self._slots:
@@ -90,13 +85,15 @@ class Storer:
                     path, stored = await self._transfer(row, task, subject, deadline)
                     break
                 except (AudioTransferError, DestinationError) as error:
-                    if is_storage_full(error):
-                        # At once: the remaining space is needed to record the outcome of submits.
+                    is_full = is_storage_full(error)
+                    if is_full and is_local(self._destination):
+                        # At once: the remaining space is needed to record the outcome of submits. With other
+                        # destinations the worker's temporary folder is full, which concerns this line only.
                         raise DestinationError(
                             f"{error} The storage is full, so the batch was stopped. Make room and clear the task; it "
                             "resumes, and resubmits nothing that was recorded."
                         ) from error
-                    is_transient = task.audio_url and not isinstance(error, DestinationError)
+                    is_transient = task.audio_url and not is_full and not isinstance(error, DestinationError)
                     delay = _BACKOFF.delay_after_errors(attempt, random.random())  # noqa: S311 - no secret
                     if attempt == MAX_ATTEMPTS or not is_transient or clock() + delay >= ends_at:
                         return self._make_failed_row(row, error)
@@ -128,7 +125,13 @@ class Storer:
 
         def store() -> tuple[ObjectStoragePath, StoredAudio]:
             url = task.get_audio_url()
-            path = self._make_path(f"{row.id}{get_audio_suffix(url)}")
+            name = f"{row.id}{get_audio_suffix(url)}"
+            try:
+                path = self._destination / name
+            except ValueError as error:
+                raise DestinationError(
+                    f"{name} cannot be a file in {self._destination} ({describe_error(error)})."
+                ) from get_safe_cause(error)
             get_filesystem(path)
             try:
                 return path, store_audio(
@@ -146,14 +149,6 @@ class Storer:
             if storing.done() and storing.exception() is None:
                 return storing.result()
             raise
-
-    def _make_path(self, name: str) -> ObjectStoragePath:
-        try:
-            return self._destination / name
-        except ValueError as error:
-            raise DestinationError(
-                f"{name} cannot be a file in {self._destination} ({describe_error(error)})."
-            ) from get_safe_cause(error)
 
     def _make_failed_row(self, row: Row, error: AirflowException) -> Row:
         self._consecutive_failures += 1

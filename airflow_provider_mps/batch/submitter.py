@@ -14,7 +14,7 @@ from airflow_provider_mps.durable_submit import format_utc_now
 from airflow_provider_mps.error_codes import NOT_SENT, ErrorClass, is_connection_error, is_credential_error
 from airflow_provider_mps.exceptions import MpsApiError, make_api_error
 from airflow_provider_mps.polling.request_gate import RequestGate
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 16
 """Submits that may wait for a response at once: a server that hangs must not be overloaded."""
-MAX_RESUBMITS = 3
-"""Submits of a line, if each outcome is unknown and the user accepts that it may be billed again."""
+MAX_SUBMITS = 3
+"""Submits of one line in all, if each outcome is unknown and ``on_unknown`` is ``resubmit``."""
 LAST_CHECK_SECONDS = 0.5
 """Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
+_ACCOUNT_ERRORS = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
+"""Starts of the codes with which MPS rejects everything that the account submits, and not one line alone."""
 _WITHHELD = f"{NOT_SENT}.Withheld"
 
 
@@ -42,24 +44,20 @@ class Submitter:
     """
     Submit the lines of one batch.
 
-    :param hook: of the connection
-    :param state: records each step
-    :param may_submit: returns while this batch holds its lease; awaited last before a request is sent
-    :param on_unknown: what to do with a line whose outcome is unknown
-    :param log: the Airflow task's logger
+    :param ensure_lease: raises unless this batch holds its lease; awaited last before a request is sent
     """
 
     def __init__(
         self,
         hook: MpsHook,
         state: BatchState,
-        may_submit: Callable[[], Coroutine[Any, Any, None]],
+        ensure_lease: Callable[[], Coroutine[Any, Any, None]],
         on_unknown: OnUnknown,
         log: Any,
     ) -> None:
         self._hook = hook
         self._state = state
-        self._may_submit = may_submit
+        self._ensure_lease = ensure_lease
         self._on_unknown = on_unknown
         self._log = log
         self._gate = RequestGate(hook, "TextToSpeechAsync", log, probe_outages=True)
@@ -112,7 +110,7 @@ class Submitter:
         clock = asyncio.get_running_loop().time
         ends_at = clock() + grace
         while self._in_flight and (seconds_left := ends_at - clock()) > 0:
-            # A rejected submit leaves the set without ending: it waits for other credentials, or for its slot.
+            # A rejected submit leaves the set but does not end: it waits for new credentials or a new slot.
             await asyncio.wait(self._in_flight, timeout=min(seconds_left, 0.05))
         for submit in self._submits:
             submit.cancel()
@@ -124,7 +122,7 @@ class Submitter:
         unknown = 0
         while True:
             async with self._capacity, self._permit() as permit:
-                # Ahead of its slot, in time to record the line.
+                # Wake before the slot, early enough to record the line first.
                 slot = self._gate.reserve_slot(permit, self._persist_margin)
                 await self._gate.sleep_until(slot - self._persist_margin)
                 if not self._gate.can_send(permit):
@@ -153,12 +151,21 @@ class Submitter:
     async def _handle_error(self, error: AirflowException, sent: Row, unknown: int) -> Row | None:
         """Return the line's final row, or ``None`` if it is to be submitted again."""
         if _is_outcome_unknown(error):
-            if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_RESUBMITS:
-                return await self._record(sent.with_status(LineStatus.UNKNOWN, error=_describe_unknown(error, sent)))
+            if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_SUBMITS:
+                request_id = getattr(error, "request_id", "") or "none was returned"
+                advice = "Check MPS's console, or set on_unknown='resubmit'."
+                if self._on_unknown is OnUnknown.RESUBMIT:
+                    advice = f"It was submitted {unknown} times, and each may be billed. Check MPS's console."
+                message = (
+                    f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId "
+                    f"{request_id}): it may be billed already, and was not submitted again. {advice}"
+                )
+                return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
             self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)
             return None
         error_class, code = (error.error_class, error.code) if isinstance(error, MpsApiError) else (None, "")
-        if error_class is ErrorClass.PERMANENT and _is_line_error(code):
+        is_of_account = is_connection_error(code) or code.startswith(_ACCOUNT_ERRORS)
+        if error_class is ErrorClass.PERMANENT and not is_of_account:
             return await self._record(sent.with_status(LineStatus.REJECTED, error=str(error)))
         await self._record(sent.with_status(LineStatus.PENDING))
         if error_class not in {ErrorClass.THROTTLED, ErrorClass.NOT_SENT} and not is_credential_error(code):
@@ -177,7 +184,7 @@ class Submitter:
             raise withheld
         try:
             async with asyncio.timeout(LAST_CHECK_SECONDS):
-                await self._may_submit()
+                await self._ensure_lease()
         except Exception as error:
             raise withheld from error
 
@@ -200,14 +207,14 @@ class Submitter:
             self._gate.release(permit)
 
     async def _persist(self, sent: Row, permit: Permit) -> None:
-        """Record that a line is about to be sent, and return at its slot."""
+        """Record a line as ``submitting``, then wait for its slot."""
         loop = asyncio.get_running_loop()
         self._in_flight.add(_current_task())
         pending = sent.with_status(LineStatus.PENDING)
         try:
             started = loop.time()
             await self._state.record(sent)
-            await self._await_unless_stopped(self._may_submit())
+            await self._await_unless_stopped(self._ensure_lease())
             self._persist_margin = max(1.2 * (loop.time() - started), 0.95 * self._persist_margin)
             await self._gate.sleep_until(permit.sent_at)
             while (
@@ -217,7 +224,7 @@ class Submitter:
                 # A request this late would coincide with the next ones: it needs a new slot.
                 await self._gate.sleep_until(self._gate.reserve_slot(permit))
         except AirflowException:
-            # The line was not sent, whatever has been recorded: the next batch must know.
+            # The line was not sent, but may be recorded as `submitting`: a later run must not take it for unknown.
             with suppress(AirflowException):
                 await self._state.record(pending)
             raise
@@ -244,17 +251,3 @@ def _current_task() -> asyncio.Task[Any]:
 
 def _is_outcome_unknown(error: AirflowException) -> bool:
     return isinstance(error, MpsApiError) and error.error_class is ErrorClass.OUTCOME_UNKNOWN
-
-
-def _is_line_error(code: str) -> bool:
-    """Return whether MPS rejected this line alone, and not everything that the account submits."""
-    account = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
-    return not (is_connection_error(code) or code.startswith(account))
-
-
-def _describe_unknown(error: AirflowException, sent: Row) -> str:
-    request_id = getattr(error, "request_id", "") or "none was returned"
-    return (
-        f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId {request_id}): it "
-        "may be billed already, and was not submitted again. Check MPS's console, or set on_unknown='resubmit'."
-    )

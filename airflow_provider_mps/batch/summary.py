@@ -18,7 +18,6 @@ SUBMITS_PER_SECOND = 20
 MAX_LISTED_PROBLEMS = 20
 """Lines without audio that tables and errors list; the result manifest has all."""
 MAX_ERROR_CHARACTERS = 200
-"""Characters of an error in a table."""
 
 
 @dataclass(frozen=True)

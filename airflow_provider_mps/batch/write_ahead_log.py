@@ -54,9 +54,7 @@ class WriteAheadLog:
     A batch that was suspended and has lost its lease may still record the outcome of its submits here. Therefore a part
     is removed only if this batch wrote it, or has read it and it has not grown since.
 
-    :param folder: folder of the parts
     :param writer: unique name of this writer
-    :param log: the task's logger
     """
 
     def __init__(self, folder: ObjectStoragePath, writer: str, log: Any) -> None:
@@ -141,7 +139,6 @@ class WriteAheadLog:
         """
         Remove the parts before ``number`` that this batch wrote or read, oldest first: the results have their rows.
 
-        :param number: the first part to keep
         :param ensure_held: called in a thread before each removal; raises when the lease is lost
         """
 
@@ -170,7 +167,6 @@ class WriteAheadLog:
                 del self._read_parts[part.path.name]
 
     def _list_parts(self) -> list[_Part]:
-        """Return all parts, oldest first."""
         named = [(path, *path.name.removesuffix(".jsonl").partition("-")[::2]) for path in list_objects(self._folder)]
         return [_Part(int(number), writer, path) for path, number, writer in named if number.isdecimal()]
 

@@ -29,16 +29,9 @@ from airflow_provider_mps.emulator.api import (
     parse_parameters,
     parse_style,
 )
+from airflow_provider_mps.emulator.audio_response import AUDIO_PATH, MOVED_PATH, AudioResponse, make_error_response
 from airflow_provider_mps.emulator.auth import Key, KeyStore
-from airflow_provider_mps.emulator.faults import FaultKind, FaultSequence
-from airflow_provider_mps.emulator.storage import (
-    AUDIO_PATH,
-    MOVED_PATH,
-    AudioResponse,
-    applies_to,
-    make_error_response,
-    make_faulty_response,
-)
+from airflow_provider_mps.emulator.faults import FaultKind, FaultSequence, applies_to, make_faulty_response
 from airflow_provider_mps.emulator.tasks import Status, TaskStore
 from airflow_provider_mps.emulator.transport import App
 

@@ -27,7 +27,6 @@ def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None
     Return the filesystem of a connection, which gets the connection at its first request.
 
     :param conn_id: a connection of type ``tencent_mps``; default ``mps_default``
-    :param storage_options: arguments of ``s3fs.S3FileSystem``
     :raises ImportError: if the extra ``cos`` is not installed
     """
     _warn_of_another_package()

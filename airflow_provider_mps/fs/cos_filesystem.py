@@ -22,7 +22,7 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
 from airflow_provider_mps.api.connection_lookup import get_mps_connection
-from airflow_provider_mps.api.network_settings import find_ca_file, find_proxy, is_socks
+from airflow_provider_mps.api.network_settings import find_ca_file, find_proxy
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.connection_form import DEFAULT_CONN_ID
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPermanentError
@@ -51,7 +51,6 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
 
     :param conn_id: an Airflow connection of type ``tencent_mps``
     :param client_kwargs: as of ``s3fs.S3FileSystem``; overrides the settings for COS, as ``config_kwargs`` does
-    :param config_kwargs: as of ``s3fs.S3FileSystem``
     :param options: other arguments of ``s3fs.S3FileSystem``
     """
 
@@ -142,17 +141,14 @@ def _get_connection(conn_id: str) -> tuple[CosEndpoint, AsyncCredential, str | b
     connection = get_mps_connection(conn_id)
     endpoint = CosEndpoint.from_connection(connection)
     proxy = find_proxy(endpoint.endpoint, endpoint.proxy, conn_id)
-    if is_socks(proxy):
+    if proxy and proxy.startswith("socks"):
         raise InvalidMpsConnectionError(
             f"Connection '{conn_id}': the environment sets a SOCKS proxy, which COS does not support. Set an HTTP "
             "proxy, or exclude the COS endpoint with NO_PROXY."
         )
     verify = find_ca_file("AWS_CA_BUNDLE") or True
-    return (
-        replace(endpoint, proxy=proxy),
-        AsyncCredential(_MaskedCredential(make_client_credential(connection))),
-        verify,
-    )
+    credential = AsyncCredential(_MaskedCredential(make_client_credential(connection)))
+    return replace(endpoint, proxy=proxy), credential, verify
 
 
 class _MaskedCredential:

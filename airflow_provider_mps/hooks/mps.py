@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import BaseHook
+from tenacity import AsyncRetrying, Retrying
 
 from airflow_provider_mps.api.actions import make_describe_call, make_submit_call
 from airflow_provider_mps.api.connection import parse_conn_id
+from airflow_provider_mps.api.connection_lookup import aget_mps_connection, check_connection, get_mps_connection
+from airflow_provider_mps.api.retry import await_connection_change, make_call_policy, wait_for_connection_change
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.connection_form import (
     CONN_TYPE,
     DEFAULT_CONN_ID,
+    FIELD_BEHAVIOUR,
     HOOK_NAME,
-    get_field_behaviour,
     get_form_widgets,
 )
 from airflow_provider_mps.error_codes import is_credential_error
@@ -71,7 +74,7 @@ class MpsHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return labels and placeholders of the connection form, for Airflow 2.11 to 3.1."""
-        return get_field_behaviour()
+        return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -98,7 +101,14 @@ class MpsHook(BaseHook):
         async with slot.lock:
             if slot.client is None:
                 connection = await self.aget_mps_connection()
-                slot.client = await run_in_daemon_thread(lambda: _make_async_client(connection))
+
+                def make_client() -> AsyncClient:
+                    # Imported in this thread, because importing the SDK blocks.
+                    from airflow_provider_mps.api.client import make_async_client
+
+                    return make_async_client(connection)
+
+                slot.client = await run_in_daemon_thread(make_client)
             return slot.client
 
     async def aclose(self) -> None:
@@ -113,15 +123,11 @@ class MpsHook(BaseHook):
 
         :raises InvalidMpsConnectionError: if it does not exist or must be fixed
         """
-        from airflow_provider_mps.api.connection_lookup import get_mps_connection
-
-        return get_mps_connection(self.mps_conn_id, self.region)
+        return get_mps_connection(self.mps_conn_id, self.region, self)
 
     async def aget_mps_connection(self) -> MpsConnection:
         """Do :meth:`get_mps_connection` in an event loop."""
-        from airflow_provider_mps.api.connection_lookup import aget_mps_connection
-
-        return await aget_mps_connection(self.mps_conn_id, self.region)
+        return await aget_mps_connection(self.mps_conn_id, self.region, self)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -129,9 +135,7 @@ class MpsHook(BaseHook):
 
         :return: within ten seconds, whether the connection works, and a message for the user
         """
-        from airflow_provider_mps.api.connection_lookup import check_connection
-
-        return check_connection(self.mps_conn_id, self.region)
+        return check_connection(self.mps_conn_id, self.region, self)
 
     def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
         """
@@ -222,10 +226,6 @@ class MpsHook(BaseHook):
         attempt_context: Callable[[], AbstractContextManager[object]] = nullcontext,
         refreshes: int = 0,
     ) -> T:
-        from tenacity import Retrying
-
-        from airflow_provider_mps.api.retry import make_call_policy, wait_for_connection_change
-
         client = self.get_conn()
         credential, connection = client.credential, client.connection
 
@@ -245,10 +245,6 @@ class MpsHook(BaseHook):
         return self._call(call, attempt_context, refreshes + 1)
 
     async def _acall(self, call: ApiCall[T], refreshes: int = 0) -> T:
-        from tenacity import AsyncRetrying
-
-        from airflow_provider_mps.api.retry import await_connection_change, make_call_policy
-
         client = await self.aget_conn()
         credential, connection = client.credential, client.connection
         try:
@@ -268,9 +264,3 @@ class _ClientSlot:
 
     client: AsyncClient | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-def _make_async_client(connection: MpsConnection) -> AsyncClient:
-    from airflow_provider_mps.api.client import make_async_client  # in this thread: importing the SDK blocks
-
-    return make_async_client(connection)

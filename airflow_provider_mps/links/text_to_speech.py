@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mps.speech.task import TextToSpeechTask
 
-NO_LINK = ""
-"""Airflow shows no button for an empty link."""
-
 
 class SubmitPageLink(BaseOperatorLink):
     """Links to the documentation of ``TextToSpeechAsync``."""
@@ -44,12 +41,12 @@ class AudioSourceLink(BaseOperatorLink):
     name = "Audio at MPS (expires)"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the ``AudioUrl`` that the sensor has returned."""
+        """Return the ``AudioUrl`` that the sensor has returned; Airflow shows no button for an empty link."""
         if hasattr(operator, "audio_url"):  # in the sensor's own process, without an API call to Airflow
-            return operator.audio_url or NO_LINK
+            return operator.audio_url or ""
         # The web server of Airflow 2 has only the serialized fields of the operator.
         result = XCom.get_value(ti_key=ti_key, key="return_value")
-        return (result.get("AudioUrl") if isinstance(result, dict) else None) or NO_LINK
+        return (result.get("AudioUrl") if isinstance(result, dict) else None) or ""
 
 
 class StoredObjectLink(BaseOperatorLink):
@@ -61,14 +58,14 @@ class StoredObjectLink(BaseOperatorLink):
         """Return the URL in the process that has stored the object; Airflow keeps it in an XCom."""
         path = getattr(operator, "stored_at", None)
         if path is None:
-            return NO_LINK
-        return get_console_url(path) or (get_listen_url(ti_key.log_url) if listen_is_available() else NO_LINK)
+            return ""
+        return get_console_url(path) or (get_listen_url(ti_key.log_url) if listen_is_available() else "")
 
 
 def get_links_by_xcom_key(task: TextToSpeechTask) -> dict[str, str]:
     """Return the links of a sensor that ends in the triggerer, by XCom key; Airflow does not create them there."""
     return {
-        f"_link_{AudioSourceLink.__name__}": task.audio_url or NO_LINK,
+        f"_link_{AudioSourceLink.__name__}": task.audio_url or "",
         f"_link_{QueryPageLink.__name__}": QueryPageLink.page,
     }
 
@@ -89,5 +86,4 @@ def get_listen_url(log_url: str) -> str:
 
 
 def _has_custom_endpoint(fs: Any) -> bool:
-    """Return whether an S3 filesystem uses another server than Amazon's."""
     return bool(getattr(fs, "endpoint_url", None) or (getattr(fs, "client_kwargs", None) or {}).get("endpoint_url"))

@@ -18,17 +18,17 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.api.connection import parse_conn_id
-from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
-from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
 from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.speech.request import parse_max_characters
 from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
-from airflow_provider_mps.storage.control import DEFAULT_TRANSFER_TIMEOUT_SECONDS, parse_timeout
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, parse_timeout
 from airflow_provider_mps.storage.destination import parse_destination
 from airflow_provider_mps.storage.text_file import parse_path
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_mps.batch.options import BatchOptions
+    from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.run import BatchOutcome
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.concurrency import EventLoopThread
@@ -188,26 +188,10 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     def _run(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
         """Process the lines that are left, within ``time_left`` seconds if it is set; defer if only waiting is left."""
         from airflow_provider_mps.batch.results import Results
-
-        holder = LockHolder.from_context(context)
-        end = self._run_batch(context, options, holder, time_left)
-        if end.waiting_task_ids:
-            self._defer(context, end, holder.token)
-        try:
-            return self._push_results(context, options, end.summary)
-        except AirflowFailException:
-            try:
-                Results(options.destination).mark_ended(list(holder.instance), holder.try_number)
-            except Exception as error:  # noqa: BLE001 - the failure of the batch is the error to report
-                self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
-            raise
-
-    def _run_batch(
-        self, context: Context, options: BatchOptions, holder: LockHolder, time_left: float | None
-    ) -> BatchOutcome:
-        """Run the batch in an event loop of its own."""
         from airflow_provider_mps.batch.run import SHUTDOWN_GRACE_SECONDS, Batch
         from airflow_provider_mps.concurrency import EventLoopThread
+
+        holder = LockHolder.from_context(context)
 
         async def run() -> BatchOutcome:
             batch = Batch(options, holder, lambda table: _push_xcom(context, "progress", table), self.log)
@@ -224,15 +208,24 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
         self._loop = EventLoopThread(run, SHUTDOWN_GRACE_SECONDS)
         try:
-            return self._loop.run()
+            end = self._loop.run()
         except CancelledError:
             raise AirflowException(
                 "The batch was stopped by Airflow. The tasks that MPS has accepted continue there and may be billed; "
                 f"the result manifest in {options.destination} lists them. A retry or a clear resumes the batch."
             ) from None
+        if end.waiting_task_ids:
+            self._defer(context, end.waiting_task_ids, str(Results(options.destination).lock_path), holder.token)
+        try:
+            return self._push_results(context, options, end.summary)
+        except AirflowFailException:
+            try:
+                Results(options.destination).mark_ended(list(holder.instance), holder.try_number)
+            except Exception as error:  # noqa: BLE001 - the failure of the batch is the error to report
+                self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
+            raise
 
-    def _defer(self, context: Context, end: BatchOutcome, lock_token: str) -> NoReturn:
-        """Wait for the submitted lines in the triggerer."""
+    def _defer(self, context: Context, mps_task_ids: list[str], lock_path: str, lock_token: str) -> NoReturn:
         from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
         from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS
 
@@ -241,13 +234,13 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         timeout = None if deadline is None else max(deadline - now, 0.0) + 2 * REQUEUE_GRACE_SECONDS
         self.defer(
             trigger=TextToSpeechBatchTrigger(
-                end.waiting_task_ids[-MAX_TASKS:],
+                mps_task_ids[-MAX_TASKS:],
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
                 deferred_at=now,
                 deadline=deadline,
-                lock_path=end.lock_path,
+                lock_path=lock_path,
                 lock_token=lock_token,
             ),
             method_name="execute_complete",
@@ -255,18 +248,15 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         )
 
     def _release_lock(self, context: Context) -> None:
-        """Release the destination, which this task instance has locked before it was deferred."""
-        from airflow_provider_mps.batch.lease import release_stale
+        from airflow_provider_mps.batch.lease import release_own_deferred_lock
         from airflow_provider_mps.batch.results import Results
 
-        release_stale(Results(self._make_options().destination).lock_path, LockHolder.from_context(context))
+        release_own_deferred_lock(Results(self._make_options().destination).lock_path, LockHolder.from_context(context))
 
     def _make_options(self) -> BatchOptions:
-        """Return the validated arguments."""
-        from airflow_provider_mps.batch.line import LineDefaults
-        from airflow_provider_mps.batch.options import BatchOptions
+        from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
 
-        options = BatchOptions(
+        return BatchOptions(
             manifest=_parse_path("manifest", self.manifest),
             destination=_parse_path("destination", self.destination),
             mps_conn_id=parse_conn_id(self.mps_conn_id),
@@ -284,11 +274,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 parse_max_characters(self.max_characters),
             ),
         )
-        options.validate_manifest_location()
-        return options
 
     def _push_results(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
-        """Report the outcome, and fail the task if the user has chosen so."""
         results = options.destination / "results.jsonl"
         outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}
         self.log.info("%s. Results: %s", summary.to_line(), results)

@@ -24,12 +24,13 @@ from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjec
 from airflow_provider_mps.polling.event import task_from_event
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import format_path
-from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
 from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.speech.request import SpeechRequest, parse_max_characters
 from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
-from airflow_provider_mps.storage.control import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
-from airflow_provider_mps.storage.destination import IfExists, parse_destination, resolve_destination
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
+from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.lineage import TransferLineage
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_mps.speech.task import TextToSpeechTask
-    from airflow_provider_mps.storage.transfer import StoredAudio
 
 
 class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperator):
@@ -216,7 +216,6 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         return DurableSubmit(self.hook, context, self.on_unknown, self.log, durable=self.durable)
 
     def _make_request(self) -> SpeechRequest:
-        """Return the validated request."""
         validate_text_source(self.text, self.text_path)
         text = read_text(self.text_path) if self.text_path else self.text
         options = SpeechOptions(
@@ -234,7 +233,6 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         )
 
     def _wait(self, task_id: str, interval: PollInterval) -> None:
-        """Wait in this worker until MPS has finished the task."""
         from airflow_provider_mps.concurrency import EventLoopThread
         from airflow_provider_mps.polling.event import LastSeen
         from airflow_provider_mps.polling.poller import wait_for_task
@@ -255,7 +253,6 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
 
     def _defer(self, context: Context, task_id: str) -> NoReturn:
-        """Wait in the triggerer until MPS has finished the task."""
         from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
 
         limit = self.execution_timeout
@@ -361,7 +358,19 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
                 log=self.log,
                 timeout=timeout,
             )
-        self._push_results(context, task, path, audio)
+        context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
+        context["ti"].xcom_push(key="duration", value=task.duration)
+        self.stored_at = path
+        self._lineage = TransferLineage.from_audio_url(task.get_audio_url(), path, audio.size)
+        self._lineage.collect(self.hook)
+        extra = {
+            "VoiceId": task.voice_id,
+            "duration": task.duration,
+            "size": audio.size,
+            # Digits, since a browser would round the number.
+            "crc64": None if audio.crc64 is None else str(audio.crc64),
+        }
+        add_asset_events(context, self.outlets, make_uri(path), extra)
         return str(path)
 
     def on_kill(self) -> None:
@@ -381,21 +390,3 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
                 "store yet. Put a TextToSpeechTaskSensor before this task."
             )
         return task
-
-    def _push_results(
-        self, context: Context, task: TextToSpeechTask, path: ObjectStoragePath, audio: StoredAudio
-    ) -> None:
-        """Push the XComs, the lineage and the asset events."""
-        context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
-        context["ti"].xcom_push(key="duration", value=task.duration)
-        self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(task.get_audio_url(), path, audio.size)
-        self._lineage.collect(self.hook)
-        extra = {
-            "VoiceId": task.voice_id,
-            "duration": task.duration,
-            "size": audio.size,
-            # Digits, since a browser would round the number.
-            "crc64": None if audio.crc64 is None else str(audio.crc64),
-        }
-        add_asset_events(context, self.outlets, make_uri(path), extra)

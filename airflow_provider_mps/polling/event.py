@@ -54,13 +54,10 @@ def task_from_event(event: Mapping[str, Any]) -> TextToSpeechTask:
 
 @dataclass
 class LastSeen:
-    """
-    Keep the latest results of polling one task, for the error at a deadline. Times are seconds since 1970.
-
-    :param since: when the wait began; ``None`` if unknown
-    """
+    """Keep the latest results of polling one task, for the error at a deadline. Times are seconds since 1970."""
 
     since: float | None = None
+    """When the wait began; ``None`` if unknown."""
     processing_at: float | None = None
     error_at: float | None = None
     error: str = ""

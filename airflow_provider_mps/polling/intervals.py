@@ -29,7 +29,7 @@ FIRST_USE_GRACE_SECONDS = 30.0
 @dataclass(frozen=True, slots=True)
 class PollInterval:
     """
-    The interval between two polls of one task.
+    The interval between two polls of one task. A ``fraction`` is a random number from 0 to 1, for the jitter.
 
     :param seconds: between two polls
     :param exponential_backoff: double the interval with every poll, with jitter, as Airflow's sensors do
@@ -47,24 +47,14 @@ class PollInterval:
                 raise InvalidRequestError(f"{quote_value(seconds)} is not a number of seconds between two polls.")
 
     def delay_after_polls(self, polls: int, fraction: float) -> float:
-        """
-        Return the seconds until the next poll.
-
-        :param polls: number of polls whose response was ``processing``
-        :param fraction: random number from 0 to 1, for the jitter
-        """
+        """Return the seconds until the next poll, after so many ``processing`` responses."""
         if not self.exponential_backoff:
             return self.seconds
         delay = self.seconds * 2.0 ** (min(polls, MAX_DOUBLINGS) - 2) * (1 + fraction)
         return delay if self.max_wait is None else min(delay, self.max_wait)
 
     def delay_after_errors(self, errors: int, fraction: float) -> float:
-        """
-        Return the seconds until the next attempt.
-
-        :param errors: number of transient errors in a row
-        :param fraction: random number from 0 to 1, for the jitter
-        """
+        """Return the seconds until the next attempt, after so many transient errors in a row."""
         longest = min(max(self.seconds, 1.0) * 2.0 ** min(errors, MAX_DOUBLINGS), MAX_BACKOFF_SECONDS)
         return self.seconds + fraction * max(longest - self.seconds, 0.0)
 
@@ -75,9 +65,7 @@ def add_jitter(interval: float, fraction: float, *, throttled: bool) -> float:
 
     The mean stays the interval, unless that is short. After a throttled poke the result is up to twice as long.
 
-    :param interval: seconds
     :param fraction: random number from 0 to 1
-    :param throttled: whether MPS throttled the last poke
     """
     if throttled:
         return interval * (1 + fraction)
@@ -89,7 +77,6 @@ class CredentialGracePeriod:
 
     def __init__(self) -> None:
         self.has_worked = False
-        """Whether MPS has accepted the connection's credentials before."""
         self.rejected_since: float | None = None
 
     def record_acceptance(self) -> None:

@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 100
-"""The number of connections that the HTTP client keeps."""
+"""As many connections as the HTTP client opens."""
 MAX_STALE_ENTRIES = 100
-"""Entries of removed waiters that the queue may hold before they are swept out."""
+"""Entries of removed waiters, beyond the number of waiters, at which the queue is rebuilt."""
 STATS_INTERVAL_SECONDS = 60.0
-"""Seconds between two log lines about a poller."""
 
 
 async def wait_for_task(
@@ -55,9 +54,7 @@ async def wait_for_task(
     All waiters on one connection and region in an event loop share one poll loop, one client and one rate limit: the
     connection's ``requests_per_second``. Transient errors are retried without end.
 
-    :param mps_task_id: the ``TaskId``
     :param interval: how often to poll, as far as the rate limit allows
-    :param mps_conn_id: the connection
     :param region: overrides the connection's region
     :param first_poll_in: seconds until the first poll
     :param last_seen: updated with each poll, for the error of a caller that stops waiting
@@ -69,7 +66,10 @@ async def wait_for_task(
     loop = asyncio.get_running_loop()
     due = loop.time() + max(0.0, first_poll_in)
     waiter = _Waiter(call, interval, due, loop.create_future(), last_seen or LastSeen())
-    poller = _get_poller(parse_conn_id(mps_conn_id), region)
+    pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region)
+    if key not in pollers:
+        pollers[key] = Poller(*key)
+    poller = pollers[key]
     poller.add(waiter)
     try:
         outcome = await waiter.outcome
@@ -82,8 +82,6 @@ async def wait_for_task(
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """A caller that waits for one task."""
-
     call: ApiCall[TextToSpeechTask]
     interval: PollInterval
     due: float
@@ -105,22 +103,11 @@ class _Waiter:
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], Poller]] = WeakKeyDictionary()
 
 
-def _get_poller(mps_conn_id: str, region: str | None) -> Poller:
-    pollers = _POLLERS.setdefault(asyncio.get_running_loop(), {})
-    key = (mps_conn_id, region)
-    if key not in pollers:
-        pollers[key] = Poller(*key)
-    return pollers[key]
-
-
 class Poller:
     """
     Poll the tasks of all waiters, the earliest due first, several at once, within the rate limit.
 
     It runs from the first :meth:`add` until the last :meth:`remove`, or until an error that fails all waiters.
-
-    :param mps_conn_id: the connection
-    :param region: overrides the connection's region
     """
 
     def __init__(self, mps_conn_id: str, region: str | None) -> None:
@@ -132,7 +119,8 @@ class Poller:
         self._sequence = itertools.count()
         self._queue_changed = asyncio.Event()
         self._gate = RequestGate(self._hook, "DescribeTextToSpeechAsyncTask", log)
-        self._stats = PollerStats(mps_conn_id, self._loop.time())
+        self._requests = self._throttled_before = 0
+        self._stats_since = self._loop.time()
         # Its own context: the loop outlives the trigger that started it, and must not write to that trigger's log.
         self._runner = asyncio.create_task(self._run(), name=f"MPS poller {mps_conn_id}", context=Context())
 
@@ -177,7 +165,7 @@ class Poller:
                 waiter = await self._next_due()
                 permit = await self._gate.acquire()
                 await self._gate.sleep_until(self._gate.reserve_slot(permit))
-                self._stats.requests += 1
+                self._requests += 1
                 request = requests.create_task(self._poll(waiter, permit))
                 request.add_done_callback(lambda _: in_flight.release())
         except Exception as error:  # noqa: BLE001 - any error must end the waits
@@ -189,7 +177,7 @@ class Poller:
             while self._queue and self._queue[0][2] not in self._waiters:
                 heapq.heappop(self._queue)
             now = self._loop.time()
-            self._stats.log_if_due(now, len(self._waiters), self._gate)
+            self._log_stats(now)
             when = max(self._queue[0][0], self._gate.rate_limiter.next_send_time(now)) if self._queue else None
             if when is not None and when <= now:
                 return heapq.heappop(self._queue)[2]
@@ -260,34 +248,19 @@ class Poller:
         pollers = _POLLERS[self._loop]
         return pollers.get(self._key) is self and bool(pollers.pop(self._key))
 
-
-@dataclass
-class PollerStats:
-    """
-    Count what happened since the last log line.
-
-    :param mps_conn_id: the connection
-    :param since: when the count began, on the event loop's clock
-    """
-
-    mps_conn_id: str
-    since: float
-    requests: int = 0
-    throttled_before: int = 0
-
-    def log_if_due(self, now: float, waiters: int, gate: RequestGate) -> None:
+    def _log_stats(self, now: float) -> None:
         """Log the number of waiters and the request rate, at most once in ``STATS_INTERVAL_SECONDS``."""
-        seconds = now - self.since
+        seconds = now - self._stats_since
         if seconds < STATS_INTERVAL_SECONDS:
             return
         log.info(
             "Connection '%s': %s tasks are waiting; sent %.1f requests per second in the last %.0f s (rate limit %g), "
             "of which %s were throttled",
-            self.mps_conn_id,
-            waiters,
-            self.requests / seconds,
+            self._hook.mps_conn_id,
+            len(self._waiters),
+            self._requests / seconds,
             seconds,
-            gate.rate_limiter.requests_per_second,
-            gate.throttled - self.throttled_before,
+            self._gate.rate_limiter.requests_per_second,
+            self._gate.throttled - self._throttled_before,
         )
-        self.since, self.requests, self.throttled_before = now, 0, gate.throttled
+        self._stats_since, self._requests, self._throttled_before = now, 0, self._gate.throttled

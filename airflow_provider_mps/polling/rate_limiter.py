@@ -6,7 +6,6 @@ import math
 from collections import deque
 
 THROTTLE_FACTOR = 0.7
-"""Factor on the rate after a throttled request."""
 MIN_RATE_FRACTION = 0.1
 """Lowest rate, as a part of the rate limit: recovery needs requests."""
 RECOVERY_SECONDS = 120.0
@@ -16,11 +15,7 @@ WINDOW_SECONDS = 1.02
 
 
 class RateLimiter:
-    """
-    Decide from times alone; it neither sleeps nor reads a clock. Times are seconds on one monotonic clock.
-
-    :param requests_per_second: the rate limit
-    """
+    """Decide from times alone; it neither sleeps nor reads a clock. Times are seconds on one monotonic clock."""
 
     def __init__(self, requests_per_second: float) -> None:
         self._last_slot = -math.inf
@@ -28,28 +23,22 @@ class RateLimiter:
         self._slowed_at = -math.inf
         self._sent: deque[float] = deque()
         self.requests_per_second = requests_per_second
-
-    @property
-    def requests_per_second(self) -> float:
         """The rate limit, which is never exceeded."""
-        return self._requests_per_second
-
-    @requests_per_second.setter
-    def requests_per_second(self, requests_per_second: float) -> None:
-        self._requests_per_second = requests_per_second
-        self._sent = deque(self._sent, maxlen=max(1, math.floor(requests_per_second)))
 
     def get_rate(self, now: float) -> float:
         """Return the requests per second to send at ``now``: the rate limit, unless it was throttled recently."""
         if math.isinf(self._slowed_at):
-            return self._requests_per_second
-        recovered = self._requests_per_second * (now - self._slowed_at) / RECOVERY_SECONDS
-        return min(self._requests_per_second, self._slow_rate + recovered)
+            return self.requests_per_second
+        recovered = self.requests_per_second * (now - self._slowed_at) / RECOVERY_SECONDS
+        return min(self.requests_per_second, self._slow_rate + recovered)
 
     def next_send_time(self, now: float) -> float:
         """Return the earliest time at which the next request may be sent."""
         earliest = self._last_slot + WINDOW_SECONDS / self.get_rate(now)
-        return max(earliest, self._sent[0] + WINDOW_SECONDS) if len(self._sent) == self._sent.maxlen else earliest
+        limit = max(1, math.floor(self.requests_per_second))
+        while len(self._sent) > limit:
+            self._sent.popleft()
+        return max(earliest, self._sent[0] + WINDOW_SECONDS) if len(self._sent) == limit else earliest
 
     def record_request(self, now: float) -> None:
         """Record a request that is sent at ``now``."""
@@ -63,5 +52,5 @@ class RateLimiter:
         """Record that the server throttled a request sent at ``sent_at``."""
         if sent_at < self._slowed_at:
             return  # it was in flight before the rate was lowered
-        self._slow_rate = max(self.get_rate(now) * THROTTLE_FACTOR, self._requests_per_second * MIN_RATE_FRACTION)
+        self._slow_rate = max(self.get_rate(now) * THROTTLE_FACTOR, self.requests_per_second * MIN_RATE_FRACTION)
         self._slowed_at = now

@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.hooks.mps import MpsHook
 
 MAX_FAILURES = 15
-"""Attempts, over some five minutes, after which an unexpected error of a connection lookup is permanent."""
+"""Attempts (about five minutes) after which an unexpected error of the connection lookup ends the wait."""
 OUTAGE_TIMEOUT_SECONDS = 900.0
 """How long an outage may last before the gate closes."""
 PROBE_TASK_ID = "0-airflow-is-mps-back"
@@ -43,12 +43,9 @@ class Permit:
     """Permission to send one request with the client's present credentials."""
 
     client: AsyncClient
+    credential: Credential
     sent_at: float = 0.0
     """The slot reserved for the request, on the event loop's clock."""
-    credential: Credential = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.credential = self.client.credential
 
 
 @dataclass
@@ -58,7 +55,7 @@ class _Rejection:
     error: Exception
     count: int = 1
     is_refreshed: bool = False
-    """Whether MPS has not yet judged the credentials refreshed since."""
+    """Whether refreshed credentials are in use that MPS has neither accepted nor rejected yet."""
 
 
 class RequestGate:
@@ -72,7 +69,6 @@ class RequestGate:
     - Outage: with ``probe_outages``, a request without a response opens a circuit breaker. Until MPS responds to a
       free status check, :meth:`acquire` waits. After ``OUTAGE_TIMEOUT_SECONDS`` the gate closes.
 
-    :param hook: of the connection
     :param action: API action whose quota the requests share
     :param log: for warnings about the connection and about an outage
     :param probe_outages: whether to open the circuit breaker; otherwise the caller retries each request by itself
@@ -84,7 +80,7 @@ class RequestGate:
         self._log = log
         self._probe_outages = probe_outages
         self.rate_limiter = RateLimiter(1.0)
-        """Of the quota; the connection's rate limit is known after the first permit."""
+        """The quota's rate limiter; a placeholder until the first permit."""
         self._grace_period = CredentialGracePeriod()
         self._queue = asyncio.Lock()
         self._rejection: _Rejection | None = None
@@ -98,9 +94,8 @@ class RequestGate:
         self.close_reason: Exception | None = None
         """Why the gate closed; ``None`` while it is open."""
         self.last_failure: tuple[float, str] | None = None
-        """When (seconds since 1970) and why no request could be sent; ``None`` after MPS has accepted one."""
+        """Time (seconds since 1970) and reason of the last failure to send; ``None`` once MPS accepts credentials."""
         self.throttled = 0
-        """Number of throttled requests."""
 
     @property
     def is_available(self) -> bool:
@@ -128,8 +123,12 @@ class RequestGate:
                     self._record_rejection(None, error)
                 else:
                     break
-            self._use_quota_of(client)
-            permit = Permit(client)
+            region, rate = client.connection.region, client.connection.requests_per_second
+            rate_limiters = _RATE_LIMITERS.setdefault(asyncio.get_running_loop(), {})
+            quota = (self._hook.mps_conn_id, region, self._action)
+            self.rate_limiter = rate_limiters.setdefault(quota, RateLimiter(rate))
+            self.rate_limiter.requests_per_second = rate
+            permit = Permit(client, client.credential)
             if self._rejection is not None:
                 self._credential_probe = permit
                 self._no_credential_probe.clear()
@@ -140,18 +139,13 @@ class RequestGate:
         return self.is_available and permit.credential is permit.client.credential and self._is_current(permit)
 
     def release(self, permit: Permit) -> None:
-        """Let the next request follow, whatever the outcome of this one was."""
+        """Give a permit back; if its request probed the credentials, the next one may follow."""
         if permit is self._credential_probe:
             self._credential_probe = None
             self._no_credential_probe.set()
 
     def reserve_slot(self, permit: Permit, lead: float = 0.0) -> float:
-        """
-        Reserve the time at which to send a request, and return it.
-
-        :param permit: of the request
-        :param lead: seconds that the slot must be ahead of now
-        """
+        """Reserve and return the time at which to send a request, at least ``lead`` seconds from now."""
         now = asyncio.get_running_loop().time()
         permit.sent_at = max(now + lead, self.rate_limiter.next_send_time(now))
         self.rate_limiter.record_request(permit.sent_at)
@@ -164,12 +158,7 @@ class RequestGate:
                 await self.closed.wait()
 
     def record_outcome(self, permit: Permit, error: AirflowException | None = None) -> None:
-        """
-        Adapt to the outcome of a request.
-
-        :param permit: of the request
-        :param error: how it failed; ``None`` if it succeeded
-        """
+        """Adapt to the outcome of a request: how it failed, or ``None`` if it succeeded."""
         code = error.code if isinstance(error, MpsApiError) else ""
         error_class = classify(code)
         if error is not None and is_credential_error(code):
@@ -184,10 +173,11 @@ class RequestGate:
             self.throttled += 1
             self.rate_limiter.record_throttle(permit.sent_at, asyncio.get_running_loop().time())
         elif permit is self._credential_probe and self._rejection is not None:
-            # MPS has not judged the credentials, e.g. in an outage. The key may have been replaced by now.
+            # The probe got no verdict, e.g. in an outage: restart the grace period, and refresh before the next probe.
             self._grace_period.rejected_since = None
             self._rejection.is_refreshed = False
-        is_outage = bool(code) and error_class in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}
+        # Not by the code: a response may have an empty one.
+        is_outage = isinstance(error, MpsApiError) and error_class in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}
         if is_outage and self._probe_outages and self.is_available:
             self._available.clear()
             self._outage_probe = asyncio.create_task(self._probe_until_available())
@@ -203,14 +193,6 @@ class RequestGate:
 
     def _is_current(self, permit: Permit) -> bool:
         return self._rejection is None or permit is self._credential_probe
-
-    def _use_quota_of(self, client: AsyncClient) -> None:
-        region, rate = client.connection.region, client.connection.requests_per_second
-        rate_limiters = _RATE_LIMITERS.setdefault(asyncio.get_running_loop(), {})
-        quota = (self._hook.mps_conn_id, region, self._action)
-        self.rate_limiter = rate_limiters.setdefault(quota, RateLimiter(rate))
-        if self.rate_limiter.requests_per_second != rate:
-            self.rate_limiter.requests_per_second = rate
 
     def _record_rejection(self, credential: Credential | None, error: Exception) -> None:
         self.last_failure = (time.time(), str(error))

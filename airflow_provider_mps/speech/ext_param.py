@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import quote_value
-from airflow_provider_mps.speech.arguments import parse_text
+from airflow_provider_mps.speech.parsing import parse_text
 
 ExtParam: TypeAlias = dict[str, Any]
 
@@ -72,7 +72,6 @@ def parse_ext_param(ext_param: Mapping[str, Any] | str | None) -> ExtParam:
     """
     Return ``ExtParam`` as a new dict; empty if it is not given.
 
-    :param ext_param: a mapping, or a JSON object
     :raises InvalidRequestError: if it is neither, or cannot be written as JSON
     """
     if ext_param is None or (isinstance(ext_param, str) and not ext_param.strip()):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import quote_value
-from airflow_provider_mps.speech.arguments import parse_text, to_text
 from airflow_provider_mps.speech.ext_param import validate_ext_param
+from airflow_provider_mps.speech.parsing import parse_text, to_text
 
 if TYPE_CHECKING:
     from airflow_provider_mps.speech.ext_param import ExtParam
@@ -71,7 +71,6 @@ def parse_max_characters(max_characters: int | str | None) -> int | None:
     """
     Return the argument ``max_characters`` as a number; ``None`` means no limit.
 
-    :param max_characters: a number, or a text that a template has rendered
     :raises InvalidRequestError: if it is not a whole number above 0
     """
     if max_characters is None or max_characters == "":

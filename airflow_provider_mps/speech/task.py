@@ -165,7 +165,6 @@ def _parse_integer(number: str) -> int | None:
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    """Return whether a value has more than so many nested levels."""
     if not isinstance(value, dict | list):
         return False
     items = value.values() if isinstance(value, dict) else value

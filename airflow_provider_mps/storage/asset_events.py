@@ -20,7 +20,6 @@ def validate_asset_outlets(outlets: Iterable[Any], uri: str, subject: str) -> No
     """
     Check before the transfer that the destination can be an asset, if an alias in the outlets needs one.
 
-    :param outlets: of the operator
     :param uri: of the destination, without a connection id
     :param subject: the task or batch whose audio it is, for the error
     :raises DestinationError: if the outlets have an ``AssetAlias`` and Airflow rejects the URI
@@ -43,8 +42,7 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
     An ``AssetAlias`` gets an event of the asset with the percent-encoded ``uri``; an ``Asset`` keeps its own URI. The
     extra of both has the plain ``uri``, which ``ObjectStoragePath`` can open.
 
-    :param context: of the running task
-    :param outlets: of its operator; other outlets are ignored
+    :param outlets: of the operator; other outlets are ignored
     :param uri: of the audio, without a connection id
     :param extra: further entries for the extra of each event
     """

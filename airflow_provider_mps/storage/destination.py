@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,26 +14,14 @@ from airflow_provider_mps.redaction import describe_error, format_path, get_safe
 from airflow_provider_mps.storage.errors import format_not_stored, translate_storage_errors
 
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and surrogates."""
 _PACKAGE_BY_SCHEME = {
     "cos": "airflow-provider-mps[cos]",
     "s3": "airflow-provider-mps[s3]",
     "gs": "apache-airflow-providers-google",
-    "abfs": "apache-airflow-providers-microsoft-azure",
-    "abfss": "apache-airflow-providers-microsoft-azure",
-    "adl": "apache-airflow-providers-microsoft-azure",
-    "wasb": "apache-airflow-providers-microsoft-azure",
+    **dict.fromkeys(("abfs", "abfss", "adl", "wasb"), "apache-airflow-providers-microsoft-azure"),
 }
 
 register_cos_with_upath()
-
-
-class IfExists(StrEnum):
-    """What to do if the destination exists; ``SKIP`` keeps only the same audio."""
-
-    OVERWRITE = "overwrite"
-    SKIP = "skip"
-    FAIL = "fail"
 
 
 def parse_destination(destination: object) -> str | ObjectStoragePath:
@@ -85,7 +72,6 @@ def get_audio_name(audio_url: str, subject: str = "") -> str:
     """
     Return the file name in an audio URL.
 
-    :param subject: the task or line whose audio it is, for the error
     :raises DestinationError: if the URL has no file name, or one that would leave its folder
     """
     name = get_url_basename(audio_url)
@@ -106,7 +92,6 @@ def get_existing_size(path: ObjectStoragePath, subject: str = "") -> int | None:
     """
     Return the size of a file in bytes; ``None`` if there is none.
 
-    :param subject: the task or line whose audio is to be stored there, for errors
     :raises DestinationError: if the destination must be fixed
     :raises AudioTransferError: if the storage fails this time
     """
@@ -128,7 +113,6 @@ def get_filesystem(path: ObjectStoragePath, subject: str = "") -> Any:
     """
     Return the fsspec filesystem of a path.
 
-    :param subject: the task or line whose audio is to be stored there, for the error
     :raises DestinationError: if the scheme has no filesystem, or its package is missing
     """
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fastcrc import crc64
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import requests
     from tenacity import RetryCallState
 
-    from airflow_provider_mps.storage.control import Deadline
+    from airflow_provider_mps.storage.deadline import Deadline
     from airflow_provider_mps.storage.http import OpenResponse
     from airflow_provider_mps.storage.progress import Logger, Progress
+    from airflow_provider_mps.storage.transfer import Upload
 
 _CONTENT_CODINGS = {
     *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
@@ -39,25 +40,14 @@ MAX_RESTARTS = 4
 """Times that all received bytes are discarded."""
 
 
-class Sink(Protocol):
-    """The destination of the bytes."""
-
-    def start(self, metadata: AudioMetadata) -> None:
-        """Start a new audio, and discard what was written before."""
-
-    def write(self, block: bytes, /) -> None:
-        """Append bytes."""
-
-
 @dataclass(repr=False, eq=False)  # the URL must not appear in a repr
 class Download:
     """The download of one audio into a sink."""
 
     url: str
     """The signed URL; replaced when it has expired."""
-    sink: Sink
+    sink: Upload
     get_fresh_url: Callable[[], str]
-    """Returns a new signed URL."""
     subject: str
     """The task or line whose audio it is, for logs and errors."""
     log: Logger
@@ -192,4 +182,4 @@ class Download:
 
 
 class _RetryableError(Exception):
-    """An attempt failed, and another one may succeed."""
+    pass

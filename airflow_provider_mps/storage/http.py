@@ -40,14 +40,9 @@ class TransientUrlError(UrlError):
 
 
 class OpenResponse:
-    """
-    A response whose body has not been read yet.
+    """A response whose body has not been read yet; for the arguments, see :func:`open_url`."""
 
-    :param response: made with ``stream=True``
-    :param get_seconds_left: returns how long reading the body may take
-    """
-
-    def __init__(self, response: requests.Response, get_seconds_left: Callable[[], float] = lambda: math.inf) -> None:
+    def __init__(self, response: requests.Response, get_seconds_left: Callable[[], float]) -> None:
         self._response = response
         self._get_seconds_left = get_seconds_left
         # The size of a chunk may arrive byte by byte, while the read timeout limits the wait for each byte only.
@@ -122,7 +117,6 @@ def open_url(
     Request a URL, follow redirects, and keep the response open for the ``with`` block.
 
     :param session: made by :func:`make_session`
-    :param url: an ``http`` or ``https`` URL
     :param headers: of the request, also after redirects
     :param raise_if_cancelled: called while waiting for the response headers
     :param get_seconds_left: returns how long reading the body may take; the connection is shut down after that
@@ -135,13 +129,7 @@ def open_url(
         proxy = find_proxy(url)
         proxies = {"http": proxy, "https": proxy} if proxy else None
         send_request = partial(
-            session.get,
-            url,
-            headers=headers,
-            stream=True,
-            timeout=TIMEOUT_SECONDS,
-            allow_redirects=False,
-            proxies=proxies,
+            session.get, url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, proxies=proxies
         )
         with _translate_http_errors():
             # The timeout limits the wait for each byte, but not how long headers may trickle.
@@ -169,10 +157,11 @@ def make_session() -> requests.Session:
     :raises InvalidMpsConnectionError: if those certificates are unusable
     """
     session = requests.Session()
+    session.stream = True
     session.trust_env = False  # find_proxy() and find_ca_file() read the environment, with the same rules everywhere
     session.verify = find_ca_file() or True
     session.headers["Accept-Encoding"] = "identity"  # verify and store the same bytes
-    session.auth = lambda request: request  # or requests adds credentials from .netrc or the URL to the signed URL
+    session.auth = lambda request: request  # or requests sends a user and password in the URL as Authorization
     # Not even to find the next request: requests reads the whole body of a redirect first.
     session.resolve_redirects = lambda *_, **__: iter(())  # type: ignore[method-assign,assignment]
     return session

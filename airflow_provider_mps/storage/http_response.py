@@ -144,12 +144,7 @@ _AUDIO_TYPES = {
 
 
 def choose_content_type(received: str | None, name: str) -> str | None:
-    """
-    Return the content type to store the audio with.
-
-    :param received: from the server of the audio; takes precedence
-    :param name: of the file, whose suffix is used otherwise
-    """
+    """Return the content type to store audio with: as received from its server, else by the suffix of the file name."""
     if received:
         return received
     suffix = name[name.rfind(".") :].lower() if "." in name else ""

@@ -27,9 +27,8 @@ class Pipe:
     Fills blocks in the calling thread; writes and commits them in a second thread.
 
     One block is filled while one waits and one is written. An error of the second thread is raised by the next call.
-    A wait ends when ``check`` or a signal handler raises; of Python's queues, only ``SimpleQueue`` survives the latter.
+    A wait ends when ``check`` or a signal handler raises; only a ``SimpleQueue`` still works after the latter.
 
-    :param writer: receives the blocks
     :param check: called while waiting; raises to end the wait, e.g. after a deadline
     """
 
@@ -68,7 +67,7 @@ class Pipe:
         self._is_discarded = True
         self._blocks.put(None)  # also ends a thread whose start was interrupted
         if self._thread is not None:
-            # A thread that hangs discards once more when it ends.
+            # A thread that still hangs discards by itself when its write returns.
             try:
                 self._is_abandoned = not self._has_ended(UPLOAD_GRACE_SECONDS)
             except BaseException:  # raised by a signal handler
@@ -105,7 +104,10 @@ class Pipe:
 
     def _run(self) -> None:
         try:
-            self._write_blocks()
+            while (block := self._blocks.get()) is not None and not self._is_discarded:
+                self._slots.put(None)
+                self._buffer.reuse(self._writer.write(block))
+                del block
             if not self._is_discarded:
                 self._receipt = self._writer.commit()
         except BaseException as error:  # noqa: BLE001 - raised in the other thread
@@ -115,9 +117,3 @@ class Pipe:
                 self._writer.discard()
         self._slots.put(None)  # wakes a waiting `_send`, which raises the error
         self._ended.put(None)
-
-    def _write_blocks(self) -> None:
-        while (block := self._blocks.get()) is not None and not self._is_discarded:
-            self._slots.put(None)
-            self._buffer.reuse(self._writer.write(block))
-            del block

@@ -23,13 +23,7 @@ class Logger(Protocol):
 
 
 def format_progress(subject: str, received: int, length: int | None, speed: float) -> str:
-    """
-    Return the log line for a transfer.
-
-    :param received: bytes received so far
-    :param length: bytes of the whole audio, if known
-    :param speed: bytes per second
-    """
+    """Return the log line for a transfer: bytes received, bytes of the whole audio if known, bytes per second."""
     rate = f"{speed / MIB:.1f} MiB/s"
     if not length:
         return f"{subject}: {received / MIB:.1f} MiB received, {rate}"
@@ -42,12 +36,7 @@ def format_progress(subject: str, received: int, length: int | None, speed: floa
 
 
 class Progress:
-    """
-    Logs a line every :data:`LOG_INTERVAL_SECONDS`.
-
-    :param subject: the task or line whose audio is transferred
-    :param log: where to log
-    """
+    """Logs a line every :data:`LOG_INTERVAL_SECONDS`."""
 
     def __init__(self, subject: str, log: Logger) -> None:
         self._subject = subject
@@ -59,12 +48,7 @@ class Progress:
         self._next_log_at = self._last_logged_at + FIRST_LOG_SECONDS
 
     def update(self, received: int, length: int | None) -> None:
-        """
-        Record the progress, and log it if a line is due.
-
-        :param received: bytes received so far
-        :param length: bytes of the whole audio, if known
-        """
+        """Record how many bytes were received, of how many if known, and log the progress if a line is due."""
         self._received, self._length = received, length
         self.log_if_due()
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause
 from airflow_provider_mps.storage.errors import is_permission_error
-
-if TYPE_CHECKING:
-    from typing import IO
 
 MAX_TEXT_BYTES = 10 * 1024 * 1024
 """The limit of Tencent Cloud's API for a request."""
@@ -35,14 +31,15 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
     """
     Return the content of a UTF-8 file, without a byte order mark.
 
-    :param text_path: an ``ObjectStoragePath`` or its text form
     :raises InvalidRequestError: if the file is missing, not permitted or too large, or is not UTF-8
     :raises AirflowException: if it cannot be read this time
     """
     name = f"text_path {format_path(text_path)}"
     try:
         with parse_path(text_path).open("rb") as file:
-            content = _read_limited(file)
+            content = b""
+            while len(content) <= MAX_TEXT_BYTES and (block := file.read(1024 * 1024)):
+                content += block
     except Exception as error:  # noqa: BLE001 - translated
         problem = describe_error(error)
         is_permanent = isinstance(error, FileNotFoundError | IsADirectoryError | ValueError | ImportError)
@@ -83,10 +80,3 @@ def parse_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
     if "://" not in text:
         raise ValueError("a path needs a scheme, e.g. s3://conn@bucket/chapter.txt or file:///data/chapter.txt")
     return ObjectStoragePath(given)
-
-
-def _read_limited(file: IO[bytes]) -> bytes:
-    content = b""
-    while len(content) <= MAX_TEXT_BYTES and (block := file.read(1024 * 1024)):
-        content += block
-    return content

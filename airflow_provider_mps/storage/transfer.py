@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.concurrency import call_interruptibly
-from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
+from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.redaction import hide_signed_urls_in_logs
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
-from airflow_provider_mps.storage.control import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
-from airflow_provider_mps.storage.destination import IfExists, get_existing_size, get_filesystem
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
+from airflow_provider_mps.storage.destination import get_filesystem
 from airflow_provider_mps.storage.errors import translate_storage_errors
-from airflow_provider_mps.storage.existing_file import ExistingFile
 from airflow_provider_mps.storage.http_response import choose_content_type
+from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file, make_exists_error
 from airflow_provider_mps.storage.pipe import Pipe
 from airflow_provider_mps.storage.progress import Progress
 from airflow_provider_mps.storage.writers import open_writer, validate_protocol
@@ -53,7 +52,6 @@ def store_audio(
     Download audio and upload it at the same time; the object appears only after it has been verified.
 
     :param url: the signed ``http`` or ``https`` URL of the audio
-    :param path: the file or object to write
     :param get_fresh_url: returns a new signed URL when this one has expired
     :param subject: the task or line whose audio it is, for logs and errors
     :param log: where the transfer is logged, e.g. an operator's logger
@@ -77,20 +75,20 @@ def store_audio(
         progress.log_if_due()
 
     create_only = if_exists is IfExists.FAIL
-    size = None if if_exists is IfExists.OVERWRITE else _get_size(path, subject, deadline)
-    if create_only and size is not None:
-        raise _make_exists_error(path, subject, size)
-    existing = ExistingFile(path, size or 0, subject, deadline.check)
+    if create_only:
+        ensure_absent(path, subject, deadline.check)
+    existing = find_existing_file(path, if_exists, subject, deadline.check)
     try:
-        with _Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
+        with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
             download = Download(url, upload, get_fresh_url, subject, log, deadline, progress)
             if not download.run(existing.is_audio_of):
-                return _keep_existing(path, existing, log)
-            if create_only and (size := _get_size(path, subject, deadline)) is not None:
-                raise _make_exists_error(path, subject, size)
+                existing.log_kept(log)
+                return StoredAudio(existing.size, existing.crc64)
+            if create_only:
+                ensure_absent(path, subject, deadline.check)
             receipt = upload.commit()
     except ConditionFailedError as error:  # found by the storage at the commit
-        raise _make_exists_error(path, subject) from error
+        raise make_exists_error(path, subject) from error
     if defect := receipt.find_defect(download.received, download.crc64):
         raise AudioTransferError(
             f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
@@ -108,23 +106,8 @@ def store_audio(
     return StoredAudio(download.received, download.crc64)
 
 
-def _keep_existing(path: ObjectStoragePath, existing: ExistingFile, log: Logger) -> StoredAudio:
-    if existing.crc64 is None:
-        log.warning(
-            "%s exists with the audio's %s bytes: nothing was moved. Only the size was compared, because the server of "
-            "the audio sends no CRC-64.",
-            path,
-            existing.size,
-        )
-    else:
-        log.info(
-            "%s exists with the audio's %s bytes and CRC-64 %s: nothing was moved", path, existing.size, existing.crc64
-        )
-    return StoredAudio(existing.size, existing.crc64)
-
-
 @dataclass(eq=False)
-class _Upload:
+class Upload:
     """The sink of a download: each start of the audio opens a new uncommitted file."""
 
     path: ObjectStoragePath
@@ -134,7 +117,7 @@ class _Upload:
     create_only: bool
     _pipe: Pipe | None = None
 
-    def __enter__(self) -> _Upload:
+    def __enter__(self) -> Upload:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,14 +159,3 @@ class _Upload:
         except Exception as error:  # noqa: BLE001 - must not hide the error that led here
             self.log.warning("The uncommitted upload to %s could not be discarded: %s", self.path, error)
         self._pipe = None  # only now: a signal may have interrupted the discard
-
-
-def _get_size(path: ObjectStoragePath, subject: str, deadline: Deadline) -> int | None:
-    return call_interruptibly(lambda: get_existing_size(path, subject), deadline.check)
-
-
-def _make_exists_error(path: ObjectStoragePath, subject: str, size: int | None = None) -> DestinationError:
-    return DestinationError(
-        f"The audio of {subject} was not stored: {path} exists already{'' if size is None else f' ({size} bytes)'} and "
-        "if_exists is 'fail'. Remove it, or choose another path."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -57,7 +58,6 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         self.deadline = deadline
         self.lock_path = lock_path
         self.lock_token = lock_token
-        self._lease: DeferredLease | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, from which Airflow recreates this trigger."""
@@ -68,7 +68,7 @@ class TextToSpeechBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, hold the destination's lock meanwhile, and report how many tasks have finished."""
-        lease = self._get_lease()
+        lease = self._lease
         if lease is None:
             yield await self._wait()
             return
@@ -80,13 +80,14 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         await lease.stop()
         yield event
 
-    def _get_lease(self) -> DeferredLease | None:
-        """Return the deferred lease; ``None`` for a batch that version 1.0 deferred."""
-        if self._lease is None and self.lock_path is not None and self.lock_token is not None:
-            from airflow_provider_mps.batch.deferred_lease import DeferredLease
+    @cached_property
+    def _lease(self) -> DeferredLease | None:
+        """The deferred lease; ``None`` for a batch that version 1.0 deferred."""
+        if self.lock_path is None or self.lock_token is None:
+            return None
+        from airflow_provider_mps.batch.deferred_lease import DeferredLease
 
-            self._lease = DeferredLease(self.lock_path, self.lock_token, self.log)
-        return self._lease
+        return DeferredLease(self.lock_path, self.lock_token, self.log)
 
     async def _wait(self) -> TriggerEvent:
         interval = PollInterval(self.poll_interval)
@@ -118,5 +119,5 @@ class TextToSpeechBatchTrigger(BaseTrigger):
             "lists them; clear this task to resume",
             len(self.mps_task_ids),
         )
-        if lease := self._get_lease():
-            await lease.release()
+        if self._lease is not None:
+            await self._lease.release()

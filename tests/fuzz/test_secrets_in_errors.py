@@ -18,11 +18,12 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import _parse_path
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import describe_error, get_safe_cause, redact
-from airflow_provider_mps.speech.arguments import parse_choice
 from airflow_provider_mps.speech.ext_param import SpeechOptions
+from airflow_provider_mps.speech.parsing import parse_choice
 from airflow_provider_mps.speech.request import parse_max_characters
-from airflow_provider_mps.storage.control import parse_timeout
-from airflow_provider_mps.storage.destination import IfExists, get_existing_size, parse_destination, resolve_destination
+from airflow_provider_mps.storage.deadline import parse_timeout
+from airflow_provider_mps.storage.destination import get_existing_size, parse_destination, resolve_destination
+from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.text_file import read_text
 from tests.fuzz.conftest import FUZZ
 from tests.tracebacks import printed

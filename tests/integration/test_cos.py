@@ -22,8 +22,8 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRequestError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.storage.existing_file import ExistingFile
 from airflow_provider_mps.storage.http_response import AudioMetadata
+from airflow_provider_mps.storage.if_exists import ExistingFile
 from airflow_provider_mps.storage.writers import open_writer
 from tests.scripted_server import Reply, ScriptedServer
 

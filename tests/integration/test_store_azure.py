@@ -9,7 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
-from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from airflow_provider_mps.storage.if_exists import IfExists
+from airflow_provider_mps.storage.transfer import store_audio
 from tests.scripted_server import RESET, Reply, ScriptedServer, make_audio_reply
 
 AUDIO = b"RIFF audio" * 1000

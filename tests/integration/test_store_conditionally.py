@@ -8,7 +8,8 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
-from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from airflow_provider_mps.storage.if_exists import IfExists
+from airflow_provider_mps.storage.transfer import store_audio
 from tests.conditional_s3 import ConditionalS3, Conditions
 from tests.faulty_s3 import LOSE_RESPONSE, ErrorResponse, FaultyS3
 from tests.scripted_server import ScriptedServer, make_audio_reply

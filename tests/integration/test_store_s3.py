@@ -15,10 +15,10 @@ from s3fs import S3FileSystem
 from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechToObjectStorageOperator
-from airflow_provider_mps.storage.existing_file import ExistingFile
 from airflow_provider_mps.storage.http_response import AudioMetadata
+from airflow_provider_mps.storage.if_exists import ExistingFile, IfExists
 from airflow_provider_mps.storage.pipe import Pipe
-from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from airflow_provider_mps.storage.transfer import store_audio
 from airflow_provider_mps.storage.writers import open_writer
 from tests.scripted_server import HANG, Reply, ScriptedServer, make_audio_reply
 

@@ -15,7 +15,7 @@ from airflow_provider_mps.exceptions import (
     TextToSpeechTaskFailed,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.request import SpeechRequest
 from tests.answers import ACCEPTED
 from tests.scripted_server import RESET, ScriptedServer, make_api_error, make_json_reply

@@ -13,7 +13,7 @@ from airflow_provider_mps.durable_submit import (
 )
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
+from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from tests.state_store import MemoryStore
 
 ACCEPTED = SubmitRecord("same", max_tries=1, sent_at="2026-11-25T10:00:00+00:00", task_id="task-1")

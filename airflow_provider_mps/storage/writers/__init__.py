@@ -28,7 +28,6 @@ def validate_protocol(path: ObjectStoragePath, subject: str = "") -> None:
     """
     Reject a filesystem that would show incomplete files.
 
-    :param subject: whose audio is to be stored there, for the error
     :raises DestinationError: when the filesystem is not known to show only complete files
     """
     if path.protocol not in _ATOMIC_PROTOCOLS and not is_local(path):

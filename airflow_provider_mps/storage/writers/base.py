@@ -40,7 +40,6 @@ class WriteReceipt:
     size: int | None = None
     """Bytes."""
     crc64: int | None = None
-    """CRC-64/XZ."""
     md5: bool = False
     """Whether the storage or its client has compared the MD5."""
     mismatch: str | None = None

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NEW_FILE_MODE = 0o666
-"""Permissions of a new file, before the umask of the process."""
 _NO_HARD_LINK_ERRNOS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK}
 _UNSUPPORTED_ERRNOS = {
     *(errno.EACCES, errno.EPERM),
@@ -179,7 +178,6 @@ def _create_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync the names in a folder, if the mount supports that."""
     with ignore_unsupported():
         descriptor = os.open(folder, os.O_RDONLY)
         try:

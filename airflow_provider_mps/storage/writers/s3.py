@@ -1,8 +1,7 @@
 """
 Write to S3, or to storage with its API: one request for a small file, else a multipart upload.
 
-Not with the file object of s3fs, which copies each part three times and sends one at a time: a third slower than
-uploading the same file from disk.
+The file object of s3fs is not used: it copies each part three times, sends one at a time, and takes a third longer.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 _MAX_PARTS_IN_FLIGHT = 2
 _NEARBY_RESPONSE_SECONDS = 0.1
-"""A server that takes longer is distant and gets the next part meanwhile; a nearby one would only be slowed down."""
+"""If a part takes longer, the server is distant, and the next part is sent meanwhile; that slows a nearby one down."""
 _RESPONSE_TIMEOUT_SECONDS = 600.0  # S3 may take minutes to complete an upload of many parts
 _ABORT_TIMEOUT_SECONDS = 10.0  # the caller has another error to report
 _CONFLICT_PAUSES_SECONDS = (0.2, 0.4, 0.8, 1.6)
@@ -81,7 +80,7 @@ class S3Writer(AtomicWriter):
         self._sending: deque[tuple[Future[Any], bytes | bytearray]] = deque()
         self._parts: list[dict[str, Any]] = []
         self._spare: bytearray | None = None
-        self._is_listed = False  # the parts, before the upload was completed
+        self._parts_were_listed = False  # by the server, before the upload was completed
         self._calls: list[Future[Any]] = []  # running requests other than parts, which a discard cancels
         self._discarded = threading.Event()
 
@@ -161,7 +160,7 @@ class S3Writer(AtomicWriter):
         """
         Send the request that makes the object visible; return the CRC-64 in the response, which only COS sends.
 
-        :param is_own: returns whether a HEAD response is that of this object; ``None`` if it does not show that
+        :param is_own: returns whether a HEAD response is of the object that this writer wrote; ``None`` if unknown
         :raises ConditionFailedError: when another object exists, and this one was only to be created
         """
         pauses = iter(_CONFLICT_PAUSES_SECONDS)
@@ -186,7 +185,7 @@ class S3Writer(AtomicWriter):
         """
         Return the HEAD response of the object if it exists although its commit failed; else raise the error.
 
-        Usually, the response to a completion was lost, and s3fs has repeated it when the upload no longer existed.
+        Usually the server has completed the upload, its response was lost, and the repetition by s3fs found no upload.
 
         :raises UnknownOutcomeError: when it is unknown whether the object exists
         """
@@ -217,14 +216,14 @@ class S3Writer(AtomicWriter):
         """
         Return whether the existing object is this upload; ``None`` if that is unknown.
 
-        Some servers change the ETag later. Then the object must not be older than an upload whose parts were listed: S3
-        dates an object from the start of its upload, others from its last part.
+        Some servers change the ETag later. Then, if the parts were listed, an object not older than the start of the
+        upload is this upload: S3 dates an object from the start of its upload, others from its last part.
         """
         if head["ContentLength"] != self._written:
             return False
         if head["ETag"].strip('"') == compute_multipart_etag(self._parts):
             return True
-        if not self._is_listed or self._started_at is None:
+        if not self._parts_were_listed or self._started_at is None:
             return None
         return bool(head["LastModified"] >= self._started_at - _DATE_TOLERANCE)
 
@@ -234,13 +233,11 @@ class S3Writer(AtomicWriter):
         while has_more:
             try:
                 page = self._call("list_parts", UploadId=self._upload_id, PartNumberMarker=marker)
-            except PermissionError:  # a permission to write does not include one to list
-                return None
-            except OSError as error:
-                if not is_unsupported(error):
-                    raise
-                return None
-            self._is_listed = True
+            except OSError as error:  # a permission to write does not include one to list
+                if isinstance(error, PermissionError) or is_unsupported(error):
+                    return None
+                raise
+            self._parts_were_listed = True
             size += sum(part["Size"] for part in page.get("Parts", ()))
             has_more = page.get("IsTruncated", False) and page["NextPartNumberMarker"] > marker
             marker = page.get("NextPartNumberMarker", 0)

@@ -12,8 +12,8 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch import lease as lease_module
-from airflow_provider_mps.batch.holder import LockHolder
 from airflow_provider_mps.batch.lease import Lease
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.exceptions import DestinationLockedError
 from airflow_provider_mps.storage.conditional_write import EnforcedConditions
 from airflow_provider_mps.storage.objects import read_object, remove_object

@@ -50,6 +50,15 @@ def test_credential_missing_names_connection_and_variables(monkeypatch, tmp_path
         make_credential(connection(), no_sts)
 
 
+def test_invalid_key_in_environment_raises_without_key(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "some-id")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", "SECRET ")
+    with pytest.raises(InvalidMpsConnectionError, match=r"'my_mps'.*secret key should not contain spaces") as caught:
+        make_credential(connection(), no_sts)
+    assert "SECRET " not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("text", ["secret_key=SECRET\n", "[other]\nsecret_key=SECRET\n", "[default]\nSECRET\n"])
 def test_invalid_profile_file_raises_without_content(monkeypatch, tmp_path, text):
     (tmp_path / ".tencentcloud").mkdir()
@@ -64,7 +73,7 @@ def test_metadata_service_error_is_transient(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     with ScriptedServer(Reply(b"", 503)) as metadata:
         monkeypatch.setattr(credentials, "METADATA_URL", f"{metadata.url}/")
-        with pytest.raises(MpsApiError) as caught:
+        with pytest.raises(MpsApiError, match="'my_mps'") as caught:
             make_credential(connection(), no_sts)
     assert caught.value.error_class is ErrorClass.NOT_SENT
 
@@ -196,6 +205,24 @@ def test_temporary_keys_are_kept_if_refresh_fails():
     role._refresh_at = 0.0
     assert role.get_credential_info()[0] == "tmp-id"
     assert outcomes == []
+
+
+def test_expired_keys_are_not_used_after_failed_refresh(monkeypatch):
+    outcomes = [make_keys(REFRESH_BEFORE_SECONDS)]
+
+    def fetch():
+        if not outcomes:
+            raise MpsApiError("InternalError", "not now")
+        return outcomes.pop()
+
+    role = TemporaryCredential(fetch)
+    role.get_credential_info()
+    almost_expired, expired = role._expires_at - 0.5, role._expires_at + 0.1
+    monkeypatch.setattr(time, "time", lambda: almost_expired)
+    role.get_credential_info()
+    monkeypatch.setattr(time, "time", lambda: expired)
+    with pytest.raises(MpsApiError):
+        role.get_credential_info()
 
 
 def make_keys(seconds, secret_id="tmp-id"):

@@ -11,11 +11,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.batch import deferred_lease as module
-from airflow_provider_mps.batch import holder as holder_module
 from airflow_provider_mps.batch import lease as lease_module
+from airflow_provider_mps.batch import lock_holder as holder_module
 from airflow_provider_mps.batch.deferred_lease import DeferredLease
-from airflow_provider_mps.batch.holder import DEFERRED_LOCK_SECONDS, LockHolder, Phase
 from airflow_provider_mps.batch.lease import Lease
+from airflow_provider_mps.batch.lock_holder import DEFERRED_LOCK_SECONDS, LockHolder, Phase
 from airflow_provider_mps.exceptions import DestinationLockedError
 from airflow_provider_mps.storage.objects import read_object, replace_object
 from tests.simulated_time import run_in_simulated_time

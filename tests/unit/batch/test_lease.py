@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
-from airflow_provider_mps.batch import holder as holder_module
 from airflow_provider_mps.batch import lease as lease_module
-from airflow_provider_mps.batch.holder import LockHolder, Phase
-from airflow_provider_mps.batch.lease import Lease, release_stale
+from airflow_provider_mps.batch import lock_holder as holder_module
+from airflow_provider_mps.batch.lease import Lease, release_own_deferred_lock
+from airflow_provider_mps.batch.lock_holder import LockHolder, Phase
 from airflow_provider_mps.exceptions import DestinationLockedError
 from airflow_provider_mps.storage.conditional_write import ConditionalObject, ConditionFailedError, EnforcedConditions
 from airflow_provider_mps.storage.objects import read_object, remove_object, replace_object
@@ -454,12 +454,12 @@ def test_holder_is_made_from_the_task_context(map_index):
 )
 def test_release_stale_removes_only_its_own_deferred_lock(path, run_id, phase, is_kept):
     replace_object(path, LockHolder("dag", run_id, "task", phase=phase).to_bytes())
-    release_stale(path, LockHolder("dag", "run-1", "task"))
+    release_own_deferred_lock(path, LockHolder("dag", "run-1", "task"))
     assert (read_object(path) is not None) is is_kept
 
 
 def test_release_stale_without_a_lock_does_nothing(path):
-    release_stale(path, LockHolder("dag", "run-1", "task"))
+    release_own_deferred_lock(path, LockHolder("dag", "run-1", "task"))
 
 
 SUSPENSION_SECONDS = 16.0

@@ -2,7 +2,7 @@ import pytest
 
 from airflow_provider_mps.batch.line_processor import LineAction, decide_line_action
 from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_problems_are_the_first_lines_without_audio(row_store):
 
 def test_clear_lines_keeps_results_and_drops_invalid_lines(row_store):
     row_store.load([row("a", 1), row("b", 2, LineStatus.INVALID), row("a", 1, LineStatus.PROCESSING)])
-    row_store.clear_lines()
+    row_store.forget_line_numbers()
     assert list(row_store.rows()) == [row("a", None, LineStatus.PROCESSING)]
 
 
@@ -109,5 +109,19 @@ def test_rows_are_read_while_another_thread_adds_some(row_store):
         while not adding.done():
             lines = [found.line for found in row_store.rows()]
             assert lines == list(range(len(lines)))
+        adding.result()
+    assert len(row_store.rows()) == 20_000
+
+
+def test_clear_lines_keeps_rows_that_another_thread_adds(row_store):
+    def add_rows():
+        for number in range(20_000):
+            row_store.put(row(f"{number}", number))
+
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(add_rows)
+        while not adding.done():
+            row_store.forget_line_numbers()
+            row_store.reset_failed()
         adding.result()
     assert len(row_store.rows()) == 20_000

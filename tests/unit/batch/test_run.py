@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.batch.run import Batch
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 
 
 def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):

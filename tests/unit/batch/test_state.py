@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
-from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.state import BatchState
@@ -174,7 +174,7 @@ def test_accepted_lines_of_earlier_manifests_are_counted(make_state):
         await state.record(row("a"))
         await state.record(row("b", LineStatus.STORED))
         assert state.row_store.count_orphans() == 0
-        state.row_store.clear_lines()
+        state.row_store.forget_line_numbers()
         assert state.row_store.count_orphans() == 1
 
     asyncio.run(both())

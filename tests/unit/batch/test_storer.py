@@ -155,18 +155,34 @@ def test_failed_store_returns_a_row_that_can_be_retried(clips):
     assert "web page" in stored.error
 
 
-def test_full_disk_stops_the_batch_at_once(clips, monkeypatch):
-    def fail_with_full_disk(*_, **__):
+@pytest.fixture
+def fill_disk(clips, monkeypatch):
+    """Let each attempt to store fail, because a disk is full."""
+
+    def fail(*_, **__):
         attempts.append(1)
         with translate_storage_errors(clips):
             raise OSError(errno.ENOSPC, "no space left on device")
 
     attempts = []
-    monkeypatch.setattr(module, "store_audio", fail_with_full_disk)
+    monkeypatch.setattr(module, "store_audio", fail)
+    return attempts
+
+
+def test_full_disk_stops_the_batch_at_once(clips, fill_disk):
     full_message = "The storage is full, so the batch was stopped"
     with ScriptedServer(make_audio_reply(AUDIO)) as server, pytest.raises(DestinationError, match=full_message):
         store(make_storer(clips), task(server))
-    assert len(attempts) == 1
+    assert len(fill_disk) == 1
+
+
+def test_full_temporary_folder_fails_only_its_line(fill_disk):
+    clips = ObjectStoragePath("memory://bucket/clips")
+    with ScriptedServer(make_audio_reply(AUDIO)) as server:
+        (failed,) = store(make_storer(clips), task(server))
+    assert failed.status is LineStatus.STORE_FAILED
+    assert "no space left on device" in failed.error
+    assert len(fill_disk) == 1
 
 
 def test_task_without_audio_url_is_not_retried(clips, monkeypatch):

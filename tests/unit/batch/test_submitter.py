@@ -17,7 +17,7 @@ from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPerman
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling import intervals, request_gate
 from airflow_provider_mps.polling.intervals import PollInterval
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.request import SpeechRequest
 from tests.answers import ACCEPTED, GATEWAY
 from tests.faulty_emulator import FaultyEmulator
@@ -151,7 +151,7 @@ def test_submit_on_unknown_resubmit_is_limited(serve):
         assert (await batch.submit()).status is LineStatus.UNKNOWN
 
     run(main, on_unknown=OnUnknown.RESUBMIT)
-    assert submits(server) == submitter.MAX_RESUBMITS
+    assert submits(server) == submitter.MAX_SUBMITS
     serve(RESET, ACCEPTED)
 
     async def again(batch):
@@ -160,8 +160,9 @@ def test_submit_on_unknown_resubmit_is_limited(serve):
     run(again, on_unknown=OnUnknown.RESUBMIT)
 
 
-def test_submit_outage_sends_only_probes(serve):
-    server = serve(RESET, ACCEPTED, probes=[RESET, GATEWAY, make_api_error("InternalError"), NO_SUCH_TASK])
+@pytest.mark.parametrize("fault", [RESET, make_api_error("")], ids=["reset", "empty code"])
+def test_submit_outage_sends_only_probes(serve, fault):
+    server = serve(fault, ACCEPTED, probes=[RESET, GATEWAY, make_api_error("InternalError"), NO_SUCH_TASK])
 
     async def main(batch):
         assert (await batch.submit("first")).status is LineStatus.UNKNOWN
@@ -516,7 +517,7 @@ def hold_last_check(monkeypatch):
             if outcome is not None:
                 await outcome()
 
-        batch.submitter._may_submit = may_submit
+        batch.submitter._ensure_lease = may_submit
         return checks
 
     return hold

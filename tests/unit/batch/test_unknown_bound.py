@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import IN_FLIGHT, Submitter
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.speech.arguments import OnUnknown
+from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.request import SpeechRequest
 from tests.answers import ACCEPTED
 from tests.scripted_server import ScriptedServer, make_api_error

@@ -5,6 +5,7 @@ import re
 import threading
 
 import pytest
+from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -19,6 +20,29 @@ def test_missing_connection_raises_and_names_it(monkeypatch, calls):
     monkeypatch.delenv("AIRFLOW_CONN_MPS_DEFAULT", raising=False)
     with pytest.raises(InvalidMpsConnectionError, match=r"'mps_default'.*AIRFLOW_CONN_MPS_DEFAULT"):
         calls.describe()
+
+
+def test_subclass_can_override_get_connection():
+    with ScriptedServer(ACCEPTED) as server:
+
+        class OtherHook(MpsHook):
+            @classmethod
+            def get_connection(cls, conn_id):
+                return Connection(conn_id=conn_id, conn_type="tencent_mps", host=server.url, login="id", password="key")
+
+        assert OtherHook().submit_text_to_speech("hello", "voice") == "task-1"
+        assert OtherHook().test_connection()[1].startswith("MPS at 127.0.0.1")
+
+
+def test_subclass_can_override_aget_connection():
+    with ScriptedServer(ACCEPTED) as server:
+
+        class OtherHook(MpsHook):
+            @classmethod
+            async def aget_connection(cls, conn_id):
+                return Connection(conn_id=conn_id, conn_type="tencent_mps", host=server.url, login="id", password="key")
+
+        assert asyncio.run(OtherHook().asubmit_text_to_speech("hello", "voice")) == "task-1"
 
 
 def test_extra_without_object_raises(monkeypatch, calls):

@@ -6,10 +6,11 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.exceptions import AudioTransferError, DestinationError, InvalidRequestError
-from airflow_provider_mps.speech.arguments import parse_choice
+from airflow_provider_mps.speech.parsing import parse_choice
 from airflow_provider_mps.storage.download import MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_RESTARTS
+from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.pipe import Pipe
-from airflow_provider_mps.storage.transfer import IfExists, store_audio
+from airflow_provider_mps.storage.transfer import store_audio
 from tests.scripted_server import RESET, Reply, ScriptedServer, make_audio_reply
 
 AUDIO = os.urandom(300_000)
@@ -346,7 +347,7 @@ def test_signature_is_hidden_in_logs_and_errors(destination, caplog):
 @pytest.mark.parametrize("if_exists", [IfExists.FAIL, IfExists.SKIP])
 def test_destination_check_ends_at_transfer_timeout(destination, monkeypatch, if_exists):
     hanging = threading.Event()
-    monkeypatch.setattr("airflow_provider_mps.storage.transfer.get_existing_size", lambda *_: hanging.wait(30))
+    monkeypatch.setattr("airflow_provider_mps.storage.if_exists.get_existing_size", lambda *_: hanging.wait(30))
     with (
         ScriptedServer(make_audio_reply(AUDIO)) as server,
         pytest.raises(AudioTransferError, match=r"not stored within 0\.5 seconds"),

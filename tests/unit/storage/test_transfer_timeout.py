@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from tenacity import wait_fixed
 
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped
-from airflow_provider_mps.storage.control import Deadline
+from airflow_provider_mps.storage.deadline import Deadline
 from airflow_provider_mps.storage.http import TransientUrlError, make_session, open_url
 from airflow_provider_mps.storage.transfer import store_audio
 from tests.certificates import make_self_signed_certificate

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch.holder import LockHolder
+from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.storage.objects import read_object, replace_object
 from airflow_provider_mps.triggers import batch, text_to_speech
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger

@@ -17,7 +17,7 @@ ETAG = "fdd3f8f29045d7454477dd634c8cd8cb-2"  # computed by a real server
 @pytest.fixture
 def upload():
     file = S3Writer(SimpleNamespace(split_path=lambda path: (*path.split("/"), None)), "clips/clip.wav")
-    file._parts, file._written, file._started_at, file._is_listed = PARTS, 10, STARTED, True
+    file._parts, file._written, file._started_at, file._parts_were_listed = PARTS, 10, STARTED, True
     return file
 
 
@@ -25,11 +25,11 @@ def make_head(etag=ETAG, length=10, after=timedelta()):
     return {"ETag": f'"{etag}"', "ContentLength": length, "LastModified": STARTED + after}
 
 
-def testcompute_multipart_etag_is_the_one_that_s3_computes():
+def test_multipart_etag_equals_that_of_s3():
     assert compute_multipart_etag(PARTS) == ETAG
 
 
-def testcompute_multipart_etag_is_none_if_a_part_has_no_md5():
+def test_multipart_etag_without_md5_of_a_part_is_none():
     assert compute_multipart_etag([*PARTS, {"PartNumber": 3, "ETag": '"not-an-md5"'}]) is None
 
 
@@ -48,7 +48,7 @@ def test_completed_upload_is_recognized_by_etag_or_date(upload, head, is_own):
     assert upload._was_completed(head) is is_own
 
 
-@pytest.mark.parametrize(("attribute", "value"), [("_started_at", None), ("_is_listed", False)])
+@pytest.mark.parametrize(("attribute", "value"), [("_started_at", None), ("_parts_were_listed", False)])
 def test_other_etag_without_date_or_part_list_is_unknown(upload, attribute, value):
     setattr(upload, attribute, value)
     assert upload._was_completed(make_head(etag="another")) is None

@@ -1,17 +1,16 @@
-"""Compare the file at a destination with the audio to store there, for ``if_exists="skip"``."""
+"""Respect ``if_exists``: fail if there is an object at the destination, or keep it if it is the same audio."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from fastcrc import crc64
-
 from airflow_provider_mps.concurrency import call_interruptibly
-from airflow_provider_mps.storage.destination import get_filesystem
+from airflow_provider_mps.exceptions import DestinationError
+from airflow_provider_mps.storage.destination import get_existing_size, get_filesystem
 from airflow_provider_mps.storage.errors import translate_storage_errors
-from airflow_provider_mps.storage.http_response import parse_crc64
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +18,46 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.storage.http_response import AudioMetadata
+    from airflow_provider_mps.storage.progress import Logger
 
 READ_BYTES = 1024 * 1024
+
+
+class IfExists(StrEnum):
+    """What to do if the destination exists; ``SKIP`` keeps only the same audio."""
+
+    OVERWRITE = "overwrite"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+def ensure_absent(path: ObjectStoragePath, subject: str, raise_if_cancelled: Callable[[], None]) -> None:
+    """
+    Return if there is no object at a path.
+
+    :raises DestinationError: if there is one
+    """
+    size = call_interruptibly(lambda: get_existing_size(path, subject), raise_if_cancelled)
+    if size is not None:
+        raise make_exists_error(path, subject, f" ({size} bytes)")
+
+
+def make_exists_error(path: ObjectStoragePath, subject: str, size: str = "") -> DestinationError:
+    """Make the error for ``if_exists="fail"``."""
+    return DestinationError(
+        f"The audio of {subject} was not stored: {path} exists already{size} and if_exists is 'fail'. Remove it, or "
+        "choose another path."
+    )
+
+
+def find_existing_file(
+    path: ObjectStoragePath, if_exists: IfExists, subject: str, raise_if_cancelled: Callable[[], None]
+) -> ExistingFile:
+    """Return the file to compare with the audio; one of no size unless ``if_exists`` is ``skip``."""
+    size = None
+    if if_exists is IfExists.SKIP:
+        size = call_interruptibly(lambda: get_existing_size(path, subject), raise_if_cancelled)
+    return ExistingFile(path, size or 0, subject, raise_if_cancelled)
 
 
 @dataclass(eq=False)
@@ -31,9 +68,7 @@ class ExistingFile:
     size: int
     """Bytes; 0 if there is no file to compare."""
     subject: str
-    """The task or line whose audio is to be stored there, for errors."""
     raise_if_cancelled: Callable[[], None]
-    """Called between reads."""
     crc64: int | None = None
     """CRC-64/XZ; ``None`` until it is needed."""
 
@@ -52,8 +87,24 @@ class ExistingFile:
             self.crc64 = call_interruptibly(self._get_crc64, self.raise_if_cancelled)
         return self.crc64 == metadata.crc64
 
+    def log_kept(self, log: Logger) -> None:
+        """Log that the file is kept in place of a transfer."""
+        if self.crc64 is None:
+            log.warning(
+                "%s exists with the audio's %s bytes: nothing was moved. Only the size was compared, because the "
+                "server of the audio sends no CRC-64.",
+                self.path,
+                self.size,
+            )
+        else:
+            log.info(
+                "%s exists with the audio's %s bytes and CRC-64 %s: nothing was moved", self.path, self.size, self.crc64
+            )
+
     def _get_crc64(self) -> int | None:
         """Return the CRC-64 that the storage keeps, or compute it; return ``None`` if the file is gone."""
+        from fastcrc import crc64
+
         fs = get_filesystem(self.path, self.subject)
         with translate_storage_errors(self.path, self.subject, action="read"):
             try:
@@ -71,6 +122,10 @@ class ExistingFile:
 
     async def _get_s3_crc64(self, fs: Any) -> int:
         """Read with one request, because some servers send a checksum of the whole object with each range."""
+        from fastcrc import crc64
+
+        from airflow_provider_mps.storage.http_response import parse_crc64
+
         bucket, key, _ = fs.split_path(self.path.path)
         if self.path.protocol == "cos":  # keeps the CRC-64, and HEAD does not need the permission to read
             head = await fs._call_s3("head_object", Bucket=bucket, Key=key)

@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.durable_submit import format_utc_now, get_max_tries
@@ -110,13 +111,9 @@ class LockHolder:
         return json.dumps(asdict(self)).encode()
 
 
-def _read_boot_time() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 SYSTEM_CLOCKS: tuple[Callable[[], float], ...] = (
     # Advances while a machine sleeps, but not while a virtual machine is frozen.
-    *((_read_boot_time,) if hasattr(time, "CLOCK_BOOTTIME") else ()),
+    *((partial(time.clock_gettime, time.CLOCK_BOOTTIME),) if hasattr(time, "CLOCK_BOOTTIME") else ()),
     # Jumps ahead after a virtual machine has resumed, as soon as its host or NTP has set it.
     time.time,
 )

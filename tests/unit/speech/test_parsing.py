@@ -2,8 +2,8 @@ import pytest
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.operators.batch import OnLineFailure
-from airflow_provider_mps.speech.arguments import OnUnknown, parse_choice
-from airflow_provider_mps.storage.destination import IfExists
+from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
+from airflow_provider_mps.storage.if_exists import IfExists
 
 
 @pytest.mark.parametrize("choice", [IfExists, OnLineFailure, OnUnknown])

@@ -62,7 +62,6 @@ def parse_text(name: str, value: object) -> str:
     """
     Return a text that can be sent.
 
-    :param name: the argument, for the error
     :raises InvalidRequestError: if the value is empty, not a string, or has control characters or surrogates
     """
     if not isinstance(value, str) or not value.strip():

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped, InvalidRequestError
-from airflow_provider_mps.storage.control import Deadline, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.deadline import Deadline, TransferCancellation, parse_timeout
 
 
 @pytest.mark.parametrize("seconds", [None, "60", 0, -1, float("nan"), True, timedelta(minutes=1)])

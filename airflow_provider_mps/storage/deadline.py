@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TRANSFER_TIMEOUT_SECONDS = 3600.0
-"""Seconds."""
 
 
 def parse_timeout(seconds: object) -> float:
@@ -33,7 +32,6 @@ class Deadline:
     """
     The time limit of a transfer, retries and pauses included. It starts when it is created.
 
-    :param seconds: the limit
     :param subject: the task or line whose audio is transferred, for errors
     :param cancelled: cancels the transfer when it is set; for threads, in which no signal handler runs
     """
