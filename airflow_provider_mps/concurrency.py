@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SIGNAL_CHECK_SECONDS = 0.5
-"""Interval at which a waiting main thread wakes, since Python handles a signal only then."""
+"""Interval at which a waiting main thread wakes, so that Python runs the handler of a pending signal."""
 SHUTDOWN_GRACE_SECONDS = 4.0
 """Default time for cleaning up: Airflow 3 kills a task five seconds after SIGTERM."""
 

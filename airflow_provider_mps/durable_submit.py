@@ -41,7 +41,7 @@ class SubmitRecord:
     fingerprint: str
     """Fingerprint of the request, the connection and the region."""
     max_tries: int
-    """``max_tries`` of the task instance then. Only a clear changes it, but not always if ``retries`` has changed."""
+    """``max_tries`` at that time. Only a clear changes it, but a clear after a change of ``retries`` may not."""
     sent_at: str
     """UTC, in ISO 8601."""
     task_id: str | None = None
@@ -72,7 +72,7 @@ class SubmitRecord:
         store.set(STATE_KEY, asdict(self))
 
     def was_cleared(self, max_tries: int, try_number: int) -> bool:
-        """Return whether a user has cleared the task since, from its numbers now (``try_number`` 0: unknown)."""
+        """Return whether a user has cleared the task since, by its current numbers (``try_number`` 0: unknown)."""
         return self.has_ended or max_tries != self.max_tries or try_number > self.max_tries + 1
 
 
@@ -134,7 +134,7 @@ class DurableSubmit:
         """
         Return the current state of the task that an earlier attempt submitted; ``None`` if this attempt must submit.
 
-        :raises TextToSpeechTaskFailed: if MPS failed the task, and no user has cleared this one since
+        :raises TextToSpeechTaskFailed: if MPS failed its task, and no user has cleared the Airflow task since
         :raises AirflowFailException: if it is unknown whether MPS accepted the earlier submit
         :raises MpsApiError: if the query fails
         """
@@ -157,7 +157,7 @@ class DurableSubmit:
             task = self._hook.describe_text_to_speech_task(task_id)
             task.raise_for_status()
         except (MpsPermanentError, TextToSpeechTaskFailed) as error:
-            # A retry must not pay again for a text that MPS fails.
+            # MPS would bill a resubmit of a text that it fails, so only a clear submits it again.
             if not was_cleared or (isinstance(error, MpsPermanentError) and is_connection_error(error.code)):
                 raise
             self._log.warning("Submitting again after a clear: %s", error)
@@ -168,7 +168,7 @@ class DurableSubmit:
             task.status.value,
             task.request_id,
         )
-        # Without this, a retry of this attempt would take the clear before it for a clear of its own.
+        # Otherwise, a retry of this attempt would count the earlier clear as a new one.
         replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store)
         return task
 
@@ -189,7 +189,7 @@ class DurableSubmit:
                 request.text, request.voice_id, request.text_lang, request.ext_param
             )
         except BaseException as error:
-            # If Airflow ends the attempt here, the next one finds the record. Without a store, it would submit again.
+            # If Airflow ends the attempt here, the next attempt finds the record; without a store, it would resubmit.
             must_translate = isinstance(error, MpsApiError) or (not self._store and self._on_unknown is OnUnknown.FAIL)
             if self._pending is None or not must_translate or isinstance(error, KeyboardInterrupt):
                 raise
@@ -207,9 +207,9 @@ class DurableSubmit:
         """
         Keep a retry from submitting a text again that MPS has accepted.
 
-        With a store, a permanent failure is recorded: only a clear can follow it, which cannot always be recognized
-        later, e.g. if ``retries`` was lowered. A success is not: Airflow pushes its XCom afterwards, and may retry.
-        Without a store, every failure after MPS has accepted the text becomes permanent.
+        With a store, a permanent failure is recorded, after which only a clear can follow. ``max_tries`` alone does not
+        always show a clear, e.g. if ``retries`` was lowered. A success is not recorded: Airflow pushes the XCom
+        afterwards, and may still retry. Without a store, each failure after MPS has accepted the text is permanent.
 
         :param task_id: the ``TaskId``, if an earlier process of this attempt has submitted
         :raises AirflowFailException: in place of an error that Airflow would retry, if there is no store
@@ -282,7 +282,7 @@ def _resubmit_reason(earlier: SubmitRecord) -> str:
 
 
 def get_max_tries(context: Mapping[str, Any]) -> int:
-    """Return ``max_tries`` of the task instance, which a clear raises and a retry does not; 0 if unknown."""
+    """Return ``max_tries`` of the task instance, which a clear usually raises and a retry never does; 0 if unknown."""
     max_tries = getattr(context.get("ti"), "max_tries", None)
     return max_tries if isinstance(max_tries, int) else 0
 

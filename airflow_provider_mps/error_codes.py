@@ -29,7 +29,7 @@ class ErrorClass(StrEnum):
     OUTCOME_UNKNOWN = "outcome unknown"
     """The server may have processed the request. A query can be retried; a second submit may be billed twice."""
     CREDENTIALS_EXPIRED = "credentials expired"
-    """The server rejected the credentials. One retry with refreshed credentials can help."""
+    """The server rejected the credentials. A retry with refreshed credentials can help."""
     PERMANENT = "permanent"
     """No retry can succeed until the request, the account or the connection is fixed."""
 

@@ -17,13 +17,13 @@ _MAX_QUOTED_CHARACTERS = 300
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@]*)(:[0-9]{0,5})?[.,;)\]]*")
 _PATTERNS = (
-    # A query, which may be a signature, also one that a library has percent-encoded as part of the path.
+    # A URL's query, which may hold a signature. Some libraries percent-encode it as part of the path.
     (re.compile(r"(?<=\S)(?:\?|%3F)[^\s'\"<>()?]*(?:=|%3D)[^\s'\"<>]*"), f"?{_HIDDEN}"),
     # user:password@ of a URL, even if the password should have been escaped; host:port is kept.
     (re.compile(r"(?<=://)[^\s/?#@:\[\]]*:(?![0-9]{1,5}(?:[/?#\s'\"),\]]|$))[^\n]*@"), f"{_HIDDEN}@"),
     # The same without a scheme.
     (re.compile(r"(?<![\w/@:*])[^\s/@:'\"<>()\[\]{},=*]+:(?!//)[^\s@'\"<>]+@(?=[\w\[])"), f"{_HIDDEN}@"),
-    # Secrets by their names, as servers and libraries repeat them from requests.
+    # Values with names of secrets: servers and libraries repeat them from requests.
     (
         re.compile(
             r"(?i)((?:token|secret|key|passwd|password|signature|sign|sig|credential)\\?['\"]?\s*=\s*\\?['\"]?"
@@ -103,7 +103,7 @@ def get_safe_cause(error: BaseException) -> BaseException | None:
 
 
 def quote_value(value: object, limit: int = 100) -> str:
-    """Return an argument for an error: a number, or a redacted text or path; only the type of anything else."""
+    """Format an argument for an error: a number, a redacted text or path, or the type of any other value."""
     if isinstance(value, str):
         if value.lstrip()[:1] in {"{", "["}:
             return f"a text that begins with {value.lstrip()[0]!r}"
@@ -165,7 +165,7 @@ def mask_signed_url(url: str | None) -> None:
     """
     Let Airflow mask the query of a signed URL, because it logs XComs and extra links at DEBUG.
 
-    Call this in workers only: each masked value slows down every log line of a triggerer.
+    Call this in workers only: in a triggerer, each masked value would slow down every log line.
     """
     if query := (url or "").partition("?")[2]:
         mask_secret(query)

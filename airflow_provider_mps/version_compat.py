@@ -57,14 +57,14 @@ def can_get_connections_in_threads() -> bool:
     """
     Return whether a thread of this process can get a connection from Airflow. Remove after Airflow 3.2.
 
-    In triggerers of Airflow 3.0 to 3.2 it can end all triggers: https://github.com/apache/airflow/issues/64620
+    In triggerers of Airflow 3.0 to 3.2, that can end all triggers: https://github.com/apache/airflow/issues/64620
     """
     decoder = getattr(sys.modules.get("airflow.jobs.triggerer_job_runner"), "TriggerCommsDecoder", None)
     return decoder is None or hasattr(decoder, "start_reader")
 
 
 def iterate_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Return the lines of a file from ``ObjectStoragePath.open``. Remove after Airflow 3.0: it has no ``__iter__``."""
+    """Return the lines of an ``ObjectStoragePath`` file. Remove after Airflow 3.0, whose files lack ``__iter__``."""
     return iter(file.readline, b"")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}")
-"""More than the characters of MPS's ids, but neither a URL with a query nor a dict."""
+"""Allows more characters than MPS uses in ids, but rejects URLs with a query and dicts."""
 
 
 @dataclass(frozen=True)

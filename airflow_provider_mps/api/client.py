@@ -72,7 +72,7 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         session = self.request.conn._session  # private: the SDK has no public way to its session
         # A redirect would send the text and the token to another server, and a submit twice.
         session.get_redirect_target = lambda _: None
-        # Otherwise requests would replace the signature by the machine's .netrc, and choose a proxy itself.
+        # Otherwise the library would replace the signature with keys from .netrc, and choose a proxy itself.
         session.trust_env = False
 
     def call_action(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     def __init__(self, connection: MpsConnection, credential: AsyncCredential) -> None:
         # Private attributes, because the SDK's constructor cannot be used. Its HTTP client reads proxies from the
         # environment by httpx's rules, and fails if they are invalid. It passes a proxy under a name that httpx 0.28
-        # does not know. It reuses a connection until the server closes it, where the outcome of a submit is unknown.
+        # does not know. It reuses a connection until the server closes it: the outcome of a submit is then unknown.
         self._service, self._apiVersion = "mps", API_VERSION
         self.credential = credential
         self.region = connection.region
@@ -243,7 +243,7 @@ def _make_http_client(timeout: float, profile: HttpProfile) -> httpx.AsyncClient
 
 
 def _read_body(response: Any, deadline: float) -> bytes:
-    """Read a body up to its end, the size limit or the deadline: the timeout of requests limits each read only."""
+    """Read a body up to its end, the size limit or the deadline; the library's own timeout limits each read only."""
     body = b""
     while block := response.raw.read1(64 * 1024, decode_content=True):
         body += block
@@ -259,8 +259,8 @@ async def _limit_time(seconds: float) -> AsyncIterator[None]:
     """
     End a call one second after its timeout.
 
-    The HTTP client's own timeouts come first, because their errors say whether a connection was made. The second starts
-    when the event loop notices the timeout, so that a response that came while the process was suspended is read.
+    The HTTP client's own timeouts come first, because their errors say whether a connection was made. The extra second
+    starts when the event loop notices the timeout, so a response that came while the process was suspended is read.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:

@@ -54,7 +54,7 @@ class MpsConnection:
     role_arn: str | None = field(default=None, repr=False)
     role_session_name: str = field(default=DEFAULT_ROLE_SESSION_NAME, repr=False)
     requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
-    """Rate limit of each API call."""
+    """Rate limit of each API action in one process."""
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     """Limit of one request, in seconds."""
     proxy: str | None = field(default=None, repr=False)

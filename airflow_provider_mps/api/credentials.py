@@ -88,7 +88,7 @@ class TemporaryCredential:
     """
     Keys that expire, refreshed before that.
 
-    The SDK's own classes for this use neither the proxy nor the timeout and certificates of all other requests.
+    The SDK's own classes ignore the proxy, the timeout and the certificates that all other requests use.
 
     :param fetch: returns keys and their expiry in seconds since 1970; blocks
     """
@@ -103,7 +103,7 @@ class TemporaryCredential:
         """Return SecretId, SecretKey and token; blocks to refresh them."""
         with self._lock:
             if self._keys is None or time.time() >= self._refresh_at:
-                # Never at once again, however short the keys live: signing must not block for each request.
+                # At most once a second, however soon the keys expire: signing must not block for each request.
                 try:
                     self._keys, self._expires_at = self._fetch()
                 except MpsApiError as error:

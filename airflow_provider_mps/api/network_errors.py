@@ -48,7 +48,7 @@ _NOT_CONNECTED = (
 @contextmanager
 def translate_errors(context: str, unexpected_code: str | None = None) -> Iterator[None]:
     """
-    Raise an error of a call as what it means for a retry; see :func:`translate_network_error`.
+    Raise an error of a call as one that says whether a retry can help; see :func:`translate_network_error`.
 
     :param context: which call, about which task, with which connection
     :param unexpected_code: error code for any other error; ``None`` raises that error unchanged

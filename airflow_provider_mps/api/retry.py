@@ -41,7 +41,7 @@ MAX_CHANGE_LOOKUPS = 6
 
 
 def make_call_policy(call: ApiCall[Any], log: Any) -> dict[str, Any]:
-    """Retry a call for up to 20 seconds with full jitter, and log each failed attempt at the level DEBUG."""
+    """Retry a call up to three times within 20 seconds, with full jitter; log the error before each retry at DEBUG."""
 
     def should_retry(error: BaseException) -> bool:
         return isinstance(error, MpsApiError) and call.should_retry(error.error_class)
@@ -60,7 +60,7 @@ def make_call_policy(call: ApiCall[Any], log: Any) -> dict[str, Any]:
 
 
 def make_lookup_policy(max_attempts: int) -> dict[str, Any]:
-    """Retry if Airflow finds no connection: it also says so if its API server or database fails for a moment."""
+    """Retry if Airflow reports that there is no connection, as it also does while its API server or database fails."""
     return {
         "retry": retry_if_exception_type(AirflowNotFoundException),
         "stop": stop_after_attempt(max_attempts),
@@ -71,7 +71,7 @@ def make_lookup_policy(max_attempts: int) -> dict[str, Any]:
 
 def wait_for_connection_change(look_up: Callable[[], MpsConnection], known: MpsConnection) -> bool:
     """
-    Wait some seconds for a connection to change, and return whether it did: its key may be being replaced.
+    Wait some seconds for a connection to change, and return whether it did; a user may be replacing its key.
 
     :param look_up: reads the connection; its errors count as "not changed yet"
     :param known: the connection whose credentials were rejected

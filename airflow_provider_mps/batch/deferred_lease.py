@@ -75,7 +75,7 @@ class DeferredLease:
 
     async def _update(self, *, is_released: bool) -> bool:
         """
-        Renew or release the lock; return ``False`` if another task holds it, or it does not exist.
+        Renew or release the lock; return ``False`` if it is missing, has changed, or is not this batch's deferred lock.
 
         If the storage enforces conditional writes, a late write cannot overwrite a write of the worker.
         """

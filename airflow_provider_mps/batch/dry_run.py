@@ -1,4 +1,4 @@
-"""Dry run of a batch: read the manifest and the destination, and report what would be submitted, without any call."""
+"""Dry run of a batch: report what would be submitted, from the manifest and the destination, without calling MPS."""
 
 from __future__ import annotations
 

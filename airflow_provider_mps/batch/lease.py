@@ -37,13 +37,13 @@ LEASE_VALIDITY_SECONDS = 8.0
 LEASE_EXPIRY_SECONDS = 12.0
 """Age of the last heartbeat after which another batch may take over."""
 SETTLE_DELAY_SECONDS = 3.0
-"""Longest time for reading and writing the lock. A batch then waits as long, to see the write of a rival."""
+"""Longest safe time to read and write the lock. The batch then waits as long, to see another batch's write."""
 MAX_ATTEMPTS = 10
 """Attempts to acquire a lock if the storage is slower than the settle delay, or other batches interfere."""
 
 
 def release_own_deferred_lock(path: ObjectStoragePath, holder: LockHolder) -> None:
-    """Remove the lock that this task instance has kept since it was deferred, if it does not resume."""
+    """Remove the lock of this task instance's deferred batch, which will not resume."""
     current = LockHolder.parse(read_object(path) or b"")
     if current and current.phase is Phase.DEFERRED and current.instance == holder.instance:
         remove_object(path)
@@ -57,7 +57,7 @@ class Lease:
         self._holder = holder
         self._log = log
         self._conditional_object: ConditionalObject | None = None
-        """The lock, if the storage enforces that it is replaced only if its version is the known one."""
+        """The lock, if the storage enforces conditional replacement; else ``None``."""
         self._enforced: EnforcedConditions | None = None
         """Conditions that the storage enforces; ``None`` until they are known."""
         self._version: str | None = None
@@ -74,7 +74,7 @@ class Lease:
         Acquire the lock, at once if it is free, or after its holder has shown no heartbeat until the expiry.
 
         :raises DestinationLockedError: when another batch holds it
-        :raises AirflowException: when the storage is too slow to acquire it safely
+        :raises AirflowException: when all attempts failed: the storage is too slow, or other batches interfere
         """
         for _ in range(MAX_ATTEMPTS):
             timer = SuspensionAwareTimer()
@@ -124,7 +124,7 @@ class Lease:
         return True
 
     async def _write_lock(self, before: LockHolder | None) -> bool:
-        """Create the lock, or replace the one that was read; return whether the storage guarantees that."""
+        """Create or replace the lock; return whether the storage guarantees that no other batch did so meanwhile."""
         content = self._holder.to_bytes()
         if before is None and not await run_in_daemon_thread(lambda: create_object(self._path, content)):
             raise ConditionFailedError(f"{self._path} exists")
@@ -137,7 +137,7 @@ class Lease:
         return enforced.replace
 
     async def _probe_storage(self) -> EnforcedConditions:
-        """Return which conditions the storage enforces; the probe overwrites the lock if there are none."""
+        """Return which conditions the storage enforces; if it enforces none, the probe overwrites the lock."""
         content = self._holder.to_bytes()
 
         def probe() -> EnforcedConditions:

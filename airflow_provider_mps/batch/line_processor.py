@@ -31,12 +31,16 @@ if TYPE_CHECKING:
 
 MAX_READ_ATTEMPTS = 3
 MAX_UNSUBMITTED_LINES = 32
-"""Lines whose text is in memory."""
+"""Limit of lines that are being read or submitted at once."""
 MAX_UNFINISHED_LINES = 10_000
-"""Lines that MPS processes, or whose audio waits to be stored."""
+"""Limit of lines in progress at once, from reading the text to storing the audio."""
 MAX_LATENCIES = 100
 FIRST_POLL_FRACTION = 0.9
-"""Part of the median latency: polls measure it too late, so that without this factor it would grow with each line."""
+"""
+Fraction of the median latency after which a line is first polled.
+
+Polls measure the latency too late: without this factor, the measured latency would grow with each line.
+"""
 _UNKNOWN = (
     "The task was killed after {sent_at}, while it submitted this line: it is unknown whether MPS accepted it, and it "
     "may be billed. It was not submitted again. Check the MPS console; on_unknown='resubmit' submits it again."
@@ -93,7 +97,7 @@ class LineProcessor:
         await self.resume(known, group, line)
 
     async def resume(self, known: Row | None, group: asyncio.TaskGroup, line: ManifestLine | None = None) -> None:
-        """Start to process a line; without ``line``, only wait for one that MPS turns out to have accepted."""
+        """Start to process a line; without ``line``, wait for and store one that MPS has already accepted."""
         await self._unfinished.acquire()
         self._busy_lines += 1
         group.create_task(self._process(line, known))

@@ -62,7 +62,7 @@ class Results:
         """
         Check that no row of the result manifest is missing.
 
-        :raises DestinationError: when it has fewer ``rows`` than the summary counts, of this version or of 1.0
+        :raises DestinationError: when it has fewer ``rows`` than a summary of this version or of 1.0 counts
         """
         names = [*(status.value for status in LineStatus if status not in _REMOVABLE), *LEGACY_STATUSES]
         expected = sum(summary.get(name, 0) for name in names)
@@ -96,7 +96,7 @@ class Results:
         """
         Return the summary; empty if there is none.
 
-        :raises DestinationError: when no batch wrote it
+        :raises DestinationError: when the file was not written by a batch
         """
         content = read_object(self.summary_path)
         if content is None:

@@ -102,7 +102,7 @@ class Row:
 
 
 def make_duplicate_row(line_id: str, line: int, known: Row | None) -> Row | None:
-    """Return the invalid row of a line if an earlier line of the manifest has its id, with the row ``known``."""
+    """Return an invalid row if ``known``, the row of this id, is of an earlier line of the manifest; else ``None``."""
     if known is None or known.line is None:
         return None
     error = f"the id {line_id!r} is already used by line {known.line}."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RowStore:
-    """Rows by their key. All methods are thread-safe, and return rows of one moment."""
+    """Rows by their key. All methods are thread-safe, and return a consistent snapshot."""
 
     def __init__(self) -> None:
         self._rows: dict[str | int | None, Row] = {}
@@ -66,7 +66,7 @@ class RowStore:
         return sum(isinstance(row.key, str) for row in self._snapshot())
 
     def count_orphans(self) -> int:
-        """Return how many lines MPS accepted for an earlier manifest only, without audio being stored."""
+        """Return the number of accepted lines without stored audio that only an earlier manifest had."""
         waiting = {LineStatus.PROCESSING, LineStatus.STORE_FAILED}
         return sum(row.line is None and row.status in waiting for row in self._snapshot())
 

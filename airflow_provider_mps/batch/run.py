@@ -189,7 +189,7 @@ class Batch:
             with suppress(Exception):  # a table that is not shown must not stop the batch
                 await run_in_daemon_thread(lambda: self._report_progress(summary.to_markdown()))  # noqa: B023
             started = time.monotonic()
-            # Shielded: of two concurrent writes, the slower one would win.
+            # Shielded: a cancelled write would continue in its thread, and could overwrite a later one.
             await asyncio.shield(asyncio.create_task(self._write_interim_results()))
             delay = max(REPORT_INTERVAL_SECONDS, REPORT_INTERVAL_FACTOR * (time.monotonic() - started))
 

@@ -67,7 +67,7 @@ class BatchState:
         """
         Restore the state that earlier runs left in the destination, without writing anything.
 
-        :raises DestinationError: when a file of it is damaged: lines that are billed would be submitted again
+        :raises DestinationError: when one of its files is damaged, and billed lines would be submitted again
         """
         summary = await run_in_daemon_thread(self._results.read_summary)
         earlier = await self._write_ahead_log.read(summary.get("writer"))
@@ -96,9 +96,9 @@ class BatchState:
 
     async def merge_late_rows(self) -> list[Row]:
         """
-        Merge outcomes that another batch wrote after it had lost its lease, of lines whose outcome is unknown here.
+        Merge rows that another batch wrote after losing its lease: outcomes that are unknown here, and missing lines.
 
-        :return: rows of lines that MPS accepted and that can be waited for
+        :return: rows whose outcome was unknown, which MPS accepted, and whose audio is not stored
         """
         accepted: list[Row] = []
         for row in await self._write_ahead_log.read_late_rows():
@@ -154,7 +154,7 @@ class BatchState:
             await self._write_ahead_log.remove_parts_before(part, ensure_held)
 
     def _make_lease_check(self) -> Callable[[], None]:
-        """Return a check for threads, for the last moment before a change: the worker may be suspended at any time."""
+        """Return a lease check that a thread calls just before a change: the worker may be suspended at any time."""
         loop = asyncio.get_running_loop()
 
         def ensure_held() -> None:

@@ -37,7 +37,7 @@ MAX_ATTEMPTS = 6
 MAX_CONSECUTIVE_FAILURES = 10
 """Consecutive lines that could not be stored, after which the batch stops."""
 STOP_TIMEOUT_SECONDS = 1.0
-"""Airflow kills a task five seconds after SIGTERM; submits in flight need half of that."""
+"""Longest wait for a stopped transfer: Airflow 3 kills a task 5 s after SIGTERM; submits in flight need half of it."""
 _BACKOFF = PollInterval(1.0)
 
 
@@ -72,8 +72,8 @@ class Storer:
         The timeout starts when the transfer gets its slot. It covers all attempts, the delays between them, and
         queries for a fresh URL.
 
-        :raises DestinationError: when the destination's disk is full, or too many consecutive lines failed
-        :raises AudioTransferError: when so many consecutive downloads failed; a retry may succeed
+        :raises DestinationError: when the disk is full, or this error was the last of too many consecutive failures
+        :raises AudioTransferError: when another error was the last of so many failures; a retry may succeed
         """
         async with self._slots:
             clock = asyncio.get_running_loop().time

@@ -32,7 +32,7 @@ MAX_SUBMITS = 3
 LAST_CHECK_SECONDS = 0.5
 """Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
 _ACCOUNT_ERRORS = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
-"""Starts of the codes with which MPS rejects everything that the account submits, and not one line alone."""
+"""Prefixes of the codes with which MPS rejects every submit of the account, not only one line."""
 _WITHHELD = f"{NOT_SENT}.Withheld"
 
 
@@ -195,7 +195,7 @@ class Submitter:
 
     @asynccontextmanager
     async def _permit(self) -> AsyncIterator[Permit]:
-        """Hold a permit for one request; without one, the batch stops."""
+        """Hold a permit for one request; stop the batch if acquiring it fails."""
         try:
             permit = await self._gate.acquire()
         except Exception as error:

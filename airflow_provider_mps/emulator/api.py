@@ -83,7 +83,7 @@ def authenticate(headers: Mapping[str, str], body: bytes, keys: KeyStore, now: f
 
     :param headers: values by lower-case name
     :param now: seconds since 1970
-    :raises ApiError: with a code of the family ``AuthFailure``
+    :raises ApiError: with a code of the family ``AuthFailure``, or ``MissingParameter`` without a valid timestamp
     """
     timestamp = headers.get("x-tc-timestamp", "")
     if not re.fullmatch("[0-9]{1,10}", timestamp):

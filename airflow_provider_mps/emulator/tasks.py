@@ -79,7 +79,8 @@ class TaskStore:
     """
     All tasks since the start, until the ``with`` block ends.
 
-    Speech is synthesised in the background. Tasks with the same request share one audio, to hold many thousands.
+    Speech is synthesized in the background. Tasks with the same text, language and style share one audio, so that the
+    store can hold many thousands of tasks.
 
     :param folder: folder for the audio
     :param synthesis_time: minimum seconds for which each task is ``processing``, or a range to draw from; with 0, a

@@ -31,8 +31,9 @@ class Connection(asyncio.Protocol):
     """
     The connection of a request, to be ended within a ``with`` block.
 
-    Data that was sent before still arrives. A server that stops aborts the connection. If the server is not uvicorn, or
-    a middleware hides it, nothing happens here: the server closes the connection since the response is incomplete.
+    Data that was already sent still arrives. When the server stops, it aborts the connection. If the server is not
+    uvicorn, or a middleware wraps ``send``, the methods do nothing; the server closes the connection because the
+    response is incomplete.
 
     :param scope: ASGI scope of the request
     """
@@ -95,7 +96,7 @@ class Connection(asyncio.Protocol):
         return unacknowledged != bytes(4)
 
     def _take(self) -> bool:
-        """Take the connection from the server, for which the client has disconnected."""
+        """Take the connection from the server, which then treats the client as disconnected."""
         if self._transport is None or self._transport.is_closing():
             return False
         self._is_taken = True

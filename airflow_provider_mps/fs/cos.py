@@ -44,7 +44,7 @@ def __getattr__(name: str) -> type[AbstractFileSystem]:
 
 @cache
 def _warn_of_another_package() -> None:
-    """Warn once per process if fsspec opens ``cos://`` with another package: it keeps any one of several."""
+    """Warn once per process if fsspec opens ``cos://`` with another package: of several, it registers only one."""
     loaded = registry.get("cos")
     name = (
         f"{loaded.__module__}.{loaded.__qualname__}"
@@ -71,7 +71,7 @@ def _get_filesystem_class() -> type[AbstractFileSystem]:
 
 
 class _MissingFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """Names the package to install; fsspec would replace the message of an error from importing."""
+    """Raises an error that names the package to install; fsspec would replace the message of an import error."""
 
     protocol = ("cos",)
     missing = ""

@@ -47,7 +47,7 @@ class CosFileSystem(S3FileSystem):  # type: ignore[misc]
     gets the connection at the first request, and refreshes temporary keys before each request. Keys are not
     arguments, so that fsspec does not cache, print or pickle them.
 
-    Creating a filesystem never fails: Airflow would silently use the filesystem of the default connection instead.
+    Creating a filesystem never fails: on an error, Airflow would silently use the one of the default connection.
 
     :param conn_id: an Airflow connection of type ``tencent_mps``
     :param client_kwargs: as of ``s3fs.S3FileSystem``; overrides the settings for COS, as ``config_kwargs`` does
@@ -191,6 +191,6 @@ def _adapt_request(params: dict[str, Any], **_: Any) -> None:
         params["headers"]["x-cos-forbid-overwrite"] = "true"
     checksum = params["context"].get("checksum", {})
     if isinstance(params["body"], bytes) and checksum.pop("request_algorithm", None):
-        # For requests that need a checksum, e.g. DeleteObjects, COS accepts only this one.
+        # COS accepts only an MD5 for requests that need a checksum, e.g. DeleteObjects.
         digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
         params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

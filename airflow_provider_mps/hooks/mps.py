@@ -85,7 +85,7 @@ class MpsHook(BaseHook):
         """
         Return the SDK's ``CommonClient``, which can call every action of MPS: ``call_json(action, params)``.
 
-        The client and its connection to the server are kept. Its own methods neither retry nor translate errors.
+        The client and its connection to the server are kept. The SDK's methods neither retry nor translate errors.
 
         :raises InvalidMpsConnectionError: if the connection does not exist or must be fixed
         """
@@ -133,7 +133,7 @@ class MpsHook(BaseHook):
         """
         Query a task that cannot exist: any response about that task proves that the sensor may query tasks.
 
-        :return: within ten seconds, whether the connection works, and a message for the user
+        :return: whether the connection works, and a message for the user; the query takes at most ten seconds
         """
         return check_connection(self.mps_conn_id, self.region, self)
 

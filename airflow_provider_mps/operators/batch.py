@@ -79,7 +79,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     :param on_unknown: if it is unknown whether MPS accepted a line: ``fail`` it, or ``resubmit`` it in the same run, up
         to three times, each of which may be billed
     :param on_line_failure: if lines have no audio at the end: ``fail`` the task, or ``continue``
-    :param dry_run: only read the manifest and report lines, characters, the minimum time and errors; makes no call
+    :param dry_run: only report lines, characters, the minimum time and errors, from the manifest and the destination;
+        does not call MPS
     :param deferrable: wait in the triggerer when only waiting is left; the default is Airflow's
         ``[operators] default_deferrable``
     :param poll_interval: seconds between two polls of a task; longer if the connection's rate limit requires it
@@ -87,8 +88,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
     :raises DestinationLockedError: if another batch uses the destination
-    :raises AirflowFailException: if lines have failed, and ``on_line_failure`` is ``fail``; not retried
-    :raises AirflowException: if the batch could not finish; a retry resumes it
+    :raises AirflowFailException: if lines have no audio, and ``on_line_failure`` is ``fail``; not retried
+    :raises AirflowException: if the batch could not finish or, with ``fail``, storing failed; a retry resumes it
     """
 
     template_fields: Sequence[str] = (
@@ -265,7 +266,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             transfer_timeout=parse_timeout(self.transfer_timeout),
             on_unknown=self.on_unknown,
             resume=self.resume,
-            # Two intervals, so that each task has been polled since.
+            # Two intervals, so that each task has been polled before the batch defers.
             defer_after=2 * self.poll_interval if self.deferrable else None,
             defaults=LineDefaults(
                 self.voice_id or None,

@@ -1,4 +1,4 @@
-"""FastAPI application of the Listen view, within Airflow's API server, its authentication and its authorisation."""
+"""FastAPI application of the Listen view; Airflow's API server runs it, and authenticates and authorizes requests."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ READ_PERMISSIONS = [
     Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)),
     Depends(requires_access_dag("GET", DagAccessEntity.XCOM)),
 ]
-"""Checked first: users who may not read the DAG's task instances and XComs learn nothing and hear nothing."""
+"""Checked first: without permission to read the DAG's task instances and XComs, users get no data and no audio."""
 Recorded = Annotated[RecordedAudio, Depends(get_recorded_audio)]
 Audio = Annotated[AudioFile, Depends(get_audio_file)]
 

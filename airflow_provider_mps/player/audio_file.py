@@ -108,7 +108,7 @@ class AudioFile:
         :param start: the first byte
         :param stop: the byte after the last
         :raises EOFError: if the file has become shorter
-        :raises OSError: if the storage cannot be read; the server logs it, so it does not quote the storage's error
+        :raises OSError: if the storage cannot be read; it omits the storage's message, since the server logs it
         """
         for first in range(start, stop, BLOCK_BYTES):
             last = min(first + BLOCK_BYTES, stop)
@@ -155,8 +155,8 @@ def _storage_options(scheme: str) -> dict[str, str]:
     """
     Return options that let a filesystem read ranges of an object.
 
-    Some S3 servers, such as rclone, send the checksum of the whole object with a range of it. botocore then raises
-    ``FlexibleChecksumError``, unless it does not request checksums.
+    Some S3 servers, such as rclone, send the checksum of the whole object with a range of it. If botocore requests
+    checksums, it then raises ``FlexibleChecksumError``.
     """
     if scheme not in _S3_SCHEMES:
         return {}

@@ -49,7 +49,7 @@ def validate_channels(sound: Any) -> None:
 def compute_peak(block: Any) -> float:
     """Return the peak of an array of samples, from 0 to 1."""
     peak_sample = float(abs(block).max(initial=0.0))
-    return round(min(peak_sample, 1.0), 4) if peak_sample == peak_sample else 0.0  # noqa: PLR0124 - NaN is not
+    return round(min(peak_sample, 1.0), 4) if peak_sample == peak_sample else 0.0  # noqa: PLR0124 - false for NaN
 
 
 def decode(data: bytes) -> list[float]:
@@ -88,8 +88,8 @@ def add_frame_count(data: bytes) -> bytes:
     """
     Return an MP3 with a first frame that holds the number of frames.
 
-    libsndfile reads that number of frames, or else estimates it by the bitrate of the first frame. That is too few if
-    the bitrate varies, or if several MP3s were joined, where the first counts only its own frames.
+    libsndfile reads that number of frames. Without it, libsndfile estimates the number by the bitrate of the first
+    frame, which may be too low if the bitrate varies. In joined MP3s, the first number counts only the first MP3.
 
     :return: ``data`` itself if the count is right, or if it is not an MP3 or has other data between its frames
     """

@@ -15,7 +15,7 @@ T = TypeVar("T")
 TIMEOUT_SECONDS = 20.0
 """For one response of the storage."""
 _THREADS = CapacityLimiter(8)
-"""Not the 40 threads of the API server's other routes, which a storage that does not respond would block."""
+"""Separate from the 40 threads of other routes: storage that does not respond must not block those."""
 
 
 async def run_in_limited_thread(work: Callable[[], T], seconds: float = TIMEOUT_SECONDS) -> T:

@@ -1,1 +1,1 @@
-"""One paced poll loop per connection, shared by every waiter in a process."""
+"""One paced poll loop per connection and region, shared by all waiters in an event loop."""

@@ -1,4 +1,4 @@
-"""What a trigger reports to its worker: the finished task or an error as JSON, and what it saw last."""
+"""Trigger events: the finished task or an error as JSON, and a description of the last polls."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ JITTER_FRACTION = 0.25
 MIN_JITTERED_SECONDS = 10.0
 """Jitter does not shorten an interval below this: Airflow fails a task that it queues again too soon."""
 MAX_DOUBLINGS = 40
-"""More than any wait needs; it keeps the exponent finite."""
+"""Limit of the exponent of a backoff, so that it cannot overflow; no wait needs more."""
 ROTATION_GRACE_SECONDS = 300.0
 """How long MPS may reject credentials that have worked in this process: their key may be in rotation."""
 FIRST_USE_GRACE_SECONDS = 30.0

@@ -93,7 +93,7 @@ class _Waiter:
     errors: int = 0
     """Number of errors since the last response."""
     context: Context = field(default_factory=copy_context)
-    """The trigger's context: a warning about its task goes to its own log."""
+    """The caller's context, so that a warning about its task goes to its log, e.g. that of a trigger."""
 
     def finish(self, outcome: TextToSpeechTask | Exception) -> None:
         if not self.outcome.done():
@@ -107,7 +107,7 @@ class Poller:
     """
     Poll the tasks of all waiters, the earliest due first, several at once, within the rate limit.
 
-    It runs from the first :meth:`add` until the last :meth:`remove`, or until an error that fails all waiters.
+    It runs until the last :meth:`remove`, or until an error that fails all waiters.
     """
 
     def __init__(self, mps_conn_id: str, region: str | None) -> None:

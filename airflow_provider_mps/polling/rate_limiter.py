@@ -7,11 +7,11 @@ from collections import deque
 
 THROTTLE_FACTOR = 0.7
 MIN_RATE_FRACTION = 0.1
-"""Lowest rate, as a part of the rate limit: recovery needs requests."""
+"""Lowest rate after throttling, as a fraction of the rate limit."""
 RECOVERY_SECONDS = 120.0
 """Seconds without throttling in which the rate would rise from zero to the rate limit."""
 WINDOW_SECONDS = 1.02
-"""Length of the window of the rate limit: latency varies, and one second of the server must not receive more."""
+"""Window of the rate limit: over a second, so that the server sees no more in any second although latency varies."""
 
 
 class RateLimiter:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.hooks.mps import MpsHook
 
 MAX_FAILURES = 15
-"""Attempts (about five minutes) after which an unexpected error of the connection lookup ends the wait."""
+"""Attempts (about three minutes of backoff) after which an unexpected error of the lookup ends the wait."""
 OUTAGE_TIMEOUT_SECONDS = 900.0
 """How long an outage may last before the gate closes."""
 PROBE_TASK_ID = "0-airflow-is-mps-back"
@@ -104,7 +104,7 @@ class RequestGate:
 
     async def acquire(self) -> Permit:
         """
-        Return once a request may be sent. The caller must release every permit.
+        Return a permit once a request may be sent; the caller must release it.
 
         :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
         :raises MpsPermanentError: if MPS still rejects the credentials at the end of the grace period
@@ -173,10 +173,11 @@ class RequestGate:
             self.throttled += 1
             self.rate_limiter.record_throttle(permit.sent_at, asyncio.get_running_loop().time())
         elif permit is self._credential_probe and self._rejection is not None:
-            # The probe got no verdict, e.g. in an outage: restart the grace period, and refresh before the next probe.
+            # MPS neither accepted nor rejected the credentials, e.g. in an outage: restart the grace period, and
+            # refresh before the next probe.
             self._grace_period.rejected_since = None
             self._rejection.is_refreshed = False
-        # Not by the code: a response may have an empty one.
+        # By the error's type, because the code of a response may be empty.
         is_outage = isinstance(error, MpsApiError) and error_class in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}
         if is_outage and self._probe_outages and self.is_available:
             self._available.clear()

@@ -147,7 +147,7 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
         try:
             task = task_from_event(event)
         except AirflowSensorTimeout as error:
-            # The last poll is up to one interval old: the task may have finished, and been billed, since.
+            # The last poll is up to one interval old: the task may have finished since.
             last = self.poke(context)
             if last.is_done:
                 return last.xcom_value

@@ -72,7 +72,7 @@ def parse_ext_param(ext_param: Mapping[str, Any] | str | None) -> ExtParam:
     """
     Return ``ExtParam`` as a new dict; empty if it is not given.
 
-    :raises InvalidRequestError: if it is neither, or cannot be written as JSON
+    :raises InvalidRequestError: if it is neither a dict nor a JSON object, or cannot be written as JSON
     """
     if ext_param is None or (isinstance(ext_param, str) and not ext_param.strip()):
         return {}

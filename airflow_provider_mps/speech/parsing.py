@@ -78,7 +78,7 @@ def parse_text(name: str, value: object) -> str:
 
 def parse_choice(choices: type[E], value: object) -> E:
     """
-    Return the member of an enum that is named like its argument: ``IfExists`` is ``if_exists``.
+    Return the enum member for an argument's value; the error derives ``if_exists`` from the enum ``IfExists``.
 
     :raises InvalidRequestError: if there is no such member
     """

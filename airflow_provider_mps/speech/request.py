@@ -59,9 +59,9 @@ class SpeechRequest:
 
     def fingerprint(self, *account: str | None) -> str:
         """
-        Return a digest that is equal only for the same request of the same account.
+        Return a digest that is equal only for the same request with the same connection id and region.
 
-        :param account: the connection id and its region
+        :param account: the connection id and the region
         """
         values = [self.text, self.voice_id, self.text_lang, self.ext_param, *account]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

@@ -33,7 +33,7 @@ _CONDITION_FAILED_STATUSES = {409, 412}
 _CONFLICT_CODES = {"ConditionalRequestConflict", "OperationAborted"}
 _NOT_FOUND = 404
 TOKEN_KEY = "mpsupload"  # noqa: S105 - a name that is valid in the headers of all storages
-"""The metadata key of the token by which a writer recognises an object that it has created."""
+"""The metadata key of the token by which a writer recognizes an object that it has created."""
 
 
 class ConditionFailedError(AirflowException):
@@ -68,10 +68,10 @@ class ConditionalObject(ABC):
 
     def write(self, content: bytes, version: str | None) -> str:
         """
-        Replace the object if it has a version, or create it if there is none; return its new version.
+        Replace the object if it still has the given version, or create it; return its new version.
 
         :param version: the version to replace; ``None`` to create the object
-        :raises ConditionFailedError: when the object has another version, or exists
+        :raises ConditionFailedError: if the object has another version, is missing, or was to be created but exists
         """
         try:
             return cast("str", sync(self._fs.loop, self._write, content, version))

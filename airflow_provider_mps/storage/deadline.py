@@ -75,8 +75,8 @@ class TransferCancellation:
     """
     Raise an exception in the running transfer when Airflow calls ``on_kill``.
 
-    Airflow calls ``on_kill`` in its SIGTERM handler and then continues the task. Only an exception raised there ends a
-    read from a stalled server before Airflow kills the process.
+    Airflow calls ``on_kill`` in its SIGTERM handler; Airflow 3 then continues the task. Only an exception raised there
+    ends a read from a stalled server before Airflow kills the process.
     """
 
     def __init__(self) -> None:

@@ -30,8 +30,8 @@ _CONTENT_CODINGS = {
     *("x-compress", "x-gzip"),
 }
 """
-Content codings that change the bytes: https://www.iana.org/assignments/http-parameters. Objects also have other values
-in this header, e.g. ``aws-chunked``, ``utf-8`` or ``binary``, which do not.
+Content codings that change the bytes: https://www.iana.org/assignments/http-parameters. Storages also send values that
+do not, e.g. ``aws-chunked``, ``utf-8`` or ``binary``.
 """
 MAX_ATTEMPTS = 50
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 5

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _PERMANENT_ERRNOS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 _TRANSIENT_S3_CODES = {
-    "400",  # a HEAD response has no more than this for an expired token or a wrong clock
+    "400",  # a HEAD response to an expired token or a wrong clock has only this status
     "BadDigest",
     "ExpiredToken",
     "IncompleteBody",
@@ -35,7 +35,7 @@ _PAST_TENSES = {"list": "listed", "look at": "looked at", "remove": "removed", "
 
 
 class UnknownOutcomeError(OSError):
-    """A commit failed in a way that leaves open whether the storage has performed it."""
+    """A commit failed, and it is unknown whether the storage has performed it."""
 
 
 class NotReplacedError(FileExistsError):
@@ -44,7 +44,7 @@ class NotReplacedError(FileExistsError):
 
 @contextmanager
 def commit_guard() -> Iterator[None]:
-    """Raise :class:`UnknownOutcomeError` for an error after which the commit may have taken effect all the same."""
+    """Raise :class:`UnknownOutcomeError` if a commit fails, but may have taken effect."""
     try:
         yield
     except (AirflowException, FileNotFoundError, NotReplacedError, UnknownOutcomeError):
@@ -108,7 +108,7 @@ _TRANSLATIONS: tuple[tuple[Callable[[Exception], bool], type[AirflowException], 
     ),
     (lambda _: True, AudioTransferError, f"{_FAILED} {{state}}"),
 )
-"""What each storage error means: of the first match, what to raise. An ``AudioTransferError`` is worth a retry."""
+"""Condition, error class and message; the first match is raised. An ``AudioTransferError`` can be retried."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """
 Open an audio URL over HTTP: follow safe redirects, and separate transient from permanent errors.
 
-It uses ``requests``, whose ``read1`` returns whatever has arrived. httpx reads 64 KiB at a time, which takes four times
-as much of the CPU that the concurrent upload needs.
+It uses ``requests``: ``read1`` of its raw response returns whatever has arrived. httpx reads 64 KiB at a time and takes
+four times the CPU time, which the concurrent upload needs.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def open_url(
     :param raise_if_cancelled: called while waiting for the response headers
     :param get_seconds_left: returns how long reading the body may take; the connection is shut down after that
     :raises TransientUrlError: if the network fails
-    :raises UrlError: if a redirect leads from https to http, or to another scheme
+    :raises UrlError: if a URL is invalid, a redirect leads from https to http or another scheme, or there are too many
     :raises InvalidMpsConnectionError: if the proxy from the environment is unusable
     """
     scheme = urlsplit(url).scheme
@@ -162,7 +162,7 @@ def make_session() -> requests.Session:
     session.verify = find_ca_file() or True
     session.headers["Accept-Encoding"] = "identity"  # verify and store the same bytes
     session.auth = lambda request: request  # or requests sends a user and password in the URL as Authorization
-    # Not even to find the next request: requests reads the whole body of a redirect first.
+    # Also without redirects, requests would read a redirect's whole body to find the next request.
     session.resolve_redirects = lambda *_, **__: iter(())  # type: ignore[method-assign,assignment]
     return session
 

@@ -48,7 +48,7 @@ class AudioMetadata:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a later range can be recognised as part of the same audio: it takes a length and a strong ETag."""
+        """Whether a later range can be recognized as part of the same audio: it takes a length and a strong ETag."""
         return self.length is not None and self.etag.startswith('"') and self.etag.isascii()
 
     def make_range_headers(self, received: int) -> dict[str, str]:

@@ -121,7 +121,7 @@ class ExistingFile:
         return checksum
 
     async def _get_s3_crc64(self, fs: Any) -> int:
-        """Read with one request, because some servers send a checksum of the whole object with each range."""
+        """Return COS's CRC-64, or read once: some servers send the whole object's checksum with each range."""
         from fastcrc import crc64
 
         from airflow_provider_mps.storage.http_response import parse_crc64

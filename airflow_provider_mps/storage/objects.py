@@ -34,7 +34,12 @@ def read_object(path: ObjectStoragePath) -> bytes | None:
 
 
 def replace_object(path: ObjectStoragePath, content: bytes) -> None:
-    """Write a small object; readers see either the old or the new content."""
+    """
+    Write a small object.
+
+    On a local disk and in object storage, readers see either the old or the new content. Other filesystems, e.g. SFTP,
+    may show an incomplete file.
+    """
     with translate_storage_errors(path):
         if is_local(path):
             with _commit_or_discard(LocalWriter(Path(path.path))) as writer:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.deferred_lease import DeferredLease
 
 MAX_TASKS = 500
-"""Most task ids that fit into MySQL's 64 KiB for a trigger's arguments. Of more, those submitted last finish last."""
+"""
+Limit of task ids: a trigger's arguments must fit into MySQL's 64 KiB.
+
+If there are more, the operator passes those submitted last, because they finish last.
+"""
 
 
 class TextToSpeechBatchTrigger(BaseTrigger):
@@ -33,7 +37,7 @@ class TextToSpeechBatchTrigger(BaseTrigger):
     :param poll_interval: seconds between two polls of one task
     :param deferred_at: when the worker deferred, in seconds since 1970
     :param deadline: when to stop waiting, in seconds since 1970; default: never
-    :param lock_path: the batch's lock, whose heartbeat this trigger continues while it waits
+    :param lock_path: the batch's lock, which this trigger renews while it waits
     :param lock_token: identifies the task that deferred
     """
 

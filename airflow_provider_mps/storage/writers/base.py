@@ -16,14 +16,16 @@ PART_SIZE_BYTES = 8 * MIB
 MAX_PARTS = 10_000
 """Parts that an S3 upload may have."""
 MAX_LENGTH_BYTES = 5 * 1024**4
-"""Size in bytes of the largest S3 object."""
+"""Largest audio accepted: the size limit of Google Cloud Storage, and of S3 until December 2025."""
 _GROWTH_DIVISOR = 1100
-"""With growth by this fraction, 10,000 parts hold 27 TiB, and a part at 5 TiB is below 5 GiB, the largest part."""
+"""With growth by this fraction, 10,000 parts hold 29 TiB, and a part at 5 TiB is below S3's limit of 5 GiB."""
 
 
 def get_part_size(written: int, length: int | None) -> int:
     """
-    Return the size of the next part: the same for all if the length is known, as some servers require, else growing.
+    Return the size of the next part, which grows unless the length is known.
+
+    If the length is known, all parts have the same size, as some servers require.
 
     :param written: bytes in the parts before
     :param length: bytes of the whole object, if known
@@ -70,7 +72,7 @@ class AtomicWriter(Protocol):
         return BLOCK_SIZE_BYTES
 
     def write(self, block: bytearray, /) -> bytearray | None:
-        """Append a block, which the caller must not change; return an earlier one that may be reused, if any."""
+        """Append a block, which the caller must not change; return a block to reuse, this or an earlier one."""
 
     def commit(self) -> WriteReceipt:
         """
@@ -88,7 +90,7 @@ class BlockBuffer:
     """
     Collects bytes in blocks of the size that a writer requires.
 
-    Blocks are reused, because the kernel clears new memory first: a third more time for each block.
+    Blocks are reused: a new one takes a third more time, because the kernel clears its memory first.
     """
 
     def __init__(self, writer: AtomicWriter) -> None:

@@ -41,7 +41,7 @@ class LocalWriter(AtomicWriter):
     If the disk supports files without a name, even a process that is killed leaves nothing behind.
 
     :param path: the file to write; missing folders are created
-    :param create_only: never replace a file
+    :param create_only: do not replace a file; without hard links, this is only checked just before the rename
     :param reserve_name: on a mount without hard links, create an empty file first, so that only one writer succeeds
     """
 
@@ -147,7 +147,7 @@ class LocalWriter(AtomicWriter):
         self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the temporary file. During a write or commit in another thread, close it with the next discard."""
+        """Remove the temporary file; if another thread is writing or committing it, only a later discard closes it."""
         self._is_discarded = True
         self._temporary.unlink(missing_ok=True)
         if self._lock.acquire(blocking=False):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _MAX_PARTS_IN_FLIGHT = 2
 _NEARBY_RESPONSE_SECONDS = 0.1
-"""If a part takes longer, the server is distant, and the next part is sent meanwhile; that slows a nearby one down."""
+"""If a part takes longer, the server is distant: send the next part concurrently. This slows down a nearby server."""
 _RESPONSE_TIMEOUT_SECONDS = 600.0  # S3 may take minutes to complete an upload of many parts
 _ABORT_TIMEOUT_SECONDS = 10.0  # the caller has another error to report
 _CONFLICT_PAUSES_SECONDS = (0.2, 0.4, 0.8, 1.6)
@@ -216,8 +216,8 @@ class S3Writer(AtomicWriter):
         """
         Return whether the existing object is this upload; ``None`` if that is unknown.
 
-        Some servers change the ETag later. Then, if the parts were listed, an object not older than the start of the
-        upload is this upload: S3 dates an object from the start of its upload, others from its last part.
+        Some servers change the ETag later. If the parts were listed, an object that is not older than the start of the
+        upload then counts as this upload. S3 dates an object from the start of its upload, others from its last part.
         """
         if head["ContentLength"] != self._written:
             return False

@@ -16,7 +16,7 @@ class PartBody(io.BytesIO):
     A file-like view of a block of memory that botocore and aiohttp read piece by piece.
 
     aiohttp would copy ``bytes`` two and a half times into new memory, which takes a third of the time of an upload. It
-    reads a ``BytesIO`` in its own thread, and any other file in a thread pool.
+    reads a ``BytesIO`` in the event loop's thread, and any other file in a thread pool.
 
     :param part: must not be changed until it is sent
     """
