@@ -57,11 +57,13 @@ class ErrorCode:
     :param error_class: whether a retry can help; ``None`` inherits from the parent code
     :param advice: what the person on call can do; empty inherits from the parent code
     :param is_connection_error: whether every call with the same connection would fail
+    :param is_account_error: whether every submit of the account would fail, but not its queries
     """
 
     error_class: ErrorClass | None = None
     advice: str = ""
     is_connection_error: bool = False
+    is_account_error: bool = False
 
 
 _PERMANENT = ErrorClass.PERMANENT
@@ -89,7 +91,7 @@ ERROR_CODES = {
     ),
     NOT_SENT: ErrorCode(ErrorClass.NOT_SENT),
     NO_ROLE: ErrorCode(advice="Try again later"),
-    "FailedOperation.UserArrears": ErrorCode(_PERMANENT, "Settle the account's bill"),
+    "FailedOperation.UserArrears": ErrorCode(_PERMANENT, "Settle the account's bill", is_account_error=True),
     "InvalidAction": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
     "InvalidParameter": ErrorCode(_PERMANENT),
     "InvalidParameterValue": ErrorCode(_PERMANENT),
@@ -97,7 +99,7 @@ ERROR_CODES = {
     INVALID_RESPONSE: ErrorCode(advice=_IF_REPEATED, is_connection_error=True),
     "IpInBlacklist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
     "IpNotInWhitelist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
-    "LimitExceeded": ErrorCode(_PERMANENT),
+    "LimitExceeded": ErrorCode(_PERMANENT, is_account_error=True),
     "MissingParameter": ErrorCode(_PERMANENT),
     "NoSuchProduct": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
     "NoSuchVersion": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
@@ -144,6 +146,11 @@ def can_retry_submit(error_class: ErrorClass) -> bool:
 def is_connection_error(code: str) -> bool:
     """Return whether every call with the same connection would fail."""
     return any(entry.is_connection_error for entry in _find_entries(code))
+
+
+def fails_every_submit(code: str) -> bool:
+    """Return whether every submit of the account would fail, not only this one."""
+    return is_connection_error(code) or any(entry.is_account_error for entry in _find_entries(code))
 
 
 def is_credential_error(code: str) -> bool:

@@ -11,7 +11,14 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.api.actions import make_submit_call
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.durable_submit import format_utc_now
-from airflow_provider_mps.error_codes import NOT_SENT, ErrorClass, is_connection_error, is_credential_error
+from airflow_provider_mps.error_codes import (
+    NOT_SENT,
+    ErrorClass,
+    can_retry_submit,
+    classify,
+    fails_every_submit,
+    is_credential_error,
+)
 from airflow_provider_mps.exceptions import MpsApiError, make_api_error
 from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.parsing import OnUnknown
@@ -31,8 +38,6 @@ MAX_SUBMITS = 3
 """Submits of one line in all, if each outcome is unknown and ``on_unknown`` is ``resubmit``."""
 LAST_CHECK_SECONDS = 0.5
 """Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
-_ACCOUNT_ERRORS = ("FailedOperation.UserArrears", "LimitExceeded", "AuthFailure")
-"""Prefixes of the codes with which MPS rejects every submit of the account, not only one line."""
 _WITHHELD = f"{NOT_SENT}.Withheld"
 
 
@@ -163,12 +168,12 @@ class Submitter:
                 return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
             self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)
             return None
-        error_class, code = (error.error_class, error.code) if isinstance(error, MpsApiError) else (None, "")
-        is_of_account = is_connection_error(code) or code.startswith(_ACCOUNT_ERRORS)
-        if error_class is ErrorClass.PERMANENT and not is_of_account:
+        code = error.code if isinstance(error, MpsApiError) else ""
+        error_class = classify(code)
+        if error_class is ErrorClass.PERMANENT and not fails_every_submit(code):
             return await self._record(sent.with_status(LineStatus.REJECTED, error=str(error)))
         await self._record(sent.with_status(LineStatus.PENDING))
-        if error_class not in {ErrorClass.THROTTLED, ErrorClass.NOT_SENT} and not is_credential_error(code):
+        if not can_retry_submit(error_class) and not is_credential_error(code):
             self.stop(error)  # the account or the connection must be fixed first
         return None
 

@@ -13,6 +13,7 @@ from airflow_provider_mps.error_codes import (
     can_retry_query,
     can_retry_submit,
     classify,
+    fails_every_submit,
     get_advice,
 )
 from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError, TextToSpeechTaskFailed, make_api_error
@@ -78,6 +79,22 @@ def test_classify_ignores_mere_prefix():
 def test_submit_is_retried_only_if_not_accepted(error_class, query, submit):
     assert can_retry_query(error_class) is query
     assert can_retry_submit(error_class) is submit
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("FailedOperation.UserArrears", True),
+        ("LimitExceeded", True),
+        ("LimitExceeded.Total", True),
+        ("UnauthorizedOperation.Foo", True),
+        ("FailedOperation.Other", False),
+        ("InvalidParameter.Foo", False),
+        ("SomethingNew", False),
+    ],
+)
+def test_account_and_connection_errors_fail_every_submit(code, expected):
+    assert fails_every_submit(code) is expected
 
 
 @pytest.mark.parametrize("error_class", [ErrorClass.PERMANENT, ErrorClass.CREDENTIALS_EXPIRED])

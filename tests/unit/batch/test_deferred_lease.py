@@ -11,7 +11,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
 from airflow_provider_mps.batch import deferred_lease as module
-from airflow_provider_mps.batch import lease as lease_module
 from airflow_provider_mps.batch import lock_holder as holder_module
 from airflow_provider_mps.batch.deferred_lease import DeferredLease
 from airflow_provider_mps.batch.lease import Lease
@@ -22,16 +21,7 @@ from tests.simulated_time import run_in_simulated_time
 
 LOG = logging.getLogger("batch")
 
-
-@pytest.fixture(autouse=True)
-def fast_lease_times(monkeypatch):
-    for name, seconds in (
-        ("HEARTBEAT_INTERVAL_SECONDS", 0.1),
-        ("LEASE_VALIDITY_SECONDS", 0.5),
-        ("LEASE_EXPIRY_SECONDS", 0.8),
-        ("SETTLE_DELAY_SECONDS", 0.2),
-    ):
-        monkeypatch.setattr(lease_module, name, seconds)
+pytestmark = pytest.mark.usefixtures("fast_lease_times")
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -16,22 +16,13 @@ from airflow_provider_mps.batch import lock_holder as holder_module
 from airflow_provider_mps.batch.lease import Lease, release_own_deferred_lock
 from airflow_provider_mps.batch.lock_holder import LockHolder, Phase
 from airflow_provider_mps.exceptions import DestinationLockedError
-from airflow_provider_mps.storage.conditional_write import ConditionalObject, ConditionFailedError, EnforcedConditions
+from airflow_provider_mps.storage.conditional_write import ConditionFailedError, EnforcedConditions
 from airflow_provider_mps.storage.objects import read_object, remove_object, replace_object
 from tests.simulated_time import run_in_simulated_time
 
 LOG = logging.getLogger("batch")
 
-
-@pytest.fixture(autouse=True)
-def fast_lease_times(monkeypatch):
-    for name, seconds in (
-        ("HEARTBEAT_INTERVAL_SECONDS", 0.1),
-        ("LEASE_VALIDITY_SECONDS", 0.5),
-        ("LEASE_EXPIRY_SECONDS", 0.8),
-        ("SETTLE_DELAY_SECONDS", 0.2),
-    ):
-        monkeypatch.setattr(lease_module, name, seconds)
+pytestmark = pytest.mark.usefixtures("fast_lease_times")
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +34,14 @@ def system_clocks(monkeypatch):
     return seconds
 
 
-class InMemoryObject(ConditionalObject):
-    """An object of the memory filesystem with conditional writes."""
+class InMemoryObject:
+    """Stand-in for a ``ConditionalObject``: an object of the memory filesystem with conditional writes."""
 
     nonexistent_version = "another"
     lock = threading.Lock()
+
+    def __init__(self, path):
+        self._path = path
 
     def read(self):
         content = read_object(self._path)
@@ -61,16 +55,10 @@ class InMemoryObject(ConditionalObject):
             replace_object(self._path, content)
             return hashlib.md5(content).hexdigest()
 
-    async def _read(self):
-        raise NotImplementedError
-
-    async def _write(self, content, version):
-        raise NotImplementedError
-
 
 def make_path(kind, tmp_path, monkeypatch):
     if kind == "conditional":
-        monkeypatch.setattr(lease_module, "get_conditional_object", lambda path: InMemoryObject(None, path))
+        monkeypatch.setattr(lease_module, "get_conditional_object", InMemoryObject)
     scheme = "file" if kind == "file" else "memory"
     return ObjectStoragePath(f"{scheme}://{tmp_path}/clips/.mps-batch/lock.json")
 

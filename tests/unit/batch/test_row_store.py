@@ -99,13 +99,14 @@ def test_load_adds_nothing_when_reading_the_rows_fails(row_store):
     assert row_store.rows() == []
 
 
-def test_rows_are_read_while_another_thread_adds_some(row_store):
-    def add_rows():
-        for number in range(20_000):
-            row_store.put(row(f"{number}", number))
+def add_rows(row_store):
+    for number in range(20_000):
+        row_store.put(row(f"{number}", number))
 
+
+def test_rows_are_read_while_another_thread_adds_some(row_store):
     with ThreadPoolExecutor(1) as pool:
-        adding = pool.submit(add_rows)
+        adding = pool.submit(add_rows, row_store)
         while not adding.done():
             lines = [found.line for found in row_store.rows()]
             assert lines == list(range(len(lines)))
@@ -114,12 +115,8 @@ def test_rows_are_read_while_another_thread_adds_some(row_store):
 
 
 def test_clear_lines_keeps_rows_that_another_thread_adds(row_store):
-    def add_rows():
-        for number in range(20_000):
-            row_store.put(row(f"{number}", number))
-
     with ThreadPoolExecutor(1) as pool:
-        adding = pool.submit(add_rows)
+        adding = pool.submit(add_rows, row_store)
         while not adding.done():
             row_store.forget_line_numbers()
             row_store.reset_failed()
