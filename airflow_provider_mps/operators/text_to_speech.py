@@ -186,8 +186,7 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
             except AirflowSensorTimeout as error:
                 finished = self._find_finished_task(mps_task_id) if mps_task_id else None
                 if finished is None:
-                    progress = str(error).removesuffix(" when the sensor's timeout ended.")
-                    message = f"{progress} when execution_timeout ended."
+                    message = f"{error} when execution_timeout ended."
                     if not submit.has_store:
                         raise AirflowFailException(f"{message} {NOT_RETRIED}") from None
                     raise AirflowException(f"{message} A retry or a clear reconnects to the task.") from None

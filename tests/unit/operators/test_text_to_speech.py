@@ -292,6 +292,12 @@ def test_reconnect_finished_task_does_not_defer(emulator):
     assert make_operator(wait_for_completion=True, deferrable=True).execute(make_context(store)) == first
 
 
+TIMEOUT_EVENT = event_from_outcome(
+    AirflowSensorTimeout("Task task-1 was still processing at 2026-01-01T00:00:00+00:00")
+)
+"""What the trigger sends at its deadline."""
+
+
 def test_execute_complete_returns_task_id(emulator):
     task = MpsHook().describe_text_to_speech_task(make_operator().execute(make_context()))
     assert make_operator().execute_complete(make_context(), event_from_outcome(task)) == task.task_id
@@ -301,36 +307,33 @@ def test_execute_complete_raises_failure_and_timeout(emulator):
     task = MpsHook().describe_text_to_speech_task(make_operator(text="[fail]").execute(make_context()))
     with pytest.raises(TextToSpeechTaskFailed):
         make_operator().execute_complete(make_context(), event_from_outcome(task))
-    timeout_error = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
     with pytest.raises(
-        AirflowException, match="Task task-1 was still processing when execution_timeout ended"
+        AirflowException,
+        match=r"Task task-1 was still processing at 2026-01-01T00:00:00\+00:00 when execution_timeout ended\.",
     ) as caught:
-        make_operator().execute_complete(make_context(MemoryStore()), event_from_outcome(timeout_error))
+        make_operator().execute_complete(make_context(MemoryStore()), TIMEOUT_EVENT)
     assert not isinstance(caught.value, AirflowSensorTimeout | AirflowFailException)  # neither of which Airflow retries
 
 
 def test_execute_complete_timeout_queries_the_task_once_more(emulator, start_emulator):
-    timeout_error = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
     done = make_operator().execute(make_context())
-    assert make_operator().execute_complete(make_context(), event_from_outcome(timeout_error), mps_task_id=done) == done
+    assert make_operator().execute_complete(make_context(), TIMEOUT_EVENT, mps_task_id=done) == done
     failed = make_operator(text="[fail]").execute(make_context())
     with pytest.raises(TextToSpeechTaskFailed):
-        make_operator().execute_complete(make_context(), event_from_outcome(timeout_error), mps_task_id=failed)
+        make_operator().execute_complete(make_context(), TIMEOUT_EVENT, mps_task_id=failed)
 
 
 def test_execute_complete_timeout_and_failed_query_reports_timeout(connect, no_waiting):
-    timeout_error = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
     with ScriptedServer(RESET) as server:
         connect(server.connection_uri())
         with pytest.raises(AirflowFailException, match="Task task-1 was still processing"):
-            make_operator().execute_complete(make_context(), event_from_outcome(timeout_error), mps_task_id="task-1")
+            make_operator().execute_complete(make_context(), TIMEOUT_EVENT, mps_task_id="task-1")
 
 
 @pytest.mark.parametrize(("store", "durable"), [(None, True), (MemoryStore(), False)])
 def test_execute_complete_timeout_without_store_is_not_retried(store, durable):
-    timeout_error = AirflowSensorTimeout("Task task-1 was still processing when the sensor's timeout ended.")
     with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits again, which is billed"):
-        make_operator(durable=durable).execute_complete(make_context(store), event_from_outcome(timeout_error))
+        make_operator(durable=durable).execute_complete(make_context(store), TIMEOUT_EVENT)
 
 
 def test_on_kill_logs_pending_task(start_emulator, capsys):
