@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import importlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,38 +14,6 @@ from dev.airflow_environment import EXAMPLE_DAGS
 from dev.standalone import Standalone
 from tests.faulty_emulator import FaultyEmulator
 from tests.s3_server import S3Server
-
-
-@dataclass
-class Run:
-    """What came of a DAG run."""
-
-    state: str
-    tasks: dict[str, tuple[str, int]]
-    """State and try number of each task."""
-    instances: dict[str, Any]
-
-    def xcom(self, task_id: str, key: str = "return_value") -> Any:
-        return self.instances[task_id].xcom_pull(task_ids=task_id, key=key)
-
-
-@pytest.fixture
-def run_dag(airflow_database):
-    """Run a DAG of the tests' DAG folder on a real Airflow, and return the outcome."""
-
-    def run(module: str, dag_id: str, **conf: Any) -> Run:
-        dag = vars(importlib.import_module(module))[dag_id]
-        if not hasattr(dag, "test"):
-            dag = dag()
-        finished = dag.test(run_conf=conf)
-        instances = {instance.task_id: instance for instance in finished.get_task_instances()}
-        return Run(
-            str(finished.state),
-            {name: (str(instance.state), instance.try_number) for name, instance in instances.items()},
-            instances,
-        )
-
-    return run
 
 
 @pytest.fixture

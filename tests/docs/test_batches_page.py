@@ -2,16 +2,13 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
-from dev.airflow_environment import REPOSITORY
+from tests.docs.pages import DOCS, read_blocks
 
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```", (REPOSITORY / "docs" / "batches.md").read_text(), re.MULTILINE | re.DOTALL
-)
+BLOCKS = read_blocks(DOCS / "batches.md", "python")
 
 
 @pytest.mark.parametrize("dag_id", ["audio_book", "many_clips"])
