@@ -109,23 +109,24 @@ def test_error_table_names_documented_errors_and_their_retries(cls):
 
     page, heading = (SENSOR, "Errors of the sensor") if cls is TextToSpeechTaskSensor else TASK_CLASSES[cls]
     rows = read_table(page, heading, "Error")
-    assert set(re.findall(r":raises (\w+):", cls.__doc__)) <= set(rows)
+    assert {*re.findall(r":raises (\w+):", cls.__doc__), "InvalidMpsConnectionError"} <= set(rows)
     never_retried = (sdk.AirflowFailException, sdk.AirflowSensorTimeout)
     for name, row in rows.items():
         error = getattr(exceptions, name, None) or getattr(sdk, name)
         assert row["Retried by Airflow"] == ("No" if issubclass(error, never_retried) else "Yes"), name
 
 
-def test_sensor_page_has_airflow_defaults_of_inherited_arguments():
+def test_sensor_page_lists_inherited_arguments_with_their_defaults():
+    from airflow.providers.common.compat.sdk import BaseSensorOperator
+
     section = read_section(SENSOR, "Arguments of TextToSpeechTaskSensor")
     rows = {unquote_code(row["Argument"])[0]: row["Default"] for row in list(read_tables(section))[1]}
+    # `mode` is in the first table; `silent_fail` concerns only unexpected exceptions.
+    assert set(rows) == {"execution_timeout", *get_arguments(BaseSensorOperator)} - {"mode", "silent_fail"}
     sensor = TextToSpeechTaskSensor(task_id="wait", mps_task_id="1-DubbingAsync-1")
     for name, cell in rows.items():
-        value = getattr(sensor, name)
-        default = re.sub(r"[`,]| seconds.*", "", cell)
-        assert (float(default) if isinstance(value, int | float) and not isinstance(value, bool) else default) == (
-            value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        ), name
+        documented = re.sub(r"[`,]| seconds.*", "", cell)
+        assert ast.literal_eval(documented) == getattr(sensor, name), name
 
 
 def test_sensor_result_table_equals_its_xcom():
@@ -142,7 +143,7 @@ def test_trigger_payload_tables_equal_the_events():
     for outcome in outcomes:
         payload = "{" + ", ".join(json.dumps(key) for key in event_from_outcome(outcome)) + "}"
         assert f"| `{payload}` |" in section
-    assert f"fires {REQUEUE_GRACE_SECONDS:g} seconds after" in section
+    assert f"a worker {REQUEUE_GRACE_SECONDS:g} seconds after" in section
     assert f"the last {MAX_TASKS} at most" in read_section(SENSOR, "TextToSpeechBatchTrigger")
 
 
@@ -198,6 +199,19 @@ def test_hook_page_has_a_row_for_every_error_class():
             if error_class is ErrorClass.CREDENTIALS_EXPIRED:
                 expected = "After a refresh"
             assert row[column].split(".")[0] == expected, (error_class, column)
+
+
+def test_hook_page_quotes_log_messages_of_the_code():
+    (table,) = read_tables(read_section(HOOK, "What does the hook log?"))
+    sources = "".join(
+        (REPOSITORY / "airflow_provider_mps" / name).read_text() for name in ("hooks/mps.py", "api/retry.py")
+    )
+    messages = re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources)
+    assert len(table) == len(set(messages))
+    for level, message in messages:
+        pattern = re.sub("%s", ".+", re.escape(message))
+        rows = [row for row in table if re.match(f"`{pattern}", row["Message"])]
+        assert [row["Level"] for row in rows] == [f"`{level.upper()}`"], message
 
 
 def get_exceptions():
