@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mps import error_codes, exceptions
@@ -17,22 +18,25 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.error_codes import ERROR_CODES, ErrorClass, classify
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS
 from dev.airflow_environment import REPOSITORY
 from tests.answers import GATEWAY
 from tests.batching import Clips, line, run_batch, set_lease_times, submits, write_manifest
-from tests.docs.pages import DOCS, read_blocks, read_section, read_tables
+from tests.docs.pages import DOCS, page_id, read_blocks, read_section, read_tables
 from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import ScriptedServer
 
-PAGE = DOCS / "error-codes.md"
+ERROR_CODES_PAGE = DOCS / "error-codes.md"
 UNKNOWN_OUTCOME = DOCS / "unknown-outcome.md"
+NAMES = ("error-codes", "failures", "unknown-outcome", "billing", "limitations")
+PAGES = [DOCS / f"{name}.md" for name in NAMES]
 PACKAGE = REPOSITORY / "airflow_provider_mps"
 FAMILIES = {"InternalError", "FailedOperation", "ResourceUnavailable", "ResourceInsufficient"}
 """Documented by Tencent, and without an entry in ERROR_CODES: their outcome is unknown."""
 CONSTANTS = {
     value
     for name, value in vars(error_codes).items()
-    if name.isupper() and not name.startswith("_") and type(value) is str
+    if name.isupper() and type(value) is str and re.fullmatch(r"[A-Z][\w.]+", value)
 }
 EXCEPTIONS = {
     name: cls
@@ -44,8 +48,8 @@ EXCEPTIONS = {
 def read_rows(*first_columns):
     """Return the rows of all tables whose first column has one of these names, each with the text around its table."""
     rows = []
-    for heading in re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE):
-        section = read_section(PAGE, heading)
+    for heading in re.findall(r"^## (.+)$", ERROR_CODES_PAGE.read_text(), re.MULTILINE):
+        section = read_section(ERROR_CODES_PAGE, heading)
         for table in read_tables(section):
             rows += [(row, section) for row in table if next(iter(row)) in first_columns]
     return rows
@@ -87,7 +91,9 @@ def test_every_error_code_has_exactly_one_row():
 
 
 def test_every_exception_has_exactly_one_row():
-    rows = Counter(get_name(row) for row, section in MESSAGE_ROWS if section == read_section(PAGE, "Exceptions"))
+    rows = Counter(
+        get_name(row) for row, section in MESSAGE_ROWS if section == read_section(ERROR_CODES_PAGE, "Exceptions")
+    )
     assert rows == Counter(EXCEPTIONS.keys())
 
 
@@ -110,7 +116,7 @@ def test_code_row_or_its_section_names_the_class(row, section):
 
 
 def test_class_table_agrees_with_the_retry_policy():
-    (table,) = read_tables(read_section(PAGE, "What is retried, and what may be billed twice?"))
+    (table,) = read_tables(read_section(ERROR_CODES_PAGE, "What is retried, and what may be billed twice?"))
     assert [row["Class"] for row in table] == [error_class.value for error_class in ErrorClass]
     for row in table:
         error_class = ErrorClass(row["Class"])
@@ -223,3 +229,33 @@ def test_wait_after_submit_was_marked_as_success_fails_without_task_id(emulator)
     with pytest.raises(exceptions.InvalidRequestError, match=re.escape("there is no task to query")):
         MpsHook().describe_text_to_speech_task(None)
     assert "there is no task to query" in UNKNOWN_OUTCOME.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_airflow_options_exist_and_have_the_stated_defaults(page):
+    for section, option in re.findall(r"`\[(\w+)\] (\w+)`", page.read_text()):
+        assert conf.has_option(section, option)
+
+
+def test_stated_defaults_are_those_of_airflow_and_of_the_operators():
+    billing, limitations = (DOCS / "billing.md").read_text(), (DOCS / "limitations.md").read_text()
+    assert f"default: {conf.getint('state_store', 'default_retention_days')} days" in billing
+    assert conf.getboolean("state_store", "clear_on_success") is ("(default: on)" in billing)
+    assert f"at most {conf.getint('core', 'max_map_length'):,} items by default" in limitations
+    assert f"holds {conf.getint('triggerer', 'capacity'):,} tasks by default" in limitations
+    assert f"default: {DEFAULT_TRANSFER_TIMEOUT_SECONDS:,.0f} seconds" in ERROR_CODES_PAGE.read_text()
+
+
+def test_clear_table_has_a_row_for_an_unknown_outcome():
+    (clears,) = read_tables(read_section(DOCS / "billing.md", "What a clear costs"))
+    (unknown,) = [row for row in clears if "unknown outcome" in row["You clear"]]
+    assert all("both are billed" in cell for name, cell in unknown.items() if name != "You clear")
+
+
+@pytest.mark.parametrize("name", ["TextToSpeechTaskFailed", "MpsApiError"])
+def test_failures_page_lists_every_attribute_of_the_exception(name):
+    (table,) = read_tables(read_section(DOCS / "failures.md", "How do I get notified?"))
+    listed = {row["Attribute"].strip("`") for row in table if f"`{name}`" in row["Exception"]}
+    cls = EXCEPTIONS[name]
+    properties = {attribute for attribute, value in vars(cls).items() if isinstance(value, property)}
+    assert listed == {*inspect.signature(cls).parameters, *properties}
