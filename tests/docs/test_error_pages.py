@@ -136,6 +136,26 @@ def test_quoted_message_is_one_of_the_package(row, section):
             assert any(piece in known for known in read_message_pieces()), piece
 
 
+def find_raised_messages():
+    """Yield the file, the class and the constant text of each message with which the package makes an exception."""
+    classes = {"AirflowException", "AirflowFailException", "AirflowTaskTimeout", *EXCEPTIONS} - {"InvalidRequestError"}
+    for path in PACKAGE.rglob("*.py"):
+        if not {"emulator", "player"} & set(path.parts):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in classes and node.args:
+                    constants = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+                    text = " ".join(" ".join(str(part) for part in constants).split())
+                    if text.count(" ") > 3:
+                        yield pytest.param(text, id=f"{path.name}-{node.lineno}-{node.func.id}")
+
+
+@pytest.mark.parametrize("text", find_raised_messages())
+def test_every_raised_message_is_quoted_on_the_page(text):
+    quotes = [quote for row, _ in MESSAGE_ROWS for quote in re.findall(r"`([^`]+)`", row["What you see"])]
+    pieces = [piece for quote in quotes for piece in split_message(quote) if piece.count(" ") > 1]
+    assert any(piece in text for piece in pieces), text
+
+
 @pytest.mark.parametrize("name", EXCEPTIONS)
 def test_exception_row_says_whether_airflow_retries(name):
     (row,) = [row for row, _ in MESSAGE_ROWS if next(iter(row.values())) == f"`{name}`"]
