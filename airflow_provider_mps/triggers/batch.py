@@ -39,6 +39,7 @@ class TextToSpeechBatchTrigger(BaseTrigger):
     :param deadline: when to stop waiting, in seconds since 1970; default: never
     :param lock_path: the batch's lock, which this trigger renews while it waits
     :param lock_token: identifies the task that deferred
+    :param asked_at: ``deferred_at`` of a task that version 1.0 deferred
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class TextToSpeechBatchTrigger(BaseTrigger):
         deadline: float | None = None,
         lock_path: str | None = None,
         lock_token: str | None = None,
+        asked_at: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.mps_task_ids = list(mps_task_ids)
         self.mps_conn_id = mps_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deferred_at = deferred_at
+        self.deferred_at = asked_at if deferred_at is None else deferred_at
         self.deadline = deadline
         self.lock_path = lock_path
         self.lock_token = lock_token

@@ -52,6 +52,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
     :param deferred_at: when the worker deferred, in seconds since 1970; default: poll at once
     :param deadline: when to stop waiting, in seconds since 1970; default: never
     :param end_from_trigger: end a successful task in the triggerer, without another worker
+    :param asked_at: ``deferred_at`` of a task that version 1.0 deferred
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         deferred_at: float | None = None,
         deadline: float | None = None,
         end_from_trigger: bool = False,
+        asked_at: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.mps_task_id = mps_task_id
@@ -74,7 +76,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
-        self.deferred_at = deferred_at
+        self.deferred_at = asked_at if deferred_at is None else deferred_at
         self.deadline = deadline
         self.end_from_trigger = end_from_trigger
 
@@ -157,7 +159,7 @@ class TextToSpeechTaskTrigger(BaseTrigger):
 
 def serialize_trigger(trigger: BaseTrigger, cls: type[BaseTrigger]) -> tuple[str, dict[str, Any]]:
     """Return the path of a trigger's class, and the attributes named like its arguments."""
-    names = inspect.signature(cls).parameters
+    names = [name for name in inspect.signature(cls).parameters if name != "asked_at"]
     return f"{cls.__module__}.{cls.__qualname__}", {name: getattr(trigger, name) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""The main job, as ``make demo`` does it, with the package that is installed here."""
+"""Run ``make demo`` with the installed package; the test's docstring is a row of ``docs/airflow-versions.md``."""
 
 import re
 import subprocess
@@ -11,9 +11,11 @@ from airflow import __version__
 @pytest.mark.airflow_standalone
 @pytest.mark.xdist_group("standalone")
 @pytest.mark.skipif(
-    __version__.startswith("2."), reason="dag.test() of Airflow 2 knows no alias that no scheduler has seen"
+    __version__.startswith("2."),
+    reason="dag.test() of Airflow 2.11 fails on an asset alias that no scheduler has registered",
 )
-def test_the_demo_stores_a_clip(tmp_path):
+def test_demo_stores_a_clip(tmp_path):
+    """`make demo` stores a clip."""
     command = [sys.executable, "-m", "dev.demo", "--destination", f"file://{tmp_path}/"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -1,4 +1,8 @@
-"""Every feature on the installed Airflow; where an older version differs, the test says how."""
+"""
+Test every feature on the installed Airflow.
+
+The first line of each docstring is a row of ``docs/airflow-versions.md``. The id of a parameter replaces ``{way}``.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,13 @@ before = {version: Version(version) > AIRFLOW for version in ("3.0", "3.1", "3.2
 
 
 def test_airflow_lists_the_provider(every_way):
+    """Airflow lists the provider."""
     providers = every_way.api.get("/providers").raise_for_status().json()["providers"]
     assert "airflow-provider-mps" in [provider["package_name"] for provider in providers]
 
 
 def test_every_dag_is_parsed_without_an_error(every_way):
+    """Airflow parses every DAG without an error."""
     files = {file.name for file in (every_way.standalone.home / "dags").glob("*.py")}
     deadline = time.monotonic() + TIMEOUT
     while True:
@@ -41,6 +47,7 @@ def test_every_dag_is_parsed_without_an_error(every_way):
 
 
 def test_connection_form_has_all_fields(every_way):
+    """The connection form has every field."""
     url = every_way.standalone.url
     if before["3.0"]:
         page = every_way.api.get(f"{url}/connection/add", follow_redirects=True).text
@@ -54,12 +61,22 @@ def test_connection_form_has_all_fields(every_way):
 
 
 def test_connection_test_succeeds(every_way):
+    """*Test Connection* succeeds."""
     tested = every_way.api.post("/connections/test", json=every_way.connection).raise_for_status().json()
     assert tested["status"] is True, tested["message"]
 
 
-@pytest.mark.parametrize("way", ["rescheduled", "poked", "deferred", "ended_from_trigger"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("rescheduled", id="in reschedule mode"),
+        pytest.param("poked", id="in poke mode"),
+        pytest.param("deferred", id="that defers"),
+        pytest.param("ended_from_trigger", id="that ends in the triggerer"),
+    ],
+)
 def test_sensor_returns_the_same_in_every_mode(every_way, way):
+    """A sensor {way} returns the result."""
     assert every_way.state(way) == "success"
     result = every_way.xcom(way)
     assert result["TaskId"] == every_way.xcom("submit")
@@ -68,6 +85,7 @@ def test_sensor_returns_the_same_in_every_mode(every_way, way):
 
 
 def test_failed_task_is_not_retried(every_way):
+    """A task that MPS failed is not retried."""
     for way in ("failed", "failed_deferred"):
         assert every_way.state(way) == "failed"
         assert every_way.try_number(way) == 1
@@ -75,17 +93,23 @@ def test_failed_task_is_not_retried(every_way):
 
 
 def test_soft_fail_skips(every_way):
+    """`soft_fail` skips the sensor."""
     assert every_way.state("skipped") == "skipped"
     assert every_way.try_number("skipped") == 1
 
 
-@pytest.mark.parametrize("way", ["waited", "waited_deferred"])
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param("waited", id="in the worker"), pytest.param("waited_deferred", id="in the triggerer")],
+)
 def test_operator_waits_and_returns_task_id(every_way, way):
+    """`TextToSpeechOperator` waits {way} and returns the task id."""
     assert every_way.state(way) == "success"
     assert every_way.xcom(way) == every_way.xcom(way, "TaskId")
 
 
 def test_retry_does_not_resubmit_with_a_task_state_store(every_way):
+    """A retry resumes the MPS task (from Airflow 3.3), or logs that it submits again."""
     assert every_way.state("broken_once") == "success"
     first, second = (every_way.folder / "attempts.txt").read_text().split()
     assert (first == second) is not before["3.3"]
@@ -94,11 +118,13 @@ def test_retry_does_not_resubmit_with_a_task_state_store(every_way):
 
 
 def test_mapped_text_is_not_rendered(every_way):
+    """A mapped text is not rendered as a template."""
     assert every_way.state("mapped") == "success"
     assert (every_way.folder / "mapped.txt").read_text() == "{{ conn.mps_default.password }}"
 
 
 def test_audio_is_stored_in_a_folder(every_way):
+    """The audio is stored in a local folder."""
     (clip,) = (every_way.folder / "clips").iterdir()
     assert every_way.xcom("stored") == f"file://{clip}"
     assert every_way.xcom("stored", "VoiceId") == "voice-1"
@@ -107,6 +133,7 @@ def test_audio_is_stored_in_a_folder(every_way):
 
 
 def test_audio_in_s3_is_skipped_if_it_exists(every_way):
+    """The audio is stored in S3, and skipped if it exists."""
     (clip,) = (every_way.folder / "clips").iterdir()
     assert every_way.s3.seen("clip.wav") == clip.read_bytes()
     path = f"{every_way.s3.root}clip.wav"
@@ -115,6 +142,7 @@ def test_audio_in_s3_is_skipped_if_it_exists(every_way):
 
 
 def test_asset_scheduled_dag_gets_an_event_for_each_clip(every_way):
+    """A DAG scheduled on an asset alias gets an event for each clip."""
     (clip,) = (every_way.folder / "clips").iterdir()
     expected = f"file://{clip} has {clip.stat().st_size} bytes"
     reports_nothing = before["3.1"] and not before["3.0"]
@@ -128,8 +156,12 @@ def test_asset_scheduled_dag_gets_an_event_for_each_clip(every_way):
         pytest.skip("Airflow 3.0 starts a DAG that is scheduled on an alias without any event")
 
 
-@pytest.mark.parametrize("way", ["batch", "batch_deferred"])
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param("batch", id="in the worker"), pytest.param("batch_deferred", id="in the triggerer")],
+)
 def test_batch_stores_every_line(every_way, way):
+    """A batch that waits {way} stores every line."""
     assert every_way.state(way) == "success"
     read = {
         "batch": lambda name: (every_way.folder / "batch" / name).read_bytes(),
@@ -142,10 +174,12 @@ def test_batch_stores_every_line(every_way, way):
 
 
 def test_batch_dry_run_counts_submits_without_a_call(every_way):
+    """A dry run of a batch counts the submits without calling MPS."""
     assert every_way.xcom("dry_run")["to_submit"] == len(LINES)
 
 
 def test_logs_contain_no_secret(every_way):
+    """Logs contain no secret key and no signed URL."""
     url = every_way.xcom("rescheduled")["AudioUrl"]
     signature = url.rpartition("sign=")[2]
     secret_key = re.search(r":([^:@]+)@", every_way.standalone.connection_uri.partition("://")[2])[1]
@@ -162,6 +196,7 @@ def test_logs_contain_no_secret(every_way):
 
 @pytest.mark.skipif(before["3.1"], reason="Airflow shows views of plugins on a task instance from 3.1 on")
 def test_listen_plays_stored_audio(every_way):
+    """The *Listen* view plays the stored audio."""
     url = every_way.standalone.url
     place = {"dag_id": DAG_ID, "run_id": RUN_ID, "task_id": "stored"}
     details = every_way.api.get(f"{url}/mps-player/details", params=place).json()
@@ -176,6 +211,7 @@ def test_listen_plays_stored_audio(every_way):
 
 
 def test_cos_path_keeps_bucket_and_uri_drops_connection():
+    """A `cos://` path keeps its bucket, and its asset URI has no connection id."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     import airflow_provider_mps.operators.text_to_speech  # noqa: F401 - as every DAG that stores does

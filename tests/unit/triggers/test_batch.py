@@ -40,7 +40,12 @@ def test_serialize_round_trip_is_json():
     assert json.loads(json.dumps(serialized)) == arguments
     assert path == "airflow_provider_mps.triggers.batch.TextToSpeechBatchTrigger"
     assert TextToSpeechBatchTrigger(**serialized).serialize() == (path, serialized)
-    assert set(serialized) == set(inspect.signature(TextToSpeechBatchTrigger).parameters)
+    assert set(serialized) == set(inspect.signature(TextToSpeechBatchTrigger).parameters) - {"asked_at"}
+
+
+def test_trigger_deferred_by_version_1_0_continues():
+    trigger = TextToSpeechBatchTrigger(["task-1"], "my_mps", None, 30.0, asked_at=1.0, deadline=2.0)
+    assert trigger.serialize()[1]["deferred_at"] == 1.0
 
 
 def test_serialize_most_tasks_fits_into_mysql():

@@ -68,7 +68,23 @@ def test_serialize_round_trip_is_json():
 
 def test_serialize_includes_every_argument():
     _, serialized = TextToSpeechTaskTrigger("task-1").serialize()
-    assert set(serialized) == set(inspect.signature(TextToSpeechTaskTrigger).parameters)
+    assert set(serialized) == set(inspect.signature(TextToSpeechTaskTrigger).parameters) - {"asked_at"}
+
+
+def test_trigger_deferred_by_version_1_0_continues():
+    arguments = {
+        "mps_task_id": "task-1",
+        "mps_conn_id": "my_mps",
+        "region": None,
+        "poll_interval": 30.0,
+        "exponential_backoff": False,
+        "max_wait": None,
+        "asked_at": 1.0,
+        "deadline": 2.0,
+        "end_from_trigger": False,
+    }
+    _, serialized = TextToSpeechTaskTrigger(**arguments).serialize()
+    assert serialized == {**{name: arguments[name] for name in arguments if name != "asked_at"}, "deferred_at": 1.0}
 
 
 def test_trigger_arguments_follow_the_contract():

@@ -1,0 +1,109 @@
+"""Run the DAG of docs/spending.md that caps a batch, and check the limits that the page promises."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Param, ParamValidationError
+
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
+from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
+from airflow_provider_mps.speech.parsing import OnUnknown
+from tests.batching import Clips, line, run_batch, set_lease_times, submits, write_manifest
+from tests.docs.pages import DOCS, read_blocks
+from tests.faulty_emulator import FaultyEmulator
+
+PAGE = DOCS / "spending.md"
+BLOCKS = read_blocks(PAGE, "python")
+
+
+def find_block(text: str) -> str:
+    (code,) = [block for block in BLOCKS if text in block]
+    return code
+
+
+@pytest.fixture
+def app(start_emulator, connect, monkeypatch):
+    set_lease_times(monkeypatch.setattr)
+    app = FaultyEmulator(Options(synthesis_time=0.1, rate_limit=1000, voice="tone"))
+    connect(f"{start_emulator(app).connection_uri}&requests_per_second=200")
+    return app
+
+
+@pytest.mark.parametrize(("limit", "speak", "clips"), [(11, "success", 2), (10, "skipped", 0)])
+def test_capped_batch_submits_only_within_the_limit(run_dag, app, tmp_path, limit, speak, clips):
+    lines = [{"id": "1", "text": "Hello."}, {"id": "2", "text": "World"}]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "capped_batch.py").write_text(find_block('"capped_batch"'))
+    run = run_dag("capped_batch", "capped_batch", folder=f"file://{tmp_path}/", max_characters=limit)
+    assert run.state == "success"
+    assert run.xcom("estimate")["characters"] == 11
+    assert run.tasks["speak"][0] == speak
+    assert submits(app) == len(list(tmp_path.rglob("*.wav"))) == clips
+
+
+def test_trigger_form_rejects_a_text_over_max_length():
+    names: dict[str, object] = {"DAG": DAG, "Param": Param, "TextToSpeechOperator": TextToSpeechOperator}
+    exec(find_block('"read_aloud"').replace(")}):", ")}) as dag:"), names)
+    param = names["dag"].params.get_param("text")
+    assert param.resolve("x" * 500)
+    with pytest.raises(ParamValidationError, match="too long"):
+        param.resolve("x" * 501)
+
+
+def test_max_characters_is_off_by_default_and_templated():
+    for operator in (TextToSpeechOperator, TextToSpeechBatchOperator):
+        assert inspect.signature(operator.__init__).parameters["max_characters"].default is None
+        assert "max_characters" in operator.template_fields
+
+
+def test_batch_has_no_limit_of_its_sum():
+    """The page says so, and shows the check before the batch instead."""
+    assert "max_total_characters" not in inspect.signature(TextToSpeechBatchOperator.__init__).parameters
+
+
+def test_text_over_max_characters_is_not_submitted(app, tmp_path):
+    (tmp_path / "long.txt").write_text("x" * 501)
+    for source in ({"text": "x" * 501}, {"text_path": f"file://{tmp_path}/long.txt"}):
+        submit = TextToSpeechOperator(task_id="submit", voice_id="voice-1", max_characters=500, **source)
+        with pytest.raises(AirflowFailException, match="501 characters"):
+            submit.execute({})
+    assert submits(app) == 0
+
+
+def test_line_over_max_characters_is_invalid_and_others_continue(app, tmp_path):
+    manifest = write_manifest(tmp_path / "m.jsonl", [line(0), line(1, text="x" * 101)])
+    result = run_batch(manifest, f"file://{tmp_path}/c/", max_characters=100, on_line_failure="continue")
+    assert (result["stored"], result["invalid"], submits(app)) == (1, 1, 1)
+
+
+def test_on_unknown_of_the_page_is_the_default():
+    for operator in (TextToSpeechOperator, TextToSpeechBatchOperator):
+        assert inspect.signature(operator.__init__).parameters["on_unknown"].default == OnUnknown.FAIL
+
+
+def test_characters_count_a_line_once_and_no_unknown_line(app, tmp_path):
+    clips = Clips(f"file://{tmp_path}/c/")
+    manifest = write_manifest(tmp_path / "m.jsonl", [line(0), line(1, text="[fail] x")])
+    for run_id in ("run-1", "run-2"):
+        run_batch(manifest, clips.destination, run_id, on_line_failure="continue")
+    assert submits(app) == 3
+    assert clips.summary()["characters"] == len(line(0)["text"]) + len("[fail] x")
+    app.faults_of = lambda _: (502, b"bad gateway") if app.actions[-1] == "TextToSpeechAsync" else None
+    write_manifest(tmp_path / "m.jsonl", [line(0), line(2)])
+    run_batch(manifest, clips.destination, "run-3", on_line_failure="continue")
+    assert clips.summary()["unknown"] == 1
+    assert clips.summary()["characters"] == len(line(0)["text"])
+
+
+def test_spending_report_prints_the_accepted_characters(app, tmp_path, capsys):
+    run_batch(write_manifest(tmp_path / "m.jsonl", [line(0)]), f"file://{tmp_path}/c/")
+    names: dict[str, object] = {}
+    exec(find_block('"spending_report"'), names)
+    names["print_characters"].function(f"file://{tmp_path}/c/")
+    assert "15 characters accepted, 0 lines unknown" in capsys.readouterr().out
