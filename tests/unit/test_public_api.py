@@ -23,7 +23,7 @@ SIGNATURES = {
     "triggers.text_to_speech.TextToSpeechTaskTrigger": """(mps_task_id: 'str', mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, poll_interval: 'float' = 10.0, *, exponential_backoff: 'bool' = False, max_wait: 'float | None' = None, deferred_at: 'float | None' = None, deadline: 'float | None' = None, end_from_trigger: 'bool' = False) -> 'None'""",
     "operators.text_to_speech.TextToSpeechOperator": """(*, text: 'str | None' = None, voice_id: 'str', text_path: 'str | ObjectStoragePath | None' = None, text_lang: 'str | None' = None, ext_param: 'Mapping[str, Any] | str | None' = None, sample_rate: 'int | str | None' = None, pitch: 'int | str | None' = None, target_duration: 'float | str | None' = None, translate_to: 'str | None' = None, translate_requirement: 'str | None' = None, max_characters: 'int | str | None' = None, wait_for_completion: 'bool' = False, deferrable: 'bool' = False, poll_interval: 'float' = 10.0, durable: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
     "operators.text_to_speech.TextToSpeechToObjectStorageOperator": """(*, mps_task_id: 'str', destination: 'str | ObjectStoragePath', if_exists: "Literal['overwrite', 'skip', 'fail']" = 'overwrite', transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
-    "operators.batch.TextToSpeechBatchOperator": """(*, manifest: 'str | ObjectStoragePath', destination: 'str | ObjectStoragePath', voice_id: 'str | None' = None, text_lang: 'str | None' = None, ext_param: 'Mapping[str, Any] | str | None' = None, sample_rate: 'int | str | None' = None, pitch: 'int | str | None' = None, max_characters: 'int | str | None' = None, resume: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', on_line_failure: "Literal['fail', 'continue']" = 'fail', dry_run: 'bool' = False, deferrable: 'bool' = False, poll_interval: 'float' = 10.0, transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
+    "operators.batch.TextToSpeechBatchOperator": """(*, manifest: 'str | ObjectStoragePath', destination: 'str | ObjectStoragePath', voice_id: 'str | None' = None, text_lang: 'str | None' = None, ext_param: 'Mapping[str, Any] | str | None' = None, sample_rate: 'int | str | None' = None, pitch: 'int | str | None' = None, target_duration: 'float | str | None' = None, translate_to: 'str | None' = None, translate_requirement: 'str | None' = None, max_characters: 'int | str | None' = None, resume: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', on_line_failure: "Literal['fail', 'continue']" = 'fail', dry_run: 'bool' = False, deferrable: 'bool' = False, poll_interval: 'float' = 10.0, transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
     "speech.task.TextToSpeechTask": """(task_id: 'str', status: 'TaskStatus', audio_url: 'str | None' = None, voice_id: 'str | None' = None, ext_info: 'dict[str, Any]' = <factory>, error_code: 'int | None' = None, message: 'str' = '', request_id: 'str' = '') -> None""",
     "speech.task.TextToSpeechTask.from_response": """(task_id: 'str', response: 'Mapping[str, Any]') -> 'TextToSpeechTask'""",
     "speech.task.TextToSpeechTask.raise_for_status": """(self) -> 'None'""",
@@ -48,6 +48,10 @@ TEMPLATED = {
         "translate_requirement max_characters mps_conn_id region"
     ),
     "operators.text_to_speech.TextToSpeechToObjectStorageOperator": "mps_task_id destination mps_conn_id region",
+    "operators.batch.TextToSpeechBatchOperator": (
+        "manifest destination voice_id text_lang ext_param sample_rate pitch target_duration translate_to "
+        "translate_requirement max_characters mps_conn_id region"
+    ),
 }
 
 
