@@ -183,8 +183,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         if event.get("timed_out") or (time_left is not None and time_left <= 0):
             self._release_lock(context)
             raise AirflowException(
-                "execution_timeout ended before all lines of this batch were stored. A retry or a clear continues with "
-                "them; nothing is billed again."
+                "execution_timeout ended before all lines of this batch were stored. A retry or a clear resumes the "
+                "batch, and does not submit again what MPS has accepted."
             )
         return self._run(context, self._make_options(), time_left)
 
@@ -322,12 +322,14 @@ def _make_failure(summary: Summary, message: str) -> AirflowException:
     from airflow_provider_mps.batch.row import LineStatus
 
     if summary.count(LineStatus.STORE_FAILED):
-        return AirflowException(f"{message}. A retry stores the audio that MPS has made; nothing is billed again.")
+        return AirflowException(f"{message}. A retry stores the audio that MPS has made, and does not submit it again.")
     unknown = summary.count(LineStatus.UNKNOWN)
     if summary.failures > unknown:
         message += ". Fix these lines and clear the task: it submits only lines that failed"
     if unknown:
-        message += ". Unknown lines are not submitted again: check the MPS console, or set on_unknown='resubmit'"
+        message += (
+            ". Unknown lines are not submitted again: look for them in the MPS console, or set on_unknown='resubmit'"
+        )
     return AirflowFailException(f"{message}.")
 
 
