@@ -101,8 +101,8 @@ def text_to_speech() -> None:
         sample_rate="{{ params.sample_rate }}",
         pitch="{{ params.pitch }}",
         doc_md="Submits the text, which MPS bills, and returns its `TaskId`. From Airflow 3.3, a retry reconnects to "
-        "the same MPS task. A clear does so in Airflow 3.3.2. In earlier versions it submits again, which is billed "
-        "again; in later versions it may.",
+        "the same MPS task. A clear does so, too, in Airflow 3.3.2. Before 3.3, a clear submits again, which is billed "
+        "again; after 3.3.2, it may.",
     )
     wait = TextToSpeechTaskSensor(
         task_id="wait",
