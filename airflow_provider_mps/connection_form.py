@@ -29,9 +29,9 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": [],
     "relabeling": {"login": "SecretId", "password": "SecretKey", "host": "API domain", "schema": "Scheme"},
     "placeholders": {
-        "login": "leave empty for the SDK's default credential chain",
-        "password": "the key for this SecretId",
-        "host": f"{DEFAULT_HOST}, China: {MAINLAND_HOST}",
+        "login": "empty: the default chain (environment, profile file, CVM role)",
+        "password": "the SecretKey of this SecretId",
+        "host": f"{DEFAULT_HOST} (mainland China: {MAINLAND_HOST})",
         "schema": "https (use http for the emulator)",
         "port": "443",
     },
@@ -45,33 +45,38 @@ def _make_field(label: str, description: str, kind: str = "string", **schema: An
 
 EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     "region": _make_field(
-        "Region", "Region of Tencent Cloud, e.g. ap-singapore. Required for cos:// paths only.", examples=REGIONS
+        "Region",
+        "Tencent Cloud region, e.g. ap-singapore. Only cos:// paths require it. Default: none.",
+        examples=REGIONS,
     ),
     "token": _make_field(
-        "Session token", "Only for temporary keys: the token issued with SecretId and SecretKey.", format="password"
+        "Session token", "Only for temporary keys: the token that was issued with them.", format="password"
     ),
     "role_arn": _make_field(
-        "Role ARN", "Role to assume with these keys, e.g. qcs::cam::uin/100000000001:roleName/airflow."
+        "Role ARN", "Role to assume with these keys, e.g. qcs::cam::uin/100000000001:roleName/airflow. Default: none."
     ),
     "role_session_name": _make_field(
-        "Role session name", f"Name of the assumed role in Tencent's audit log. Default: {DEFAULT_ROLE_SESSION_NAME}."
+        "Role session name", f"Name of the role's session in Tencent's audit log. Default: {DEFAULT_ROLE_SESSION_NAME}."
     ),
     "requests_per_second": _make_field(
         "Requests per second",
-        f"Rate limit of one triggerer. Default: {DEFAULT_REQUESTS_PER_SECOND:g}. The documented quota of an account is "
-        "20; leave room for other programs.",
+        "Rate limit of each process that polls or submits (triggerer, batch). "
+        f"Default: {DEFAULT_REQUESTS_PER_SECOND:g}. Documented quota: 20.",
         "number",
         minimum=0.1,
     ),
     "timeout": _make_field(
-        "Timeout", f"Limit of one request, in seconds. Default: {DEFAULT_TIMEOUT_SECONDS:g}.", "number", minimum=0.1
+        "Timeout",
+        f"Timeout of one API request, in seconds. Default: {DEFAULT_TIMEOUT_SECONDS:g}.",
+        "number",
+        minimum=0.1,
     ),
     "proxy": _make_field(
         "Proxy",
-        "HTTP proxy for API requests: http://user:password@host:port. Overrides the environment's.",
+        "HTTP proxy for API requests: http://user:password@host:port. Default: the environment's.",
         format="password",
     ),
-    "cos_endpoint": _make_field("COS endpoint", "Server of cos:// paths. Default: https://cos.REGION.myqcloud.com."),
+    "cos_endpoint": _make_field("COS endpoint", "Server for cos:// paths. Default: https://cos.REGION.myqcloud.com."),
 }
 """Fields that are stored in the connection's Extra."""
 

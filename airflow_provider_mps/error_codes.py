@@ -17,6 +17,11 @@ SUBMIT_REJECTED = "SubmitRejected"
 """Code of a submit for which MPS returned an ``ErrorCode`` and no task."""
 UNKNOWN_STATUS = "UnknownStatus"
 """Code of a response with an undocumented ``Status``."""
+UNKNOWN_OUTCOME_ADVICE = (
+    "Look for the text in the MPS console: if MPS has a task for it, pass the TaskId to a wait and a store task "
+    "(mps_task_id)"
+)
+"""What to do first if it is unknown whether MPS accepted a submit."""
 
 
 class ErrorClass(StrEnum):
@@ -67,17 +72,23 @@ class ErrorCode:
 
 
 _PERMANENT = ErrorClass.PERMANENT
-_NOT_THE_API = "Check Host: the server there is not the MPS API"
+_NOT_THE_API = "Check Host (API domain): the server there is not the MPS API"
 _ALLOW_ADDRESS = "Allow this machine's address in Tencent's CAM"
-_IF_REPEATED = "Check Host if this error persists: the server there is not the MPS API"
+_IF_REPEATED = "Check Host (API domain) and Proxy if this error persists: the server there is not the MPS API"
+_FIX_VALUE = "Fix the value that the message names"
+_GRANT_ACTION = "Grant the account this MPS action in Tencent's CAM"
+_CONTACT_SUPPORT = "If this error persists, give Tencent's support the RequestId"
 
 # Source: the API's common error codes, https://www.tencentcloud.com/document/product/1041/33691
 ERROR_CODES = {
-    "ActionOffline": ErrorCode(_PERMANENT, is_connection_error=True),
+    "ActionOffline": ErrorCode(
+        _PERMANENT, "Update airflow-provider-mps: MPS no longer offers this API action", is_connection_error=True
+    ),
     "AuthFailure": ErrorCode(_PERMANENT, "Check Login (SecretId) and Password (SecretKey)", is_connection_error=True),
     "AuthFailure.InvalidSecretId": ErrorCode(advice="Check Login (SecretId)"),
     "AuthFailure.SecretIdNotFound": ErrorCode(
-        advice="Check Login (SecretId), and Host: international and mainland accounts have separate keys and domains"
+        advice="Check Login (SecretId) and Host (API domain): international and mainland accounts have separate keys "
+        "and domains"
     ),
     "AuthFailure.SignatureExpire": ErrorCode(
         ErrorClass.CREDENTIALS_EXPIRED, "Check this machine's clock: it may be at most 5 minutes off"
@@ -86,37 +97,43 @@ ERROR_CODES = {
     "AuthFailure.TokenFailure": ErrorCode(
         ErrorClass.CREDENTIALS_EXPIRED, "Check the session token: it has expired or belongs to another key"
     ),
+    "AuthFailure.UnauthorizedOperation": ErrorCode(advice=_GRANT_ACTION),
     "ClientNetworkError": ErrorCode(
         advice="Check Host (API domain), Port, Schema (scheme) and Proxy, and the network", is_connection_error=True
     ),
     NOT_SENT: ErrorCode(ErrorClass.NOT_SENT),
-    NO_ROLE: ErrorCode(advice="Try again later"),
+    NO_ROLE: ErrorCode(advice="Retry later, and check the role if this error persists"),
+    "FailedOperation": ErrorCode(advice=f"MPS could not complete the call. {_CONTACT_SUPPORT}"),
     "FailedOperation.UserArrears": ErrorCode(_PERMANENT, "Settle the account's bill", is_account_error=True),
+    "InternalError": ErrorCode(advice=f"MPS had an internal error. {_CONTACT_SUPPORT}"),
     "InvalidAction": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
-    "InvalidParameter": ErrorCode(_PERMANENT),
-    "InvalidParameterValue": ErrorCode(_PERMANENT),
-    "InvalidRequestError": ErrorCode(_PERMANENT),
+    "InvalidParameter": ErrorCode(_PERMANENT, _FIX_VALUE),
+    "InvalidParameterValue": ErrorCode(_PERMANENT, _FIX_VALUE),
+    "InvalidRequestError": ErrorCode(_PERMANENT, _FIX_VALUE),
     INVALID_RESPONSE: ErrorCode(advice=_IF_REPEATED, is_connection_error=True),
     "IpInBlacklist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
     "IpNotInWhitelist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
-    "LimitExceeded": ErrorCode(_PERMANENT, is_account_error=True),
-    "MissingParameter": ErrorCode(_PERMANENT),
+    "LimitExceeded": ErrorCode(
+        _PERMANENT, "Use less of the quota that the message names, or have Tencent raise it", is_account_error=True
+    ),
+    "MissingParameter": ErrorCode(_PERMANENT, "Set the value that the message names"),
     "NoSuchProduct": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
     "NoSuchVersion": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
     "RequestLimitExceeded": ErrorCode(
-        ErrorClass.THROTTLED, "The quota is shared by everything that uses this account; poll less often"
+        ErrorClass.THROTTLED,
+        "Poll less often, or lower requests_per_second: all programs on the account share its quota",
     ),
-    "RequestSizeLimitExceeded": ErrorCode(_PERMANENT),
+    "RequestSizeLimitExceeded": ErrorCode(_PERMANENT, "Shorten the text"),
+    "ResourceInsufficient": ErrorCode(advice=f"MPS is short of resources. {_CONTACT_SUPPORT}"),
     "ResourceNotFound": ErrorCode(_PERMANENT, "Check the TaskId, and that it was submitted with the same account"),
+    "ResourceUnavailable": ErrorCode(advice=f"A resource of MPS is unavailable. {_CONTACT_SUPPORT}"),
     "ServerNetworkError": ErrorCode(advice=_IF_REPEATED, is_connection_error=True),
-    SUBMIT_REJECTED: ErrorCode(_PERMANENT, "Fix what the message names; nothing was accepted"),
-    "UnauthorizedOperation": ErrorCode(
-        _PERMANENT, "Grant the account this MPS action in Tencent's CAM", is_connection_error=True
-    ),
-    "UnknownParameter": ErrorCode(_PERMANENT),
+    SUBMIT_REJECTED: ErrorCode(_PERMANENT, "Fix what the message names: nothing was accepted"),
+    "UnauthorizedOperation": ErrorCode(_PERMANENT, _GRANT_ACTION, is_connection_error=True),
+    "UnknownParameter": ErrorCode(_PERMANENT, "Remove the argument that the message names"),
     UNKNOWN_STATUS: ErrorCode(_PERMANENT, "Update airflow-provider-mps"),
-    "UnsupportedOperation": ErrorCode(_PERMANENT),
-    "UnsupportedProtocol": ErrorCode(_PERMANENT, is_connection_error=True),
+    "UnsupportedOperation": ErrorCode(_PERMANENT, "Check the arguments and Region: MPS does not support this call"),
+    "UnsupportedProtocol": ErrorCode(_PERMANENT, "Check Schema (scheme) and Proxy", is_connection_error=True),
     "UnsupportedRegion": ErrorCode(_PERMANENT, "Check Region", is_connection_error=True),
 }
 """By code. An entry also applies to sub-codes: ``InvalidParameter`` to ``InvalidParameter.Foo``."""

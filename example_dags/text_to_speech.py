@@ -1,9 +1,9 @@
 """
 ### One clip: from a text to audio in your object storage
 
-Press **Trigger**, type a text, and choose a voice and a destination. The DAG submits the text to Tencent Cloud MPS,
-waits without occupying a worker, stores the verified audio, and logs its path. The DAG **text_to_speech_published**
-runs after each stored clip.
+Press **Trigger**, enter a text, and choose a voice and a destination. The DAG submits the text to Tencent Cloud MPS,
+waits without occupying a worker, stores the audio, and logs its path. The DAG **text_to_speech_published** runs after
+each stored clip.
 
 You need a connection **`mps_default`** of type *Tencent Cloud MPS*. It holds your SecretId and SecretKey, or the keys
 that the local emulator (`python -m airflow_provider_mps.emulator`) prints when it starts. To see a failure, submit a
@@ -44,22 +44,25 @@ def notify_on_call(context: Any) -> None:
             minLength=1,
             maxLength=100_000,
             title="Text",
-            description="The text to speak. MPS bills it when it accepts the text.",
+            description="At most 100,000 characters, which limits what one run can spend. MPS bills the text when it "
+            "accepts it.",
         ),
         "voice_id": Param(
             "s1_+DSBRZuGbfKlwsN1lV5OsriSYvOB3aSqqCsHH0LJ5BWHsmfmn13my4ki/QL+g+7RaRUWLhwPcEI6gtCTkA==",
             type="string",
             minLength=1,
             title="Voice",
-            description="VoiceId of one of your voices. The emulator accepts any value.",
+            description="VoiceId of a system, cloned or designed voice of your MPS account; see 'Get a VoiceId' in "
+            "the docs. The emulator accepts any value.",
         ),
         "text_lang": Param(
-            None,
+            "en",
             type=["null", "string"],
             enum=[None, *LANGUAGES],
-            values_display={"null": "MPS decides", **LANGUAGES},
+            values_display={"null": "Not set: the default of your MPS site", **LANGUAGES},
             title="Language of the text",
-            description="If you choose none, MPS decides.",
+            description="If it is not set, the default applies: Chinese on Tencent's international site, automatic "
+            "detection on the mainland site.",
         ),
         "sample_rate": Param(
             16000,
@@ -67,7 +70,7 @@ def notify_on_call(context: Any) -> None:
             enum=SAMPLE_RATES_HZ,
             values_display={str(rate): f"{rate / 1000:g} kHz" for rate in SAMPLE_RATES_HZ},
             title="Sample rate",
-            description="A higher rate makes a larger file.",
+            description="MPS makes 16 kHz by default. A higher rate makes a larger file.",
         ),
         "pitch": Param(
             0,
@@ -75,15 +78,16 @@ def notify_on_call(context: Any) -> None:
             minimum=-12,
             maximum=12,
             title="Pitch",
-            description="From -12 (lowest) to 12 (highest).",
+            description="From -12 (lowest) to 12 (highest). The default is 0.",
         ),
         "destination": Param(
             f"file://{tempfile.gettempdir()}/text_to_speech/",
             type="string",
             minLength=1,
             title="Destination",
-            description="A path in any object storage, e.g. s3://aws_default@bucket/clips/. A path that ends in / is a "
-            "folder.",
+            description="A path in object storage, e.g. s3://aws_default@bucket/clips/. A path that ends in / is a "
+            "folder. The default, a temporary folder, works only if all tasks run on one machine. Several workers "
+            "need object storage (s3://…).",
         ),
     },
 )
@@ -94,9 +98,11 @@ def text_to_speech() -> None:
         text="{{ params.text }}",
         voice_id="{{ params.voice_id }}",
         text_lang="{{ params.text_lang or '' }}",
-        ext_param='{"synExt": {"sampleRate": {{ params.sample_rate }}, "pitch": {{ params.pitch }}}}',
-        doc_md="Submits the text, which MPS bills, and returns its `TaskId`. If you clear it with the same arguments, "
-        "it reconnects to the same MPS task. Before Airflow 3.3, it submits again, which is billed again.",
+        sample_rate="{{ params.sample_rate }}",
+        pitch="{{ params.pitch }}",
+        doc_md="Submits the text, which MPS bills, and returns its `TaskId`. From Airflow 3.3, a retry reconnects to "
+        "the same MPS task. A clear does so, too, in Airflow 3.3.2. Before 3.3, a clear submits again, which is billed "
+        "again; after 3.3.2, it may.",
     )
     wait = TextToSpeechTaskSensor(
         task_id="wait",
@@ -105,7 +111,8 @@ def text_to_speech() -> None:
         # a task that is queued again before that.
         poke_interval=10,
         timeout=60 * 60,
-        doc_md="Polls MPS every ten seconds, and occupies no worker in between. Clearing it costs nothing.",
+        doc_md="Polls MPS every 10 seconds, for up to an hour. Occupies no worker between two polls. A clear submits "
+        "nothing.",
     )
     store = TextToSpeechToObjectStorageOperator(
         task_id="store",
@@ -115,7 +122,8 @@ def text_to_speech() -> None:
         outlets=[AssetAlias("text_to_speech_audio")],
         retries=2,
         retry_delay=timedelta(seconds=30),
-        doc_md="Stores the verified audio and returns its path. Play it under *Listen*. Clearing it costs nothing.",
+        doc_md="Downloads, verifies and stores the audio, and returns its path. Play it under *Listen*. A clear "
+        "submits nothing.",
     )
 
     @task(doc_md="Logs the path and the duration of the clip.")

@@ -2,14 +2,15 @@
 ### Many clips: from a manifest to audio and a result manifest
 
 Press **Trigger** and enter the path of a manifest: JSON Lines or CSV, with `id`, `text` or `text_path`, and `voice_id`
-on each line. If you keep the default, the DAG writes and uses a sample manifest.
+on each line. If you keep the default, the DAG writes and uses a sample manifest. The default paths are in a temporary
+folder, which works only if all tasks run on one machine. Several workers need object storage (`s3://…`).
 
-- **text_to_speech_batch** processes all lines in **one** task, within the API's quota, and resumes after a crash, a
-  retry or a clear. It first counts the characters to submit, and stops if there are more than your limit. Use it for
-  dozens of lines or more.
+- **text_to_speech_batch** processes all lines in **one** task, within the API's quota. A retry or a clear resumes it.
+  It first counts the characters to submit, and submits nothing if they exceed your limit. Use it for dozens of lines or
+  more.
 - **text_to_speech_mapped** runs three task instances for each line, by dynamic task mapping. Each line has its own log,
   retries and *Listen* view. Use it for a few lines. Its manifest must be JSON Lines, and the files get the names that
-  MPS gave the audio. Texts are not rendered as templates.
+  MPS gave the audio. Airflow does not render the texts as templates.
 
 Both need a connection **`mps_default`** of type *Tencent Cloud MPS*, for your account or for the emulator.
 """
@@ -34,28 +35,31 @@ PARAMS = {
         type="string",
         minLength=1,
         title="Manifest",
-        description="A path in any object storage, e.g. s3://aws_default@bucket/manifest.csv. The DAG writes the "
-        "sample if it is missing.",
+        description="A path in object storage, e.g. s3://aws_default@bucket/manifest.jsonl. The default is a sample, "
+        "which the DAG writes to a temporary folder: it works only if all tasks run on one machine.",
     ),
     "destination": Param(
         f"{FOLDER}/clips/",
         type="string",
         minLength=1,
         title="Destination",
-        description="Folder for the audio. A batch also writes results.jsonl and summary.json there.",
+        description="Folder for the audio, e.g. s3://aws_default@bucket/clips/. A batch also writes results.jsonl and "
+        "summary.json there. The default, a temporary folder, works only if all tasks run on one machine. Several "
+        "workers need object storage (s3://…).",
     ),
     "voice_id": Param(
         "s1_+DSBRZuGbfKlwsN1lV5OsriSYvOB3aSqqCsHH0LJ5BWHsmfmn13my4ki/QL+g+7RaRUWLhwPcEI6gtCTkA==",
         type="string",
         minLength=1,
         title="Voice",
-        description="VoiceId for lines that have none. The emulator accepts any value.",
+        description="VoiceId for lines that have none: a system, cloned or designed voice of your MPS account; see "
+        "'Get a VoiceId' in the docs. The emulator accepts any value.",
     ),
 }
 TAGS = ["tencent cloud", "mps", "text to speech"]
 
 
-@task(doc_md="Returns the path of the manifest. Writes the sample if it is requested and missing.")
+@task(doc_md="Returns the path of the manifest. Writes the sample manifest if the form names it and it is missing.")
 def find_manifest(params: Any = None) -> str:
     """Return the path of the manifest, and write the sample so that the default works."""
     path = ObjectStoragePath(params["manifest"])
@@ -75,12 +79,12 @@ def find_manifest(params: Any = None) -> str:
     tags=TAGS,
     params={
         **PARAMS,
-        "most_characters": Param(
+        "max_characters": Param(
             100_000,
             type="integer",
             minimum=1,
             title="Character limit",
-            description="If more characters are left to submit, the DAG submits nothing.",
+            description="The most characters that one run may submit. If more are left, it submits none.",
         ),
     },
 )
@@ -94,21 +98,22 @@ def text_to_speech_batch() -> None:
     estimate = TextToSpeechBatchOperator(
         task_id="estimate",
         dry_run=True,
-        doc_md="Reads the manifest and reports lines, characters, the minimum time and errors. Makes no call to MPS.",
+        doc_md="Reads the manifest and reports lines, characters, the minimum time and errors. Does not call MPS.",
         **arguments,
     )
 
-    @task.short_circuit(doc_md="Continues if the number of characters is within the limit of the form.")
+    @task.short_circuit(doc_md="Skips `speak` if there are more characters to submit than the form's limit.")
     def check_character_limit(report: Any, params: Any = None) -> bool:
         print(f"{report['characters']} characters in {report['to_submit']} lines; {report['invalid']} invalid lines")
-        return bool(report["characters"] <= params["most_characters"])
+        return bool(report["characters"] <= params["max_characters"])
 
     speak = TextToSpeechBatchOperator(
         task_id="speak",
         deferrable=True,
         on_line_failure="continue",
         retries=3,
-        doc_md="Submits, waits for and stores every line. A retry or a clear resumes; no line is billed twice.",
+        doc_md="Submits, waits for and stores every line. A retry or a clear continues with the records in the "
+        "destination. It does not submit a line again if its outcome is unknown.",
         **arguments,
     )
     check_character_limit(estimate.output) >> speak
@@ -118,8 +123,8 @@ def text_to_speech_batch() -> None:
 def text_to_speech_mapped() -> None:
     """Run three task instances for each line."""
 
-    @task(doc_md="Returns the arguments of `submit` for each line.")
-    def read(manifest: Any, params: Any = None) -> list[dict[str, Any]]:
+    @task(doc_md="Returns the arguments of `submit` for each line of the manifest.")
+    def read_manifest(manifest: Any, params: Any = None) -> list[dict[str, Any]]:
         # Not splitlines(), which also splits at characters that JSON allows inside a line.
         lines = [json.loads(line) for line in ObjectStoragePath(manifest).read_text().split("\n") if line.strip()]
         return [
@@ -131,20 +136,20 @@ def text_to_speech_mapped() -> None:
         task_id="submit",
         # Task instances do not share a rate limiter: too many at once would exceed the quota.
         max_active_tis_per_dag=8,
-        doc_md="Submits one line, which MPS bills. From Airflow 3.3, a retry reconnects to the submitted MPS task.",
-    ).expand_kwargs(read(find_manifest()))
+        doc_md="Submits one line, which MPS bills. From Airflow 3.3, a retry reconnects to the same MPS task.",
+    ).expand_kwargs(read_manifest(find_manifest()))
     wait = TextToSpeechTaskSensor.partial(
         task_id="wait",
         deferrable=True,
         poke_interval=10,
-        doc_md="Waits in the triggerer, where all waiting tasks share the API's quota.",
+        doc_md="Waits in the triggerer, which polls all waiting tasks within one rate limit.",
     ).expand(mps_task_id=submit.output)
     store = TextToSpeechToObjectStorageOperator.partial(
         task_id="store",
         destination="{{ params.destination.rstrip('/') }}/",
         max_active_tis_per_dag=8,
         retries=2,
-        doc_md="Stores one verified clip. Play it under *Listen*.",
+        doc_md="Downloads, verifies and stores one clip. Play it under *Listen*.",
     ).expand(mps_task_id=submit.output)
     wait >> store
 

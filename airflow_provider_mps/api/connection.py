@@ -184,22 +184,22 @@ class _Fields:
         if "://" in host:
             host_scheme, host = host.split("://", 1)
             if scheme and scheme != host_scheme:
-                raise self.make_error("Host", "has another scheme than Schema")
+                raise self.make_error("Host (API domain)", "has another scheme than Schema (scheme)")
             scheme = host_scheme
         scheme = scheme or "https"
         if scheme not in {"http", "https"}:
-            raise self.make_error("Schema", "must be http or https")
+            raise self.make_error("Schema (scheme)", "must be http or https")
         if host.count(":") > 1 and "[" not in host:
             host = f"[{host}]"  # Airflow drops the brackets of an IPv6 address
         name, colon, port = host.rpartition(":")
         if colon and "]" not in port:
             if self.connection.port and str(self.connection.port) != port:
-                raise self.make_error("Host", "has another port than Port")
+                raise self.make_error("Host (API domain)", "has another port than Port")
             host = name
         else:
             port = str(self.connection.port or "")
         if not _is_host(host):
-            raise self.make_error("Host", f"must be the domain of the API, e.g. {DEFAULT_HOST}")
+            raise self.make_error("Host (API domain)", f"must be the domain of the API, e.g. {DEFAULT_HOST}")
         if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= MAX_PORT):
             raise self.make_error("Port", f"must be from 1 to {MAX_PORT}")
         return scheme, f"{host}:{port}" if port else host

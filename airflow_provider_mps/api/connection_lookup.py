@@ -15,7 +15,7 @@ from airflow_provider_mps.api.connection import MpsConnection, parse_conn_id
 from airflow_provider_mps.api.retry import MAX_ASYNC_LOOKUPS, MAX_LOOKUPS, make_lookup_policy
 from airflow_provider_mps.concurrency import call_interruptibly
 from airflow_provider_mps.connection_form import HOOK_NAME
-from airflow_provider_mps.error_codes import is_connection_error
+from airflow_provider_mps.error_codes import ErrorClass, is_connection_error
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.version_compat import drop_scheme_warning
@@ -77,23 +77,31 @@ def check_connection(conn_id: str, region: str | None = None, hook: HookOrClass 
     def check_deadline() -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"Connection '{conn_id}': {host} did not respond within {TEST_TIMEOUT_SECONDS:g} seconds. Check Host "
-                "(API domain), Port, Schema (scheme) and Proxy, and the network."
+                f"MPS at {host} did not respond within {TEST_TIMEOUT_SECONDS:g} seconds. Check Host (API domain), "
+                "Port, Schema (scheme) and Proxy, and the network."
             )
 
     try:
         # In a thread: no timeout of a request limits a name look-up or the credential chain.
         call_interruptibly(query, check_deadline)
     except MpsApiError as error:
+        # Without the connection's id, which Airflow makes up if the user tests an unsaved form.
+        error.context = f"MPS at {host}"
         if is_connection_error(error.code):
-            # Without the connection's id, which Airflow makes up if the user tests an unsaved form.
-            error.context = f"MPS at {host}"
             return False, str(error)
+        if error.error_class is not ErrorClass.PERMANENT:  # else the error is about the task, which does not exist
+            return True, f"MPS did not reject the credentials, but the test is inconclusive: repeat it later. {error}"
     except (InvalidMpsConnectionError, TimeoutError) as error:
         return False, str(error)
     except Exception as error:  # noqa: BLE001 - the user waits for a message, whatever the error is
-        return False, f"Connection '{conn_id}' failed with {describe_error(error)}."
-    return True, f"MPS at {host} accepted the credentials, and they may query text-to-speech tasks."
+        return False, (
+            f"Testing the connection to MPS at {host} failed with {describe_error(error)}. Check the connection's "
+            "fields, the network and the installed packages."
+        )
+    return True, (
+        f"MPS at {host} accepted the credentials, which may query text-to-speech tasks. Submitting was not tested, "
+        "because MPS bills it."
+    )
 
 
 def _make_not_found_error(conn_id: str) -> InvalidMpsConnectionError:

@@ -82,7 +82,7 @@ def translate_network_error(error: Exception, context: str) -> MpsApiError | Inv
         )
     if isinstance(error, _INVALID_ADDRESS):
         return InvalidMpsConnectionError(
-            f"{context}: nothing was sent ({type(error).__name__}). Check Host, Port and Proxy."
+            f"{context}: nothing was sent ({type(error).__name__}). Check Host (API domain), Port and Proxy."
         )
     if isinstance(error, _NETWORK_ERROR):
         code = NOT_SENT if is_never_sent(error) else OUTCOME_UNKNOWN

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.line import InvalidLine
 from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
-from airflow_provider_mps.batch.submitter import NotSubmittedError
+from airflow_provider_mps.batch.submitter import RESUBMIT_ADVICE, NotSubmittedError
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
@@ -42,8 +42,8 @@ Fraction of the median latency after which a line is first polled.
 Polls measure the latency too late: without this factor, the measured latency would grow with each line.
 """
 _UNKNOWN = (
-    "The task was killed after {sent_at}, while it submitted this line: it is unknown whether MPS accepted it, and it "
-    "may be billed. It was not submitted again. Check the MPS console; on_unknown='resubmit' submits it again."
+    "The task was killed after {sent_at}, while it submitted this line. It is unknown whether MPS accepted it: it may "
+    f"already be billed, and was not submitted again. {RESUBMIT_ADVICE}"
 )
 
 

@@ -152,7 +152,7 @@ class Batch:
             if not accepted:
                 return
             for row in accepted:
-                self._log.info("Line %s is not unknown any more: MPS accepted it as task %s", row.id, row.task_id)
+                self._log.info("The outcome of line %s is known now: MPS accepted it as task %s", row.id, row.task_id)
                 await self._line_processor.resume(row, group)
 
     async def _read_manifest(self, group: asyncio.TaskGroup) -> None:

@@ -13,6 +13,7 @@ from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.durable_submit import format_utc_now
 from airflow_provider_mps.error_codes import (
     NOT_SENT,
+    UNKNOWN_OUTCOME_ADVICE,
     ErrorClass,
     can_retry_submit,
     classify,
@@ -36,6 +37,7 @@ IN_FLIGHT = 16
 """Submits that may wait for a response at once: a server that hangs must not be overloaded."""
 MAX_SUBMITS = 3
 """Submits of one line in all, if each outcome is unknown and ``on_unknown`` is ``resubmit``."""
+RESUBMIT_ADVICE = f"{UNKNOWN_OUTCOME_ADVICE}; if not, set on_unknown='resubmit' to submit it again."
 LAST_CHECK_SECONDS = 0.5
 """Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
 _WITHHELD = f"{NOT_SENT}.Withheld"
@@ -158,12 +160,12 @@ class Submitter:
         if _is_outcome_unknown(error):
             if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_SUBMITS:
                 request_id = getattr(error, "request_id", "") or "none was returned"
-                advice = "Check MPS's console, or set on_unknown='resubmit'."
+                advice = RESUBMIT_ADVICE
                 if self._on_unknown is OnUnknown.RESUBMIT:
-                    advice = f"It was submitted {unknown} times, and each may be billed. Check MPS's console."
+                    advice = f"It was submitted {unknown} times, each of which may be billed. {UNKNOWN_OUTCOME_ADVICE}."
                 message = (
                     f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId "
-                    f"{request_id}): it may be billed already, and was not submitted again. {advice}"
+                    f"{request_id}): it may already be billed, and was not submitted again. {advice}"
                 )
                 return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
             self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)

@@ -27,43 +27,43 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     defaults = Options()
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mps.emulator",
-        description="A local Tencent Cloud MPS for text to speech. Tasks are kept in memory only. "
-        f"A text that begins with {FAIL_PREFIX} fails.",
+        description="Run a local stand-in for the text-to-speech API of Tencent Cloud MPS. It keeps tasks in memory "
+        f"only. To see a failed task, submit a text that begins with {FAIL_PREFIX}.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=_parse_port, default=DEFAULT_PORT, help="port to listen on; 0 takes any free one")
+    add("--port", type=_parse_port, default=DEFAULT_PORT, help="port to listen on; 0 chooses a free port")
     add(
         "--synthesis-time",
         type=_parse_seconds_or_range,
         default=defaults.synthesis_time,
         metavar="SECONDS",
-        help="how long each task stays processing; 30-90 draws a random time for each",
+        help="time for which each task is processing; a range such as 30-90 draws a random time for each task",
     )
     add(
         "--latency",
         type=_parse_seconds,
         default=defaults.latency,
         metavar="SECONDS",
-        help="minimum time of each API response",
+        help="minimum time until each API response",
     )
     add(
         "--rate-limit",
         type=_parse_positive,
         default=defaults.rate_limit,
         metavar="N",
-        help="requests per second that each API action admits",
+        help="requests per second that each API action accepts; more are throttled",
     )
     add(
         "--link-lifetime",
         type=_parse_seconds,
         default=defaults.link_lifetime,
         metavar="SECONDS",
-        help="how long an AudioUrl is valid",
+        help="time for which an AudioUrl is valid",
     )
-    add("--secret-id", type=_parse_credential, default=defaults.secret_id, help="accepted SecretId")
-    add("--secret-key", type=_parse_credential, default=defaults.secret_key, help="accepted SecretKey")
+    add("--secret-id", type=_parse_credential, default=defaults.secret_id, help="SecretId that requests must use")
+    add("--secret-key", type=_parse_credential, default=defaults.secret_key, help="SecretKey that requests must use")
     add(
         "--token",
         type=_parse_credential,
@@ -74,7 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--voice",
         choices=["auto", "espeak-ng", "tone"],
         default=defaults.voice,
-        help="speech engine; auto uses espeak-ng if it is installed, else a tone",
+        help="speech engine; auto uses espeak-ng if it is installed, and otherwise a tone",
     )
     add(
         "--audio-fault",
@@ -83,8 +83,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=[],
         dest="audio_faults",
         metavar="KIND[:TIMES]",
-        help="fault of the next TIMES downloads of each audio: a number (default 1) or always; repeat the option for a "
-        f"sequence of faults. KIND is one of: {', '.join(FaultKind)}",
+        help="fault of the first downloads of each audio. TIMES is their number (default 1), or always. Repeat the "
+        f"option for a sequence of faults. KIND is one of: {', '.join(FaultKind)}",
     )
     return parser.parse_args(arguments)
 
@@ -109,12 +109,14 @@ def main(arguments: list[str] | None = None) -> None:
         listening = bind(given.host, given.port)
     except OSError as error:
         raise SystemExit(
-            f"{given.host}:{given.port} cannot be used: {error}. Choose another --host or --port."
+            f"The emulator cannot listen on {given.host}:{given.port}: {error}. Choose another --host or --port."
         ) from error
     port = listening.getsockname()[1]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    print(f"MPS emulator on http://{given.host}:{port}; tasks are kept in memory only.")
-    print("Connection for Airflow's environment:")
+    print(
+        f"The MPS emulator listens on http://{given.host}:{port}. It keeps tasks in memory only; stop it with Ctrl+C."
+    )
+    print("To connect Airflow to it, run this where Airflow starts:")
     print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
     with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
         uvicorn.Server(uvicorn.Config(make_app(options), log_level="warning")).run(sockets=[listening])
@@ -133,7 +135,7 @@ def _parse_seconds_or_range(text: str) -> float | tuple[float, float]:
         return _parse_seconds(text)
     ends = _parse_seconds(shortest), _parse_seconds(longest)
     if ends[0] > ends[1]:
-        raise argparse.ArgumentTypeError(f"{text} is not a range: its first number is the greater one")
+        raise argparse.ArgumentTypeError(f"{text} is not a range: its first number must not exceed its second")
     return ends
 
 
@@ -167,7 +169,7 @@ def _parse_audio_fault(text: str) -> AudioFault:
 
 def _parse_credential(text: str) -> str:
     if not re.fullmatch("[0-9A-Za-z_.~+=-]+", text):
-        raise argparse.ArgumentTypeError("it must be letters, digits and _.~+=- without white space")
+        raise argparse.ArgumentTypeError("use only letters, digits and _.~+=-, without white space")
     return text
 
 

@@ -165,7 +165,8 @@ class MpsHook(BaseHook):
 
         :param text: the text to speak
         :param voice_id: the voice
-        :param text_lang: language of the text; by default, MPS detects it
+        :param text_lang: language of the text, e.g. ``en``. Without it, the default of MPS applies: Chinese on the
+            international site, automatic detection on the mainland site
         :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or its JSON
         :return: the ``TaskId``
         :raises MpsApiError: if MPS rejects the text, or the outcome is unknown; see its ``error_class``

@@ -55,9 +55,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     """
     Submit the lines of a manifest, wait for them, and store their audio, all in one task.
 
-    Each line is submitted once: its submit is recorded beside the audio, before and after it is sent. A retry, a clear
-    or another run with the same destination resumes from there. If the task is killed while it sends a line, the
-    outcome is unknown, and ``on_unknown`` decides.
+    The batch records each submit beside the audio, before and after it sends the request. A retry, a clear or another
+    run with the same destination resumes from there. If the task is killed while it sends a line, the outcome of that
+    submit is unknown: ``on_unknown`` says what happens then.
 
     The destination gets the audio as ``{id}.wav`` (or the extension of the audio that MPS makes), ``results.jsonl``
     with one object for each line, and ``summary.json`` with counts and sums. The return value holds both paths, the
@@ -70,10 +70,14 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         (templated)
     :param destination: folder for the audio and the results (templated)
     :param voice_id: ``VoiceId`` of lines without one (templated)
-    :param text_lang: language of lines without one; by default, MPS decides (templated)
+    :param text_lang: language of lines without one, e.g. ``en``. If neither names one, the default of MPS applies:
+        Chinese on the international site, automatic detection on the mainland site (templated)
     :param ext_param: ``ExtParam`` of all lines; the values of a line override it (templated)
-    :param sample_rate: sample rate in Hz of lines without one (templated)
+    :param sample_rate: sample rate in Hz of lines without one: 8000, 16000, 22050, 32000 or 44100 (templated)
     :param pitch: pitch from -12 to 12 of lines without one (templated)
+    :param target_duration: length of the audio, in seconds, of lines without one (templated)
+    :param translate_to: language to translate lines without one to, e.g. ``en`` (templated)
+    :param translate_requirement: instruction for the translation of lines without one (templated)
     :param max_characters: maximum length of the text of a line (templated)
     :param resume: resume what another run has left in the destination. A retry or a clear always resumes
     :param on_unknown: if it is unknown whether MPS accepted a line: ``fail`` it, or ``resubmit`` it in the same run, up
@@ -100,6 +104,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "ext_param",
         "sample_rate",
         "pitch",
+        "target_duration",
+        "translate_to",
+        "translate_requirement",
         "max_characters",
         "mps_conn_id",
         "region",
@@ -118,6 +125,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         ext_param: Mapping[str, Any] | str | None = None,
         sample_rate: int | str | None = None,
         pitch: int | str | None = None,
+        target_duration: float | str | None = None,
+        translate_to: str | None = None,
+        translate_requirement: str | None = None,
         max_characters: int | str | None = None,
         resume: bool = True,
         on_unknown: Literal["fail", "resubmit"] = "fail",
@@ -138,6 +148,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.ext_param = ext_param
         self.sample_rate = sample_rate
         self.pitch = pitch
+        self.target_duration = target_duration
+        self.translate_to = translate_to
+        self.translate_requirement = translate_requirement
         self.max_characters = max_characters
         self.resume = resume
         self.on_unknown = parse_choice(OnUnknown, on_unknown)
@@ -170,8 +183,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         if event.get("timed_out") or (time_left is not None and time_left <= 0):
             self._release_lock(context)
             raise AirflowException(
-                "execution_timeout ended before all lines of this batch were stored. A retry or a clear continues with "
-                "them; nothing is billed again."
+                "execution_timeout ended before all lines of this batch were stored. A retry or a clear resumes the "
+                "batch, and does not submit again what MPS has accepted."
             )
         return self._run(context, self._make_options(), time_left)
 
@@ -257,6 +270,14 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     def _make_options(self) -> BatchOptions:
         from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
 
+        speech_options = SpeechOptions(
+            self.ext_param,
+            self.sample_rate,
+            self.pitch,
+            self.target_duration,
+            self.translate_to,
+            self.translate_requirement,
+        )
         return BatchOptions(
             manifest=_parse_path("manifest", self.manifest),
             destination=_parse_path("destination", self.destination),
@@ -271,7 +292,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             defaults=LineDefaults(
                 self.voice_id or None,
                 self.text_lang or None,
-                SpeechOptions(self.ext_param, self.sample_rate, self.pitch).build(),
+                speech_options.build(),
                 parse_max_characters(self.max_characters),
             ),
         )
@@ -301,12 +322,14 @@ def _make_failure(summary: Summary, message: str) -> AirflowException:
     from airflow_provider_mps.batch.row import LineStatus
 
     if summary.count(LineStatus.STORE_FAILED):
-        return AirflowException(f"{message}. A retry stores the audio that MPS has made; nothing is billed again.")
+        return AirflowException(f"{message}. A retry stores the audio that MPS has made, and does not submit it again.")
     unknown = summary.count(LineStatus.UNKNOWN)
     if summary.failures > unknown:
         message += ". Fix these lines and clear the task: it submits only lines that failed"
     if unknown:
-        message += ". Unknown lines are not submitted again: check the MPS console, or set on_unknown='resubmit'"
+        message += (
+            ". Unknown lines are not submitted again: look for them in the MPS console, or set on_unknown='resubmit'"
+        )
     return AirflowFailException(f"{message}.")
 
 

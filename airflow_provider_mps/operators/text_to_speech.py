@@ -50,15 +50,16 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
 
     MPS bills each accepted submit, so a request is retried only if MPS provably did not accept it. From Airflow 3.3,
     the ``TaskId`` is stored at once: a retry, e.g. after the worker was killed, reconnects to the same MPS task. If an
-    attempt is killed between sending and storing, the outcome is unknown, and ``on_unknown`` decides. If MPS fails the
-    task, only a clear submits again. The ``TaskId`` is also pushed as the XCom ``TaskId`` before any waiting. Values
-    that ``expand_kwargs`` takes from another task are not rendered.
+    attempt is killed between sending and storing, the outcome is unknown: ``on_unknown`` says what happens then. If MPS
+    fails the task, only a clear submits again. The ``TaskId`` is also pushed as the XCom ``TaskId`` before any waiting.
+    Values that ``expand_kwargs`` takes from another task are not rendered.
     https://www.tencentcloud.com/document/product/1041/79693
 
     :param text: text to speak (templated)
     :param text_path: UTF-8 file to speak in place of ``text``, as an ``ObjectStoragePath`` or a string (templated)
     :param voice_id: ``VoiceId`` of the voice (templated)
-    :param text_lang: language of the text; by default, MPS decides (templated)
+    :param text_lang: language of the text, e.g. ``en``. Without it, the default of MPS applies: Chinese on the
+        international site, automatic detection on the mainland site (templated)
     :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or as JSON (templated)
     :param sample_rate: sample rate in Hz: 8000, 16000, 22050, 32000 or 44100 (templated)
     :param pitch: pitch from -12 to 12 (templated)

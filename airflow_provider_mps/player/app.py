@@ -27,10 +27,10 @@ from airflow_provider_mps.player.threadpool import iterate_in_threads, run_in_li
 from airflow_provider_mps.player.waveform import TIMEOUT_SECONDS as WAVEFORM_TIMEOUT_SECONDS
 from airflow_provider_mps.player.waveform import NoWaveformError, compute_waveform
 
-_SLOW = "does not respond, or is busy. Try again later; the log of Airflow's API server may say why."
+_SLOW = "did not respond in time. Reload this page later. The log of Airflow's API server may say why."
 _UNREAD_XCOM = (
-    "The XCom return_value of this task instance is in object storage and was not read: either the object is "
-    "gone, or Airflow's API server lacks the [core] xcom_backend that the workers have."
+    "The XCom return_value of this task instance is in object storage and could not be read. Either the object was "
+    "deleted, or Airflow's API server does not have the [core] xcom_backend that the workers have."
 )
 
 app = FastAPI(title="MPS player", openapi_url=None)
@@ -60,8 +60,8 @@ async def get_recorded_audio(
     if found is None:
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,
-            "No audio: this task instance has stored no audio. "
-            "TextToSpeechToObjectStorageOperator stores audio when it succeeds.",
+            "This task instance has stored no audio. Open the Listen tab of a TextToSpeechToObjectStorageOperator task "
+            "that has succeeded.",
         )
     return found
 
@@ -126,7 +126,7 @@ def stream(
     except UnsatisfiableRangeError as error:
         raise HTTPException(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            f"The audio has {audio.size} bytes.",
+            f"The requested range is not in the audio, which has {audio.size} bytes.",
             {"Content-Range": f"bytes */{audio.size}"},
         ) from error
     start, stop = part or (0, audio.size)
@@ -147,7 +147,9 @@ async def waveform(audio: Audio) -> dict[str, Any]:
     except NoWaveformError as error:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, _make_encodable(str(error))) from error
     except TimeoutError as error:
-        raise HTTPException(status.HTTP_504_GATEWAY_TIMEOUT, f"The storage {_SLOW}") from error
+        raise HTTPException(
+            status.HTTP_504_GATEWAY_TIMEOUT, _make_encodable(f"The storage of {audio.path} {_SLOW}")
+        ) from error
 
 
 def _make_encodable(text: str) -> str:

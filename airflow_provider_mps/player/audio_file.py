@@ -65,7 +65,8 @@ class AudioFile:
         if not has_fs(scheme):
             # Not quoted: it may be a signed URL.
             raise NoAudioError(
-                "The return value of this task instance is not a path in object storage that this Airflow knows."
+                "The return value of this task instance is not a path in object storage that Airflow's API server "
+                "supports."
             )
         hide_signed_urls_in_logs()
         try:
@@ -75,24 +76,29 @@ class AudioFile:
             content_type = _detect_content_type(fs.cat_file(key, start=0, end=16)) if info["type"] == "file" else None
         except FileNotFoundError as error:
             raise NoAudioError(
-                f"{path} does not exist any more, or not on the machine of Airflow's API server."
+                f"{path} does not exist. It was moved or deleted, or is not on the machine of Airflow's API server."
             ) from error
         except Exception as error:
             # The error's text is not logged either: it may quote a URL with a password or a signature.
             types = _describe_types(error)
             log.warning("%s cannot be read: %s", path.encode(errors="backslashreplace").decode(), types)
             if isinstance(error, AirflowNotFoundException):
-                raise NoAudioError(f"{path} cannot be read: its connection does not exist.") from error
+                raise NoAudioError(
+                    f"{path} cannot be read: its connection does not exist. Create it under Admin → Connections."
+                ) from error
             if is_permission_error(error):
-                raise NoAudioError(f"Airflow's API server has no permission to read {path}.") from error
+                raise NoAudioError(
+                    f"Airflow's API server does not have permission to read {path}. Grant it to the connection in this "
+                    "path or, if it has none, to the server's own account."
+                ) from error
             raise NoAudioError(
-                f"{path} cannot be read ({types}). Check the connection in this path, and that Airflow's API server "
-                "reaches the storage."
+                f"{path} cannot be read ({types}). Check the connection in this path, and whether Airflow's API server "
+                "can reach the storage."
             ) from error
         if content_type is None:
             raise NoAudioError(f"{path} is not an audio file.")
         if not isinstance(info.get("size"), int):
-            raise NoAudioError(f"The storage does not report the size of {path}, which is needed to play it.")
+            raise NoAudioError(f"Listen cannot play {path}: its storage does not report its size.")
         etag = hashlib.sha256(repr(sorted(info.items(), key=str)).encode()).hexdigest()[:32]
         return cls(path, info["size"], content_type, f'"{etag}"', fs, key)
 

@@ -43,7 +43,9 @@ def validate_channels(sound: Any) -> None:
     :raises NoWaveformError: if there are more than :data:`MAX_CHANNELS`
     """
     if sound.channels > MAX_CHANNELS:
-        raise NoWaveformError(f"It has {sound.channels} channels; the waveform is limited to {MAX_CHANNELS}.")
+        raise NoWaveformError(
+            f"The audio has {sound.channels} channels; the waveform is limited to {MAX_CHANNELS} channels."
+        )
 
 
 def compute_peak(block: Any) -> float:

@@ -107,7 +107,7 @@ def _get_backend_deserializer() -> Callable[[_StoredXCom], object]:
         log.warning("The class that [core] xcom_backend names cannot be imported: %s", type(error).__name__)
         raise UnreadableXComError(
             "The XComs of this task instance cannot be read: Airflow's API server cannot import the class that "
-            f"[core] xcom_backend names ({type(error).__name__}). Install it where the API server runs."
+            f"[core] xcom_backend names ({type(error).__name__}). Install it on the API server."
         ) from error
     return deserializer
 
@@ -128,7 +128,7 @@ def _deserialize_with_backend(key: str, value: object) -> object:
         log.warning("The XCom backend cannot read the XCom %s: %s", key, type(error).__name__)
         raise UnreadableXComError(
             f"The XCom {key} of this task instance cannot be read: the XCom backend raised {type(error).__name__}. "
-            "Give Airflow's API server the packages, the connection and the permission with which workers read XComs."
+            "Airflow's API server needs the same packages, connection and permissions as the workers to read XComs."
         ) from error
 
 

@@ -80,7 +80,7 @@ def _decode(audio: AudioFile, deadline: float) -> list[float]:
     """Decode the whole audio in another process, for formats in which a seek is not exact."""
     if audio.size > MAX_DECODED_BYTES:
         raise NoWaveformError(
-            f"It has {audio.size} bytes; the waveform of this format is limited to {MAX_DECODED_BYTES}."
+            f"The audio has {audio.size} bytes; the waveform of this format is limited to {MAX_DECODED_BYTES} bytes."
         )
     if not _DECODERS.acquire(timeout=_get_remaining(deadline)):
         raise _make_timeout_error()
@@ -113,4 +113,4 @@ def _get_remaining(deadline: float) -> float:
 
 
 def _make_timeout_error() -> NoWaveformError:
-    return NoWaveformError(f"Reading took longer than {TIMEOUT_SECONDS:g} seconds.")
+    return NoWaveformError(f"Reading the audio took longer than {TIMEOUT_SECONDS:g} seconds.")

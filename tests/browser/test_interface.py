@@ -209,7 +209,7 @@ def test_listen_view_plays_seeks_and_downloads(admin, clip, api):
 def test_listen_view_of_task_without_audio_says_so(admin, clip):
     player = listen(admin, clip[0], "submit")
     expect(player.locator("#message")).to_contain_text(
-        "this task instance has stored no audio", timeout=TIMEOUT_MILLISECONDS
+        "This task instance has stored no audio", timeout=TIMEOUT_MILLISECONDS
     )
     expect(player.locator("#player")).to_be_hidden()
 
@@ -223,7 +223,7 @@ def test_listen_requires_dag_read_permission(airflow, sign_in, clip):
     page = sign_in("stranger")
     ids = f"dag_id={DAG}&run_id={quote(clip[0], safe='')}&task_id=store&map_index=-1"
     page.goto(f"/mps-player/listen.html?{ids}")
-    expect(page.locator("#message")).to_have_text("You have no permission to read this DAG.")
+    expect(page.locator("#message")).to_have_text("You do not have permission to read this DAG.")
     expect(page.locator("#player")).to_be_hidden()
     for what in ("details", "audio", "waveform"):
         assert page.request.get(f"/mps-player/{what}?{ids}").status == 403

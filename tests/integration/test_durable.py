@@ -57,7 +57,7 @@ def test_worker_killed_after_submit_resubmits_only_after_clear(triggerer):
     # Two retries were left. The first one fails permanently.
     assert api.wait("killed_after_submit", run_id) == {"submit": ("failed", 2)}
     assert count_accepted(triggerer, "unknown outcome") == 1
-    assert "it is unknown whether MPS accepted it" in api.log("killed_after_submit", run_id, "submit", 2)
+    assert "It is unknown whether MPS accepted the text" in api.log("killed_after_submit", run_id, "submit", 2)
 
     clear(api, "killed_after_submit", run_id)
     await_(lambda: api.tasks("killed_after_submit", run_id)["submit"] == ("success", 3), 240)

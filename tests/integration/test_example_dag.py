@@ -10,6 +10,14 @@ import pytest
 from airflow_provider_mps.emulator.app import Options, make_app
 from tests.batching import accepted
 
+DAGS = [
+    ("text_to_speech", "text_to_speech"),
+    ("text_to_speech_published", "text_to_speech_published"),
+    ("text_to_speech_many", "text_to_speech_batch"),
+    ("text_to_speech_many", "text_to_speech_mapped"),
+]
+"""Module and name of each example."""
+
 
 def test_example_stores_audio_of_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
     start_emulator(synthesis_time=1, voice="auto")
@@ -65,12 +73,15 @@ def test_example_trigger_form_rejects_invalid_values(run_dag, conf):
         run_dag("text_to_speech", "text_to_speech", **conf)
 
 
-def test_example_form_sets_sample_rate_and_pitch(run_dag, start_emulator, tmp_path):
-    start_emulator(synthesis_time=0)
+def test_example_form_sets_language_sample_rate_and_pitch(run_dag, start_emulator, tmp_path):
+    app = make_app(Options(synthesis_time=0, voice="tone"))
+    start_emulator(app)
     run = run_dag(
         "text_to_speech", "text_to_speech", sample_rate=8000, pitch=-3, destination=f"file://{tmp_path}/a.wav"
     )
     assert run.state == "success"
+    (task,) = app.state.tasks._tasks.values()
+    assert (task.language, task.style.sample_rate, task.style.pitch) == ("en", 8000, -3)
     with wave.open(str(tmp_path / "a.wav")) as audio:
         assert audio.getframerate() == 8000
 
@@ -87,9 +98,7 @@ def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_emulat
     assert len(list(tmp_path.rglob("*.wav"))) == 5
     assert run.xcom("find_manifest") == many.SAMPLE
 
-    over_limit = run_dag(
-        "text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", most_characters=100
-    )
+    over_limit = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", max_characters=100)
     assert over_limit.tasks["speak"][0] == "skipped"
     assert len(list(tmp_path.rglob("*.wav"))) == 5
 
@@ -130,15 +139,17 @@ def test_example_mapped_does_not_render_texts(run_dag, start_emulator, tmp_path)
     assert set(accepted(app)) == set(texts)
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("text_to_speech", "text_to_speech"),
-        ("text_to_speech_published", "text_to_speech_published"),
-        ("text_to_speech_many", "text_to_speech_batch"),
-        ("text_to_speech_many", "text_to_speech_mapped"),
-    ],
-)
+@pytest.mark.parametrize(("module", "name"), DAGS)
+def test_example_forms_warn_about_the_temporary_folder(module, name):
+    dag = getattr(importlib.import_module(module), name)()
+    for field in dag.params:
+        param = dag.params.get_param(field)
+        if "file://" in str(param.value):
+            assert "temporary folder" in param.description
+            assert "only if all tasks run on one machine" in param.description
+
+
+@pytest.mark.parametrize(("module", "name"), DAGS)
 def test_example_dags_are_documented(module, name):
     dag = getattr(importlib.import_module(module), name)()
     assert dag.doc_md

@@ -41,7 +41,7 @@ def test_replaced_object_has_another_etag(clip):
 
 def test_missing_object_is_explained(clip):
     clip.unlink()
-    with pytest.raises(NoAudioError, match="does not exist any more"):
+    with pytest.raises(NoAudioError, match=r"does not exist\. It was moved or deleted"):
         AudioFile.find(str(clip))
 
 

@@ -53,6 +53,7 @@ def test_extra_fields_have_label_and_description(form):
     for field in form.extra_fields.values():
         assert field["schema"]["title"]
         assert field["description"].endswith(".")
+        assert len(field["description"].split()) <= 16
 
 
 def test_standard_fields_have_tencent_labels(form):
@@ -64,6 +65,13 @@ def test_standard_fields_have_tencent_labels(form):
 def test_host_placeholder_shows_both_domains(form):
     assert DEFAULT_HOST in form.standard_fields.host.placeholder
     assert f"China: {MAINLAND_HOST}" in form.standard_fields.host.placeholder
+
+
+def test_optional_fields_state_default_and_unit(form):
+    described = {name: field["description"] for name, field in form.extra_fields.items()}
+    assert all("Default: " in text for name, text in described.items() if name != "token")
+    assert "in seconds. Default: 10." in described["timeout"]
+    assert "Default: 18. Documented quota: 20." in described["requests_per_second"]
 
 
 def test_secret_fields_are_password_fields(form):

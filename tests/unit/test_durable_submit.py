@@ -1,4 +1,5 @@
 import logging
+import re
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -242,6 +243,12 @@ def test_submit_without_store_keeps_no_record(server, attempt, store):
 
 # The outcome is unknown.
 
+CONSOLE = "Look for the text in the MPS console: if MPS has a task for it, pass the TaskId to a wait and a store task"
+
+
+def count_sentences(error):
+    return len(re.findall(r"\.(?: |$)", str(error)))
+
 
 def record_killed_attempt(store):
     """Store the record of an attempt that was killed between the request and the response."""
@@ -250,8 +257,14 @@ def record_killed_attempt(store):
 
 def test_attempt_killed_while_sending_is_not_resubmitted(server, attempt, store):
     record_killed_attempt(store)
-    with pytest.raises(AirflowFailException, match=r"ended after \d{4}-.*unknown whether MPS accepted.*clear the task"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"ended after \d{4}-.*unknown whether MPS accepted.*not submitted again.*billed twice.*clear the task",
+    ) as caught:
         attempt().reconnect(HELLO)
+    assert CONSOLE in str(caught.value)
+    assert "or set on_unknown='resubmit' to submit again" in str(caught.value)
+    assert count_sentences(caught.value) <= 3
     assert server.requests == []
 
 
@@ -269,8 +282,12 @@ def test_on_unknown_resubmit_submits_after_killed_attempt(server, attempt, store
 
 def test_connection_reset_is_not_retried_and_names_sent_at(server, attempt):
     server.script = [RESET]
-    with pytest.raises(AirflowFailException, match=r"sent at \d{4}-\d\d-\d\dT.*may already be billed.*is not retried"):
+    with pytest.raises(
+        AirflowFailException, match=r"sent at \d{4}-\d\d-\d\dT.*may already be billed.*is not retried"
+    ) as caught:
         attempt().submit(HELLO)
+    assert CONSOLE in str(caught.value)
+    assert str(caught.value).endswith("if not, clear the task to submit it again.")
     assert len(server.requests) == 1
     with pytest.raises(AirflowFailException):
         attempt().reconnect(HELLO)

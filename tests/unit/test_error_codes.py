@@ -1,20 +1,25 @@
 import copy
 import pickle
+import re
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mps.error_codes import (
+    ERROR_CODES,
     INVALID_RESPONSE,
     NOT_SENT,
     OUTCOME_UNKNOWN,
     UNKNOWN_STATUS,
     ErrorClass,
+    PollErrorAction,
     can_retry_query,
     can_retry_submit,
     classify,
     fails_every_submit,
     get_advice,
+    get_poll_error_action,
+    is_connection_error,
 )
 from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError, TextToSpeechTaskFailed, make_api_error
 
@@ -126,6 +131,49 @@ def test_api_error_without_request_id_says_so():
 def test_get_advice_sub_code_inherits_from_parent():
     assert get_advice("UnauthorizedOperation.Foo") == get_advice("UnauthorizedOperation") != ""
     assert get_advice("SomethingNew") == ""
+
+
+def test_every_code_of_table_has_advice():
+    for code in ERROR_CODES:
+        advice = get_advice(code)
+        assert advice[0].isupper(), code
+        assert not advice.endswith("."), code  # the error's text ends the sentence
+        assert len(advice.split()) < 25, code
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("ActionOffline", "Update airflow-provider-mps"),
+        ("AuthFailure.UnauthorizedOperation", "Grant the account this MPS action"),
+        ("InvalidParameter.Foo", "Fix the value that the message names"),
+        ("InvalidParameterValue", "Fix the value that the message names"),
+        ("LimitExceeded.Foo", "Use less of the quota that the message names"),
+        ("MissingParameter", "Set the value that the message names"),
+        ("RequestLimitExceeded", "Poll less often, or lower requests_per_second"),
+        ("RequestSizeLimitExceeded", "Shorten the text"),
+        ("UnknownParameter", "Remove the argument that the message names"),
+        ("UnsupportedOperation.Foo", "Check the arguments and Region"),
+        ("UnsupportedProtocol", "Check Schema (scheme)"),
+        ("FailedOperation.Foo", "MPS could not complete the call. If this error persists, give Tencent's support"),
+        ("FailedOperation.UserArrears", "Settle the account's bill"),
+        ("InternalError.Foo", "MPS had an internal error. If this error persists, give Tencent's support"),
+        ("ResourceInsufficient", "MPS is short of resources"),
+        ("ResourceUnavailable.Foo", "A resource of MPS is unavailable"),
+    ],
+)
+def test_get_advice_says_what_to_do(code, advice):
+    assert get_advice(code).startswith(advice)
+
+
+@pytest.mark.parametrize("code", ["FailedOperation", "InternalError", "ResourceInsufficient", "ResourceUnavailable"])
+def test_advice_alone_does_not_change_how_a_code_is_handled(code):
+    assert classify(code) is classify("SomethingNew") is ErrorClass.OUTCOME_UNKNOWN
+    assert get_poll_error_action(code) is get_poll_error_action("SomethingNew") is PollErrorAction.BACK_OFF
+    assert not is_connection_error(code)
+    assert not fails_every_submit(code)
+    # A submit whose outcome is unknown must not be repeated.
+    assert not re.search(r"\b(retry|try again|submit)\b", get_advice(code), re.IGNORECASE)
 
 
 def test_task_failed_message_has_id_code_and_request_id():

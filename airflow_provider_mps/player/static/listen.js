@@ -11,10 +11,10 @@ const makeUrl = (what) => `${what}?${ids}`;
 async function requestJson(what) {
   const response = await fetch(makeUrl(what), { credentials: "same-origin" });
   if (response.ok) return response.json();
-  if (response.status === 401) throw new Error("You are not signed in to Airflow any more. Sign in again to listen.");
-  if (response.status === 403) throw new Error("You have no permission to read this DAG.");
+  if (response.status === 401) throw new Error("Your Airflow session has ended. Sign in again to listen.");
+  if (response.status === 403) throw new Error("You do not have permission to read this DAG.");
   const { detail } = await response.json().catch(() => ({}));
-  throw new Error(typeof detail === "string" ? detail : `Airflow responded with HTTP ${response.status}.`);
+  throw new Error(typeof detail === "string" ? detail : `Airflow responded with HTTP ${response.status}. The log of its API server may say why.`);
 }
 
 function formatTime(seconds) {
@@ -79,7 +79,7 @@ async function show() {
   element("path").textContent = details.path;
   element("download").href = `${makeUrl("audio")}&download=true`;
   element("download").download = details.name;
-  audio.addEventListener("error", () => showMessage("The audio cannot be played: it was not received completely, or this browser does not support its format."));
+  audio.addEventListener("error", () => showMessage("The audio cannot be played. Its download was interrupted, or this browser does not support its format."));
   audio.src = makeUrl("audio");
   element("player").hidden = false;
   showMessage("");

@@ -273,7 +273,7 @@ def test_bad_gateway_responses_leave_only_a_few_lines_unknown(app, manifest, tmp
     assert summary["unknown"] == bad_responses.count("TextToSpeechAsync")
     assert max(accepted(app.app).values()) == 1
     unknown = [row for row in clips.rows() if row["status"] == "unknown"]
-    assert all("HTTP 502" in row["error"] and "may be billed already" in row["error"] for row in unknown)
+    assert all("HTTP 502" in row["error"] and "may already be billed" in row["error"] for row in unknown)
     clips.require_true()
 
 

@@ -147,6 +147,7 @@ def test_empty_manifest_fails(app, manifest, clips):
         ({"poll_interval": -1}, "not a number of seconds"),
         ({"transfer_timeout": 0}, "transfer_timeout"),
         ({"sample_rate": 7}, "sample_rate"),
+        ({"target_duration": 0}, "target_duration"),
         ({"max_characters": "few"}, "max_characters"),
     ],
 )
@@ -207,6 +208,9 @@ def test_template_fields_of_the_batch_operator():
         "ext_param",
         "sample_rate",
         "pitch",
+        "target_duration",
+        "translate_to",
+        "translate_requirement",
         "max_characters",
         "mps_conn_id",
         "region",

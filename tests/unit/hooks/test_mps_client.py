@@ -21,14 +21,14 @@ def test_refused_tcp_connection_is_not_sent(connect, calls, call):
     with ScriptedServer(PROCESSING) as server:
         pass  # the port is closed again
     connect(server.connection_uri())
-    with pytest.raises(MpsApiError, match="Check Host") as caught:
+    with pytest.raises(MpsApiError, match=r"Check Host \(API domain\)") as caught:
         getattr(calls, call)()
     assert caught.value.error_class is ErrorClass.NOT_SENT
 
 
 def test_unknown_host_names_connection_and_field(connect, calls):
     connect("tencent-mps://some-id:some-key@mps.invalid/http")
-    with pytest.raises(MpsApiError, match=r"'mps_default'.*Check Host"):
+    with pytest.raises(MpsApiError, match=r"'mps_default'.*Check Host \(API domain\)"):
         calls.submit()
 
 

@@ -98,12 +98,12 @@ def test_connection_test_fails_only_for_connection_errors(connect, reply, expect
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
-        ("AuthFailure.SecretIdNotFound", r"Check Login \(SecretId\), and Host"),
+        ("AuthFailure.SecretIdNotFound", r"Check Login \(SecretId\) and Host \(API domain\)"),
         ("AuthFailure.SignatureFailure", r"Check Password \(SecretKey\)"),
         ("AuthFailure.TokenFailure", "Check the session token"),
         ("AuthFailure.SignatureExpire", "Check this machine's clock"),
         ("UnauthorizedOperation", "Grant the account this MPS action"),
-        ("InvalidAction", "Check Host: the server there is not the MPS API"),
+        ("InvalidAction", r"Check Host \(API domain\): the server there is not the MPS API"),
     ],
 )
 def test_connection_test_gives_advice_for_error_code(connect, code, advice):
@@ -115,7 +115,21 @@ def test_connection_test_gives_advice_for_error_code(connect, code, advice):
 def test_connection_test_success_names_host(emulator):
     assert MpsHook().test_connection() == (
         True,
-        f"MPS at 127.0.0.1:{emulator.port} accepted the credentials, and they may query text-to-speech tasks.",
+        f"MPS at 127.0.0.1:{emulator.port} accepted the credentials, which may query text-to-speech tasks. "
+        "Submitting was not tested, because MPS bills it.",
+    )
+
+
+@pytest.mark.parametrize("code", ["InternalError", "RequestLimitExceeded", "SomethingNew"])
+def test_connection_test_says_if_it_is_inconclusive(connect, code):
+    with ScriptedServer(make_api_error(code)) as server:
+        connect(server.connection_uri())
+        is_ok, message = MpsHook().test_connection()
+    assert is_ok
+    assert re.match(
+        r"MPS did not reject the credentials, but the test is inconclusive: repeat it later\. "
+        rf"MPS at 127\.0\.0\.1:{server.port}: {code}: ",
+        message,
     )
 
 
@@ -139,7 +153,7 @@ def test_connection_test_limits_name_lookup(monkeypatch, connect):
         released.set()
     assert not is_ok
     assert message == (
-        "Connection 'mps_default': no-such-host.invalid did not respond within 0.2 seconds. "
+        "MPS at no-such-host.invalid did not respond within 0.2 seconds. "
         "Check Host (API domain), Port, Schema (scheme) and Proxy, and the network."
     )
 

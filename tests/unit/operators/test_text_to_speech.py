@@ -332,7 +332,7 @@ def test_execute_complete_timeout_and_failed_query_reports_timeout(connect, no_w
 
 @pytest.mark.parametrize(("store", "durable"), [(None, True), (MemoryStore(), False)])
 def test_execute_complete_timeout_without_store_is_not_retried(store, durable):
-    with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits again, which is billed"):
+    with pytest.raises(AirflowFailException, match=r"Task task-1 .* a clear submits again, which is billed again"):
         make_operator(durable=durable).execute_complete(make_context(store), TIMEOUT_EVENT)
 
 

@@ -105,12 +105,18 @@ def test_waveform_is_bars_from_0_to_1(listen):
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        (None, "No audio: this task instance has stored no audio."),
-        ("file:///nowhere/clip.wav", "does not exist any more, or not on the machine of Airflow's API server."),
+        (
+            None,
+            "This task instance has stored no audio. Open the Listen tab of a TextToSpeechToObjectStorageOperator task",
+        ),
+        (
+            "file:///nowhere/clip.wav",
+            "does not exist. It was moved or deleted, or is not on the machine of Airflow's API server.",
+        ),
         ("file:///etc/hostname", "file:///etc/hostname is not an audio file."),
         ("file:///etc", "file:///etc is not an audio file."),
-        ("http://127.0.0.1/clip.wav", "is not a path in object storage that this Airflow knows."),
-        ("clip.wav", "is not a path in object storage that this Airflow knows."),
+        ("http://127.0.0.1/clip.wav", "is not a path in object storage that Airflow's API server supports."),
+        ("clip.wav", "is not a path in object storage that Airflow's API server supports."),
         ("s3://no_such_conn@/clip.wav", "cannot be read"),
     ],
 )
@@ -191,8 +197,9 @@ def test_storage_error_is_not_quoted(listen, monkeypatch, caplog):
 
 def test_missing_connection_is_not_replaced_by_default_keys(listen):
     response = listen("audio", "s3://no_such_conn@bucket/clip.wav")
-    assert (
-        response.json()["detail"] == "s3://no_such_conn@bucket/clip.wav cannot be read: its connection does not exist."
+    assert response.json()["detail"] == (
+        "s3://no_such_conn@bucket/clip.wav cannot be read: its connection does not exist. Create it under Admin → "
+        "Connections."
     )
 
 
@@ -218,7 +225,7 @@ def test_hanging_storage_blocks_no_server_thread(listen, monkeypatch):
         for _ in range(3):
             response = listen("details")
             assert response.status_code == 504
-            assert "does not respond, or is busy" in response.json()["detail"]
+            assert "did not respond in time" in response.json()["detail"]
     finally:
         released.set()
 
@@ -258,7 +265,7 @@ def test_xcom_not_read_from_its_storage_is_explained(listen, monkeypatch, tmp_pa
     (tmp_path / "json").write_text('"file:///clips/clip.wav"')
     response = listen("details", f"file://{tmp_path}/{name}")
     assert response.status_code == 404
-    assert "lacks the [core] xcom_backend that the workers have" in response.json()["detail"]
+    assert "does not have the [core] xcom_backend that the workers have" in response.json()["detail"]
     assert listen("details").status_code == 200  # an audio in the same folder
 
 
@@ -271,7 +278,7 @@ def test_hanging_xcom_backend_blocks_no_server_thread(listen, monkeypatch):
         for _ in range(2):
             response = listen("details", find=lambda *_: released.wait(20))
             assert response.status_code == 504
-            assert "The storage of XComs does not respond" in response.json()["detail"]
+            assert "The storage of XComs did not respond in time" in response.json()["detail"]
     finally:
         released.set()
 
