@@ -31,7 +31,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "placeholders": {
         "login": "empty: the default chain (environment, profile file, CVM role)",
         "password": "the SecretKey of this SecretId",
-        "host": f"{DEFAULT_HOST} (mainland China: {MAINLAND_HOST})",
+        "host": f"{DEFAULT_HOST} (China: {MAINLAND_HOST})",
         "schema": "https (use http for the emulator)",
         "port": "443",
     },
