@@ -18,8 +18,8 @@ SUBMIT_REJECTED = "SubmitRejected"
 UNKNOWN_STATUS = "UnknownStatus"
 """Code of a response with an undocumented ``Status``."""
 UNKNOWN_OUTCOME_ADVICE = (
-    "Look for the text in the MPS console: if MPS has a task for it, pass the TaskId to a wait and a store task "
-    "(mps_task_id)"
+    "Find out whether MPS has a task for it (task log, MPS console, Tencent's support): if so, pass its TaskId to a "
+    "wait and a store task (mps_task_id)"
 )
 """What to do first if it is unknown whether MPS accepted a submit."""
 

@@ -7,12 +7,12 @@ The exceptions that operators, sensors and hooks raise.
     ├── MpsApiError                           a call failed, after the hook's retries
     │   └── MpsPermanentError                 no retry can succeed (also an AirflowFailException)
     ├── AudioTransferError                    the audio could not be downloaded or stored in this attempt
-    └── DestinationLockedError                another batch uses the destination
-    AirflowFailException                      Airflow does not retry the task
-    ├── TextToSpeechTaskFailed                MPS failed the task
-    ├── InvalidMpsConnectionError             the connection is missing or must be fixed
-    ├── InvalidRequestError                   an argument is invalid (also a ValueError)
-    └── DestinationError                      the destination must be fixed
+    ├── DestinationLockedError                another batch uses the destination
+    └── AirflowFailException                  Airflow does not retry the task
+        ├── TextToSpeechTaskFailed            MPS failed the task
+        ├── InvalidMpsConnectionError         the connection is missing or must be fixed
+        ├── InvalidRequestError               an argument is invalid (also a ValueError)
+        └── DestinationError                  the destination must be fixed
     BaseException
     └── AudioTransferStopped                  Airflow ends the task during a transfer
 """

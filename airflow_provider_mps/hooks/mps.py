@@ -161,7 +161,7 @@ class MpsHook(BaseHook):
 
         https://www.tencentcloud.com/document/product/1041/79693
 
-        The request is retried only if MPS provably did not accept it, so that it is never billed twice.
+        The hook retries the request only if MPS provably did not accept it.
 
         :param text: the text to speak
         :param voice_id: the voice

@@ -298,6 +298,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         )
 
     def _push_results(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
+        from airflow_provider_mps.batch.row import LineStatus
+
         results = options.destination / "results.jsonl"
         outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}
         self.log.info("%s. Results: %s", summary.to_line(), results)
@@ -306,8 +308,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             raise InvalidRequestError(f"The manifest {options.manifest} has no lines: nothing was submitted.")
         if summary.failures:
             message = (
-                f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.format_problem_names()}. The "
-                f"others are stored, and {results} holds the error of each"
+                f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.format_problem_names()}. "
+                f"{summary.count(LineStatus.STORED):,} lines are stored, and {results} holds the error of each other "
+                "line"
             )
             if self.on_line_failure is OnLineFailure.FAIL:
                 _push_xcom(context, "summary", outcome)
@@ -325,10 +328,11 @@ def _make_failure(summary: Summary, message: str) -> AirflowException:
         return AirflowException(f"{message}. A retry stores the audio that MPS has made, and does not submit it again.")
     unknown = summary.count(LineStatus.UNKNOWN)
     if summary.failures > unknown:
-        message += ". Fix these lines and clear the task: it submits only lines that failed"
+        message += ". Fix the lines whose error says so, and clear the task: it submits only lines that failed"
     if unknown:
         message += (
-            ". Unknown lines are not submitted again: look for them in the MPS console, or set on_unknown='resubmit'"
+            ". Unknown lines are not submitted again: find out whether MPS has tasks for them, or set "
+            "on_unknown='resubmit'"
         )
     return AirflowFailException(f"{message}.")
 

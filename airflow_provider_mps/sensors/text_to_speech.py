@@ -61,7 +61,10 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
     :param end_from_trigger: succeed in the triggerer, without another worker; implies ``deferrable``
     :raises TextToSpeechTaskFailed: if the task has failed at MPS; not retried
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix; not retried
+    :raises InvalidMpsConnectionError: if the connection is missing or must be fixed; not retried
     :raises InvalidRequestError: if the task id is missing; not retried
+    :raises AirflowSensorTimeout: if ``timeout`` ends; not retried
+    :raises AirflowTaskTimeout: if ``execution_timeout`` ends
     """
 
     template_fields: Sequence[str] = ("mps_task_id", "mps_conn_id", "region")

@@ -243,7 +243,10 @@ def test_submit_without_store_keeps_no_record(server, attempt, store):
 
 # The outcome is unknown.
 
-CONSOLE = "Look for the text in the MPS console: if MPS has a task for it, pass the TaskId to a wait and a store task"
+CONSOLE = (
+    "Find out whether MPS has a task for it (task log, MPS console, Tencent's support): if so, pass its TaskId to a "
+    "wait and a store task"
+)
 
 
 def count_sentences(error):

@@ -138,7 +138,7 @@ def test_submit_unknown_outcome_is_not_repeated(serve, fault):
         row = await batch.submit()
         assert row.status is LineStatus.UNKNOWN
         assert "unknown whether MPS accepted this line, sent at 20" in row.error
-        assert "Look for the text in the MPS console: if MPS has a task for it, pass the TaskId to a wait" in row.error
+        assert "Find out whether MPS has a task for it (task log, MPS console, Tencent's support)" in row.error
         assert row.error.endswith("if not, set on_unknown='resubmit' to submit it again.")
         assert batch.statuses() == ["submitting", "unknown"]
 
