@@ -285,7 +285,7 @@ def test_throttled_submits_are_repeated(app, manifest, tmp_path):
     clips.require_true()
 
 
-def test_full_destination_stops_the_batch_and_a_retry_resumes_it(app, manifest, tmp_path, start):
+def test_full_destination_stops_the_batch_and_a_second_run_resumes_it(app, manifest, tmp_path, start):
     folder = tmp_path / "disk"
     folder.mkdir()
     full = ("--fill", "1200000", "--then-remove", f"{folder}/filler", "--files-of", f"{folder}/clips")

@@ -213,7 +213,7 @@ def test_lost_commit_response_never_claims_unchanged(record, bucket, proxy, oper
     assert bucket.list_leftovers() == []
 
 
-def test_completed_upload_with_earlier_date_is_recognised(record, bucket, proxy):
+def test_completed_upload_with_earlier_date_is_recognized(record, bucket, proxy):
     # rclone, like S3, dates the object before its completion; here its ETag also differs from that of the parts.
     proxy.once("ListParts", lambda: time.sleep(2.5))
     proxy.always("CompleteMultipartUpload", LOSE_RESPONSE)
