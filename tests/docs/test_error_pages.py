@@ -270,12 +270,3 @@ def test_clear_table_has_a_row_for_an_unknown_outcome():
     (clears,) = read_tables(read_section(DOCS / "billing.md", "What a clear costs"))
     (unknown,) = [row for row in clears if "unknown outcome" in row["You clear"]]
     assert all("both are billed" in cell for name, cell in unknown.items() if name != "You clear")
-
-
-@pytest.mark.parametrize("name", ["TextToSpeechTaskFailed", "MpsApiError"])
-def test_failures_page_lists_every_attribute_of_the_exception(name):
-    (table,) = read_tables(read_section(DOCS / "failures.md", "How do I get notified?"))
-    listed = {row["Attribute"].strip("`") for row in table if f"`{name}`" in row["Exception"]}
-    cls = EXCEPTIONS[name]
-    properties = {attribute for attribute, value in vars(cls).items() if isinstance(value, property)}
-    assert listed == {*inspect.signature(cls).parameters, *properties}
