@@ -103,7 +103,8 @@ class AudioTransferError(AirflowException):
     """
     The audio could not be downloaded or stored in this attempt. Airflow may retry the task.
 
-    The destination is unchanged or, if the message says so, may hold the complete audio.
+    The destination is unchanged unless the message says otherwise: it may hold the complete audio, or audio that the
+    storage has damaged.
     """
 
 

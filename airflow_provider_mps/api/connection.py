@@ -50,7 +50,7 @@ class MpsConnection:
     secret_key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     region: str = ""
-    """Empty means that MPS chooses."""
+    """Empty: requests name no region."""
     role_arn: str | None = field(default=None, repr=False)
     role_session_name: str = field(default=DEFAULT_ROLE_SESSION_NAME, repr=False)
     requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND

@@ -60,7 +60,7 @@ async def aget_mps_connection(conn_id: str, region: str | None = None, hook: Hoo
 
 
 def check_connection(conn_id: str, region: str | None = None, hook: HookOrClass = BaseHook) -> tuple[bool, str]:
-    """Test a connection, with ten seconds for the request after its look-up; see :meth:`.MpsHook.test_connection`."""
+    """Test a connection, with nine seconds for the request after its look-up; see :meth:`.MpsHook.test_connection`."""
     try:
         connection = get_mps_connection(conn_id, region, hook)
     except InvalidMpsConnectionError as error:

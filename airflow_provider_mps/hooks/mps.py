@@ -133,7 +133,7 @@ class MpsHook(BaseHook):
         """
         Query a task that cannot exist: any response about that task proves that the sensor may query tasks.
 
-        :return: whether the connection works, and a message for the user; the query takes at most ten seconds
+        :return: whether the connection works, and a message for the user; the query takes at most nine seconds
         """
         return check_connection(self.mps_conn_id, self.region, self)
 

@@ -26,7 +26,7 @@ TASKS = {
     "store": 'TextToSpeechToObjectStorageOperator(task_id="store", mps_task_id="1-DubbingAsync-1", destination="file:///c/")',
 }
 PYTHON_BLOCKS = [
-    pytest.param(page, code, id=f"{page.name}-{number}")
+    pytest.param(page, number, code, id=f"{page.name}-{number}")
     for page in ALL_PAGES
     for number, code in enumerate(read_blocks(page, "python"), 1)
 ]
@@ -46,13 +46,16 @@ def find_missing_tasks(code):
     return [task for task in TASKS if task in {name.id for name in names} - defined]
 
 
-@pytest.mark.parametrize(("page", "code"), PYTHON_BLOCKS)
-def test_python_block_runs(page, code, emulator, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "number", "code"), PYTHON_BLOCKS)
+def test_python_block_runs(page, number, code, emulator, tmp_path, monkeypatch):
+    """Readers copy the first block of a page as it is; later ones may use its imports and tasks."""
     monkeypatch.chdir(tmp_path)
     tasks = "\n".join(f"    {task} = {TASKS[task]}" for task in find_missing_tasks(code))
     indented = re.sub("^", "    ", code, flags=re.MULTILINE)
-    source = code if "DAG(" in code or "@dag" in code else f'with DAG("page", schedule=None):\n{tasks}\n{indented}\n'
-    exec(compile(PRELUDE + source, f"{page.name}", "exec"), {"__name__": "docs"})
+    in_dag = f'with DAG("page", schedule=None):\n{tasks}\n{indented}\n'
+    source = code if number == 1 or "DAG(" in code or "@dag" in code else in_dag
+    prelude = "" if number == 1 else PRELUDE
+    exec(compile(prelude + source, page.name, "exec"), {"__name__": "docs"})
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=page_id)
