@@ -89,7 +89,7 @@ class SubmitDecision(Enum):
 def decide(earlier: SubmitRecord, fingerprint: str, on_unknown: OnUnknown, *, was_cleared: bool) -> SubmitDecision:
     """Decide from the record of an ``earlier`` attempt, and from the ``fingerprint`` of the request now."""
     if earlier.task_id is None:
-        # The fingerprint does not matter: a template such as {{ now }} renders differently in each attempt.
+        # The fingerprint does not matter: a template with the current time renders differently in each attempt.
         can_resubmit = was_cleared or on_unknown is OnUnknown.RESUBMIT
         return SubmitDecision.SUBMIT if can_resubmit else SubmitDecision.FAIL
     return SubmitDecision.RECONNECT if earlier.fingerprint == fingerprint else SubmitDecision.SUBMIT
@@ -116,6 +116,7 @@ class DurableSubmit:
         self._on_unknown = on_unknown
         self._log = log
         self._pending: SubmitRecord | None = None
+        self._is_cancelled = False
 
     @property
     def has_store(self) -> bool:
@@ -202,6 +203,10 @@ class DurableSubmit:
                 self._log.error("MPS accepted task %s, but Airflow could not store its id: %s", task_id, error)
         return task_id
 
+    def cancel(self) -> None:
+        """Send no further request: Airflow ends the attempt, and its signal handler does not interrupt the task."""
+        self._is_cancelled = True
+
     @contextmanager
     def prevent_double_billing(self, task_id: str | None = None) -> Iterator[None]:
         """
@@ -230,7 +235,13 @@ class DurableSubmit:
 
     @contextmanager
     def _record_request(self, fingerprint: str) -> Iterator[None]:
-        """Record that a request is sent; restore the earlier record if MPS provably did not accept it."""
+        """
+        Record that a request is sent; restore the earlier record if MPS provably did not accept it.
+
+        :raises AirflowException: if Airflow ends the attempt; nothing is sent
+        """
+        if self._is_cancelled:
+            raise AirflowException("Airflow ended this attempt before the text was sent, so it was not submitted.")
         record, earlier = SubmitRecord.start(fingerprint, self._max_tries), None
         if self._store:
             earlier = self._store.get(STATE_KEY)

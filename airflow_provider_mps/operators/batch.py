@@ -216,8 +216,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 if not limit.expired():
                     raise
             raise AirflowTaskTimeout(
-                f"execution_timeout ended, {self.time_limit} after this attempt had started. Nothing was lost: "
-                "a retry or a clear resumes this batch."
+                f"execution_timeout ended, {self.time_limit} after this attempt had started. What MPS accepted is "
+                "recorded: a retry or a clear resumes this batch."
             )
 
         self._loop = EventLoopThread(run, SHUTDOWN_GRACE_SECONDS)

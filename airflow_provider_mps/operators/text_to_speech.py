@@ -206,8 +206,11 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
             return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
-        """Log which task continues at MPS, which has no call to cancel it."""
-        if self._submit and self._submit.pending_description:
+        """Send no request any more, and log which task continues at MPS, which has no call to cancel it."""
+        if self._submit is None:
+            return
+        self._submit.cancel()
+        if self._submit.pending_description:
             self.log.warning(
                 "%s continues at MPS and may be billed: MPS has no call to cancel it", self._submit.pending_description
             )

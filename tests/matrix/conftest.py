@@ -62,6 +62,16 @@ class EveryWay:
         files = (self.standalone.home / "logs").rglob("*.log*")
         return "\n".join(file.read_text() for file in sorted(files) if f"task_id={task_id}/" in str(file))
 
+    def has_triggerer_log(self, task_id: str) -> bool:
+        """Whether a trigger of the task wrote a log."""
+        files = (self.standalone.home / "logs").rglob("*trigger*.log")
+        return any(f"task_id={task_id}/" in str(file) for file in files)
+
+    def mps_task_id(self, task_id: str) -> str:
+        """The MPS task that a sensor waited for."""
+        notes = self.folder / f"{task_id}.txt"
+        return notes.read_text() if notes.exists() else self.xcom("submit")
+
     @property
     def connection(self) -> dict[str, Any]:
         """The connection to the emulator, as the REST API takes it."""

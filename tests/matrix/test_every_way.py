@@ -79,7 +79,10 @@ def test_sensor_returns_the_same_in_every_mode(every_way, way):
     """A sensor {way} returns the result."""
     assert every_way.state(way) == "success"
     result = every_way.xcom(way)
-    assert result["TaskId"] == every_way.xcom("submit")
+    assert result["TaskId"] == every_way.mps_task_id(way)
+    waits = len(re.findall("is processing", every_way.log(way)))
+    assert waits in ({0, 1} if way == "poked" else {1})
+    assert every_way.has_triggerer_log(way) is (way in {"deferred", "ended_from_trigger"})
     assert (result["Status"], result["VoiceId"]) == ("success", "voice-1")
     assert result["duration"] > 0
 
@@ -90,6 +93,7 @@ def test_failed_task_is_not_retried(every_way):
         assert every_way.state(way) == "failed"
         assert every_way.try_number(way) == 1
         assert re.search(r"ErrorCode 110.*RequestId", every_way.log(way), re.DOTALL)
+        assert every_way.has_triggerer_log(way) is (way == "failed_deferred")
 
 
 def test_soft_fail_skips(every_way):

@@ -313,7 +313,7 @@ def test_on_unknown_resubmit_submits_in_next_attempt(server, attempt):
 
 
 def test_unknown_outcome_counts_with_changed_arguments(server, attempt, store):
-    """A template such as {{ now }} renders differently in each attempt."""
+    """A template such as {{ macros.datetime.now() }} renders differently in each attempt."""
     record_killed_attempt(store)
     with pytest.raises(AirflowFailException, match="unknown whether MPS accepted"):
         attempt().reconnect(SpeechRequest("hello at noon", "voice-1"))
@@ -370,6 +370,28 @@ def test_attempt_killed_after_rejection_leaves_no_record(server, attempt, store,
     assert len(server.requests) == 1
     assert store.values == {}
     assert attempt().reconnect(HELLO) is None
+
+
+def test_cancelled_attempt_sends_nothing(server, attempt, store):
+    submit = attempt()
+    submit.cancel()
+    with pytest.raises(AirflowException, match="before the text was sent, so it was not submitted"):
+        submit.submit(HELLO)
+    assert server.requests == []
+    assert store.values == {}
+
+
+def test_attempt_cancelled_after_rejection_sends_nothing_more(server, attempt, store):
+    def reject(_):
+        submit.cancel()
+        return make_api_error("RequestLimitExceeded")
+
+    submit = attempt()
+    server.script = [reject, ACCEPTED]
+    with pytest.raises(AirflowException, match="was not submitted"):
+        submit.submit(HELLO)
+    assert len(server.requests) == 1
+    assert store.values == {}
 
 
 def test_each_request_is_recorded_with_its_time(server, attempt, store):

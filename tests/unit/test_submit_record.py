@@ -30,7 +30,7 @@ SENT = SubmitRecord("same", max_tries=1, sent_at="2026-11-25T10:00:00+00:00")
         (SENT, "same", 1, OnUnknown.FAIL, SubmitDecision.FAIL),
         (SENT, "same", 1, OnUnknown.RESUBMIT, SubmitDecision.SUBMIT),
         (SENT, "same", 2, OnUnknown.FAIL, SubmitDecision.SUBMIT),  # a clear, after the error about the unknown outcome
-        (SENT, "other", 1, OnUnknown.FAIL, SubmitDecision.FAIL),  # e.g. a template with {{ now }}
+        (SENT, "other", 1, OnUnknown.FAIL, SubmitDecision.FAIL),  # e.g. a template with the time
         (SENT, "other", 2, OnUnknown.FAIL, SubmitDecision.SUBMIT),
         (SENT, "other", 1, OnUnknown.RESUBMIT, SubmitDecision.SUBMIT),
         (replace(SENT, has_ended=True), "same", 1, OnUnknown.FAIL, SubmitDecision.SUBMIT),  # only a clear can follow

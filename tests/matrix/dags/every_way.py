@@ -47,14 +47,35 @@ class Noted(TextToSpeechOperator):
         return super().execute(context)
 
 
+class WaitingSensor(TextToSpeechTaskSensor):
+    """Polls a new MPS task first, so that the first poll is never too late to see it processing, and notes its id."""
+
+    template_fields = (*TextToSpeechTaskSensor.template_fields, "notes", "text")
+
+    def __init__(self, *, notes: str, text: str = "Hello from every version.", **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.notes = notes
+        self.text = text
+
+    def execute(self, context):
+        notes = Path(self.notes)
+        if notes.exists():  # rescheduled
+            self.mps_task_id = notes.read_text()
+        else:
+            self.mps_task_id = self.hook.submit_text_to_speech(self.text, "voice-1")
+            notes.write_text(self.mps_task_id)
+        return super().execute(context)
+
+
 with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_args={"voice_id": "voice-1"}) as dag:
     submit = TextToSpeechOperator(task_id="submit", text="Hello from every version.")
     waits = {"mps_task_id": submit.output, "poke_interval": 1, "timeout": 600}
+    notes = f"{FOLDER}/{{{{ task.task_id }}}}.txt"
     # Long enough for Airflow to read of the end of the first process before it starts the second.
-    rescheduled = TextToSpeechTaskSensor(task_id="rescheduled", **{**waits, "poke_interval": 10})
+    rescheduled = WaitingSensor(task_id="rescheduled", notes=notes, **{**waits, "poke_interval": 10})
     poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
-    deferred = TextToSpeechTaskSensor(task_id="deferred", deferrable=True, **waits)
-    TextToSpeechTaskSensor(task_id="ended_from_trigger", end_from_trigger=True, **waits)
+    deferred = WaitingSensor(task_id="deferred", deferrable=True, notes=notes, **waits)
+    WaitingSensor(task_id="ended_from_trigger", end_from_trigger=True, notes=notes, **waits)
 
     @task
     def read() -> list[dict[str, str]]:
@@ -104,5 +125,5 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     fails = {"mps_task_id": broken.output, "poke_interval": 1, "timeout": 600, "retries": 2}
     fails["retry_delay"] = timedelta(seconds=0)
     TextToSpeechTaskSensor(task_id="failed", **fails)
-    TextToSpeechTaskSensor(task_id="failed_deferred", deferrable=True, **fails)
+    WaitingSensor(task_id="failed_deferred", deferrable=True, notes=notes, text="[fail] Nor of it.", **fails)
     TextToSpeechTaskSensor(task_id="skipped", soft_fail=True, **fails)

@@ -346,6 +346,17 @@ def test_on_kill_logs_pending_task(start_emulator, capsys):
     assert f"Task {task_id} continues at MPS and may be billed: MPS has no call to cancel it" in capsys.readouterr().out
 
 
+def test_on_kill_before_request_sends_nothing(connect, monkeypatch):
+    """Airflow 3 calls on_kill in the handler of SIGTERM, and the task goes on."""
+    operator = make_operator(text=None, text_path="file:///text.txt")
+    monkeypatch.setattr(f"{TextToSpeechOperator.__module__}.read_text", lambda _: operator.on_kill() or "Hello.")
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(AirflowException, match="was not submitted"):
+            operator.execute(make_context())
+        assert server.requests == []
+
+
 def test_poll_interval_invalid_fails_before_submit(connect):
     with ScriptedServer(RESET) as server:
         connect(server.connection_uri())

@@ -286,6 +286,14 @@ def test_start_from_trigger_mapped_task_group_warns():
     assert not waiting[0].start_from_trigger
 
 
+def test_end_from_trigger_before_airflow_3_warns(monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.sensors.text_to_speech.find_spec", lambda _: None)
+    with pytest.warns(UserWarning, match="has no effect: Airflow before 3.0 pushes no XComs from the triggerer"):
+        waiting = sensor("task-1", end_from_trigger=True)
+    assert waiting.deferrable
+    assert not waiting.end_from_trigger
+
+
 @pytest.mark.parametrize("arguments", [{"outlets": [Asset("file:///clip.wav")]}, {"do_xcom_push": False}])
 def test_end_from_trigger_unsupported_arguments_warn(arguments):
     with pytest.warns(UserWarning, match="end_from_trigger of task 'wait' has no effect"):
