@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_mps.error_codes import UNKNOWN_OUTCOME_ADVICE, ErrorClass, is_connection_error
+from airflow_provider_mps.error_codes import FIND_TASK_ADVICE, ErrorClass, is_connection_error
 from airflow_provider_mps.exceptions import (
     InvalidMpsConnectionError,
     MpsApiError,
@@ -32,6 +32,7 @@ NOT_RETRIED = (
     "It is not retried, because Airflow has no record of the MPS task: a clear submits again, which is billed again. "
     "Wait for the MPS task with a TextToSpeechTaskSensor instead."
 )
+ADOPT_TASK_ADVICE = f"{FIND_TASK_ADVICE}: if so, pass its TaskId to a wait and a store task (mps_task_id)"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class DurableSubmit:
             raise AirflowFailException(
                 f"An earlier attempt ended after {earlier.sent_at}, while it submitted a text. It is unknown whether "
                 "MPS accepted the text, so it was not submitted again, which may be billed twice. "
-                f"{UNKNOWN_OUTCOME_ADVICE}; if not, clear the task or set on_unknown='resubmit' to submit again."
+                f"{ADOPT_TASK_ADVICE}; if not, clear the task or set on_unknown='resubmit' to submit again."
             )
         if decision is SubmitDecision.SUBMIT:
             self._log.warning("Submitting again: %s", _resubmit_reason(earlier))
@@ -274,12 +275,14 @@ class DurableSubmit:
 
     def _make_unknown_error(self, error: BaseException, sent_at: str) -> AirflowException:
         """Return an error that Airflow retries only if the user has chosen to risk double billing."""
-        reason = str(error) if isinstance(error, MpsApiError) else f"The attempt was ended ({type(error).__name__})."
+        reason = (
+            error.describe() if isinstance(error, MpsApiError) else f"The attempt was ended ({type(error).__name__})."
+        )
         message = f"{reason} It is unknown whether MPS accepted the text sent at {sent_at}: it may already be billed"
         if self._on_unknown is OnUnknown.RESUBMIT:
             return AirflowException(f"{message}. A retry submits it again, as on_unknown='resubmit' requests.")
         return AirflowFailException(
-            f"{message}, and is not retried. {UNKNOWN_OUTCOME_ADVICE}; if not, clear the task to submit it again."
+            f"{message}, and is not retried. {ADOPT_TASK_ADVICE}; if not, clear the task to submit it again."
         )
 
     def _fingerprint(self, request: SpeechRequest) -> str:

@@ -17,10 +17,7 @@ SUBMIT_REJECTED = "SubmitRejected"
 """Code of a submit for which MPS returned an ``ErrorCode`` and no task."""
 UNKNOWN_STATUS = "UnknownStatus"
 """Code of a response with an undocumented ``Status``."""
-UNKNOWN_OUTCOME_ADVICE = (
-    "Find out whether MPS has a task for it (task log, MPS console, Tencent's support): if so, pass its TaskId to a "
-    "wait and a store task (mps_task_id)"
-)
+FIND_TASK_ADVICE = "Find out whether MPS has a task for it (task log, MPS console, Tencent's support)"
 """What to do first if it is unknown whether MPS accepted a submit."""
 
 
@@ -103,9 +100,9 @@ ERROR_CODES = {
     ),
     NOT_SENT: ErrorCode(ErrorClass.NOT_SENT),
     NO_ROLE: ErrorCode(advice="Retry later, and check the role if this error persists"),
-    "FailedOperation": ErrorCode(advice=f"MPS could not complete the call. {_CONTACT_SUPPORT}"),
+    "FailedOperation": ErrorCode(advice=_CONTACT_SUPPORT),
     "FailedOperation.UserArrears": ErrorCode(_PERMANENT, "Settle the account's bill", is_account_error=True),
-    "InternalError": ErrorCode(advice=f"MPS had an internal error. {_CONTACT_SUPPORT}"),
+    "InternalError": ErrorCode(advice=_CONTACT_SUPPORT),
     "InvalidAction": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
     "InvalidParameter": ErrorCode(_PERMANENT, _FIX_VALUE),
     "InvalidParameterValue": ErrorCode(_PERMANENT, _FIX_VALUE),
@@ -124,9 +121,9 @@ ERROR_CODES = {
         "Poll less often, or lower requests_per_second: all programs on the account share its quota",
     ),
     "RequestSizeLimitExceeded": ErrorCode(_PERMANENT, "Shorten the text"),
-    "ResourceInsufficient": ErrorCode(advice=f"MPS is short of resources. {_CONTACT_SUPPORT}"),
+    "ResourceInsufficient": ErrorCode(advice=_CONTACT_SUPPORT),
     "ResourceNotFound": ErrorCode(_PERMANENT, "Check the TaskId, and that it was submitted with the same account"),
-    "ResourceUnavailable": ErrorCode(advice=f"A resource of MPS is unavailable. {_CONTACT_SUPPORT}"),
+    "ResourceUnavailable": ErrorCode(advice=_CONTACT_SUPPORT),
     "ServerNetworkError": ErrorCode(advice=_IF_REPEATED, is_connection_error=True),
     SUBMIT_REJECTED: ErrorCode(_PERMANENT, "Fix what the message names: nothing was accepted"),
     "UnauthorizedOperation": ErrorCode(_PERMANENT, _GRANT_ACTION, is_connection_error=True),

@@ -47,12 +47,16 @@ class MpsApiError(AirflowException):
         """The class of the code: whether a retry can help."""
         return classify(self.code)
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """Return the message without advice, as one sentence."""
         return _join_sentences(
             f"{self.context + ': ' if self.context else ''}{self.code}: {self.message}",
             f"RequestId {self.request_id}" if self.request_id else "no RequestId",
-            get_advice(self.code),
         )
+
+    def __str__(self) -> str:
+        advice = get_advice(self.code)
+        return f"{self.describe()}{' ' + advice + '.' if advice else ''}"
 
 
 class MpsPermanentError(MpsApiError, AirflowFailException):
@@ -120,5 +124,5 @@ class DestinationLockedError(AirflowException):
     """Another batch uses the destination; the message names it."""
 
 
-def _join_sentences(what: str, request_id: str, advice: str) -> str:
+def _join_sentences(what: str, request_id: str, advice: str = "") -> str:
     return f"{what.rstrip('.')} ({request_id}).{' ' + advice + '.' if advice else ''}"

@@ -15,7 +15,7 @@ from airflow_provider_mps.api.connection import MpsConnection, parse_conn_id
 from airflow_provider_mps.api.retry import MAX_ASYNC_LOOKUPS, MAX_LOOKUPS, make_lookup_policy
 from airflow_provider_mps.concurrency import call_interruptibly
 from airflow_provider_mps.connection_form import HOOK_NAME
-from airflow_provider_mps.error_codes import ErrorClass, is_connection_error
+from airflow_provider_mps.error_codes import fails_every_submit
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.version_compat import drop_scheme_warning
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TEST_TIMEOUT_SECONDS = 9.0
 """Limit of the connection test: the user waits for it, and a proxy of the UI may wait only 10 seconds."""
 NO_SUCH_TASK = "0-airflow-test-connection"
+TASK_ERRORS = {"InvalidParameter", "InvalidParameterValue", "ResourceNotFound"}
+"""Families of codes with which MPS may respond to a query of a task that does not exist."""
 
 
 def get_mps_connection(conn_id: str, region: str | None = None, hook: HookOrClass = BaseHook) -> MpsConnection:
@@ -87,9 +89,9 @@ def check_connection(conn_id: str, region: str | None = None, hook: HookOrClass 
     except MpsApiError as error:
         # Without the connection's id, which Airflow makes up if the user tests an unsaved form.
         error.context = f"MPS at {host}"
-        if is_connection_error(error.code):
+        if fails_every_submit(error.code):
             return False, str(error)
-        if error.error_class is not ErrorClass.PERMANENT:  # else the error is about the task, which does not exist
+        if error.code.split(".")[0] not in TASK_ERRORS:
             return True, f"MPS did not reject the credentials, but the test is inconclusive: repeat it later. {error}"
     except (InvalidMpsConnectionError, TimeoutError) as error:
         return False, str(error)

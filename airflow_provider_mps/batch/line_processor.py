@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.line import InvalidLine
 from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
-from airflow_provider_mps.batch.submitter import RESUBMIT_ADVICE, NotSubmittedError
+from airflow_provider_mps.batch.submitter import UNKNOWN_LINE_ADVICE, NotSubmittedError
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
@@ -43,7 +43,7 @@ Polls measure the latency too late: without this factor, the measured latency wo
 """
 _UNKNOWN = (
     "The task was killed after {sent_at}, while it submitted this line. It is unknown whether MPS accepted it: it may "
-    f"already be billed, and was not submitted again. {RESUBMIT_ADVICE}"
+    f"already be billed, and was not submitted again. {UNKNOWN_LINE_ADVICE}"
 )
 
 

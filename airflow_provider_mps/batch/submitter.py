@@ -12,8 +12,8 @@ from airflow_provider_mps.api.actions import make_submit_call
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.durable_submit import format_utc_now
 from airflow_provider_mps.error_codes import (
+    FIND_TASK_ADVICE,
     NOT_SENT,
-    UNKNOWN_OUTCOME_ADVICE,
     ErrorClass,
     can_retry_submit,
     classify,
@@ -37,7 +37,10 @@ IN_FLIGHT = 16
 """Submits that may wait for a response at once: a server that hangs must not be overloaded."""
 MAX_SUBMITS = 3
 """Submits of one line in all, if each outcome is unknown and ``on_unknown`` is ``resubmit``."""
-RESUBMIT_ADVICE = f"{UNKNOWN_OUTCOME_ADVICE}; if not, set on_unknown='resubmit' to submit it again."
+UNKNOWN_LINE_ADVICE = (
+    f"{FIND_TASK_ADVICE}: if so, set status to processing and TaskId to its id in this row of results.jsonl; if not, "
+    "set status to pending; then clear the task."
+)
 LAST_CHECK_SECONDS = 0.5
 """Timeout of the last check of the lease; if it takes longer, the line is not sent yet."""
 _WITHHELD = f"{NOT_SENT}.Withheld"
@@ -159,13 +162,11 @@ class Submitter:
         """Return the line's final row, or ``None`` if it is to be submitted again."""
         if _is_outcome_unknown(error):
             if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_SUBMITS:
-                request_id = getattr(error, "request_id", "") or "none was returned"
-                advice = RESUBMIT_ADVICE
-                if self._on_unknown is OnUnknown.RESUBMIT:
-                    advice = f"It was submitted {unknown} times, each of which may be billed. {UNKNOWN_OUTCOME_ADVICE}."
+                reason = error.describe() if isinstance(error, MpsApiError) else str(error)
+                attempts = f" {unknown} times, last" if self._on_unknown is OnUnknown.RESUBMIT else ""
                 message = (
-                    f"{error} It is unknown whether MPS accepted this line, sent at {sent.sent_at} (RequestId "
-                    f"{request_id}): it may already be billed, and was not submitted again. {advice}"
+                    f"{reason} It is unknown whether MPS accepted this line, sent{attempts} at {sent.sent_at}: it may "
+                    f"already be billed, and was not submitted again. {UNKNOWN_LINE_ADVICE}"
                 )
                 return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
             self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)

@@ -13,7 +13,7 @@ import uvicorn
 
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
-from airflow_provider_mps.emulator.server import bind, connection_uri
+from airflow_provider_mps.emulator.server import bind, connection_uri, format_address
 from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
 
 DEFAULT_PORT = 8790
@@ -113,9 +113,8 @@ def main(arguments: list[str] | None = None) -> None:
         ) from error
     port = listening.getsockname()[1]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    print(
-        f"The MPS emulator listens on http://{given.host}:{port}. It keeps tasks in memory only; stop it with Ctrl+C."
-    )
+    print(f"The MPS emulator listens on http://{format_address(given.host, port)}")
+    print("It keeps tasks in memory only. Stop it with Ctrl+C.")
     print("To connect Airflow to it, run this where Airflow starts:")
     print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
     with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down

@@ -20,8 +20,12 @@ def connection_uri(options: Options, host: str, port: int) -> str:
     """Return the Airflow connection to an emulator as a URI."""
     credentials = f"{quote(options.secret_id, safe='')}:{quote(options.secret_key, safe='')}"
     token = f"&token={quote(options.token, safe='')}" if options.token else ""
-    host = f"[{host}]" if ":" in host else host
-    return f"{CONNECTION_TYPE}://{credentials}@{host}:{port}/http?region=ap-singapore{token}"
+    return f"{CONNECTION_TYPE}://{credentials}@{format_address(host, port)}/http?region=ap-singapore{token}"
+
+
+def format_address(host: str, port: int) -> str:
+    """Return a host and a port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def bind(host: str, port: int) -> socket.socket:

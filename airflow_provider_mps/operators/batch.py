@@ -331,8 +331,8 @@ def _make_failure(summary: Summary, message: str) -> AirflowException:
         message += ". Fix the lines whose error says so, and clear the task: it submits only lines that failed"
     if unknown:
         message += (
-            ". Unknown lines are not submitted again: find out whether MPS has tasks for them, or set "
-            "on_unknown='resubmit'"
+            ". Unknown lines are not submitted again: see the error of each. on_unknown='resubmit' submits all of "
+            "them, and may be billed twice"
         )
     return AirflowFailException(f"{message}.")
 

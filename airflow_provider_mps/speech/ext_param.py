@@ -173,8 +173,9 @@ def _parse_number(name: str, value: Any) -> float | None:
     return number
 
 
-def _parse_word(name: str, value: object) -> str:
-    return parse_text(name, value).strip()
+def _parse_word(name: str, value: object) -> str | None:
+    # A template may render to white space.
+    return None if isinstance(value, str) and not value.strip() else parse_text(name, value).strip()
 
 
 def _is_duration(value: object) -> bool:

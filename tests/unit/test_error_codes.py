@@ -155,11 +155,11 @@ def test_every_code_of_table_has_advice():
         ("UnknownParameter", "Remove the argument that the message names"),
         ("UnsupportedOperation.Foo", "Check the arguments and Region"),
         ("UnsupportedProtocol", "Check Schema (scheme)"),
-        ("FailedOperation.Foo", "MPS could not complete the call. If this error persists, give Tencent's support"),
+        ("FailedOperation.Foo", "If this error persists, give Tencent's support the RequestId"),
         ("FailedOperation.UserArrears", "Settle the account's bill"),
-        ("InternalError.Foo", "MPS had an internal error. If this error persists, give Tencent's support"),
-        ("ResourceInsufficient", "MPS is short of resources"),
-        ("ResourceUnavailable.Foo", "A resource of MPS is unavailable"),
+        ("InternalError.Foo", "If this error persists, give Tencent's support the RequestId"),
+        ("ResourceInsufficient", "If this error persists, give Tencent's support the RequestId"),
+        ("ResourceUnavailable.Foo", "If this error persists, give Tencent's support the RequestId"),
     ],
 )
 def test_get_advice_says_what_to_do(code, advice):

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -139,7 +140,9 @@ def test_submit_unknown_outcome_is_not_repeated(serve, fault):
         assert row.status is LineStatus.UNKNOWN
         assert "unknown whether MPS accepted this line, sent at 20" in row.error
         assert "Find out whether MPS has a task for it (task log, MPS console, Tencent's support)" in row.error
-        assert row.error.endswith("if not, set on_unknown='resubmit' to submit it again.")
+        assert "set status to processing and TaskId to its id in this row of results.jsonl" in row.error
+        assert row.error.endswith("if not, set status to pending; then clear the task.")
+        assert len(re.findall(r"\.(?: |$)", row.error)) <= 3
         assert batch.statuses() == ["submitting", "unknown"]
 
     run(main)

@@ -120,7 +120,27 @@ def test_connection_test_success_names_host(emulator):
     )
 
 
-@pytest.mark.parametrize("code", ["InternalError", "RequestLimitExceeded", "SomethingNew"])
+@pytest.mark.parametrize("code", ["ResourceNotFound", "InvalidParameterValue.TaskId"])
+def test_connection_test_succeeds_if_only_the_task_is_unknown(connect, code):
+    with ScriptedServer(make_api_error(code)) as server:
+        connect(server.connection_uri())
+        is_ok, message = MpsHook().test_connection()
+    assert is_ok
+    assert "accepted the credentials" in message
+
+
+@pytest.mark.parametrize("code", ["FailedOperation.UserArrears", "LimitExceeded.Something"])
+def test_connection_test_fails_if_every_submit_would(connect, code):
+    with ScriptedServer(make_api_error(code)) as server:
+        connect(server.connection_uri())
+        is_ok, message = MpsHook().test_connection()
+    assert not is_ok
+    assert message.startswith(f"MPS at 127.0.0.1:{server.port}: {code}: ")
+
+
+@pytest.mark.parametrize(
+    "code", ["InternalError", "RequestLimitExceeded", "SomethingNew", "UnsupportedOperation", "UnknownParameter"]
+)
 def test_connection_test_says_if_it_is_inconclusive(connect, code):
     with ScriptedServer(make_api_error(code)) as server:
         connect(server.connection_uri())

@@ -77,7 +77,6 @@ def test_speech_arguments_are_merged_with_other_values_of_a_line(tmp_path):
         {"target_duration": "long"},
         {"target_duration": float("inf")},
         {"translate_to": 3},
-        {"translate_to": " "},
         {"translate_requirement": ["short"]},
         *({name: value, "ext_param": nest(path, value)} for name, value, _, path in SPEECH_ARGUMENTS),
     ],

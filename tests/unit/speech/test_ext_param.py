@@ -18,7 +18,7 @@ def test_build_without_arguments_is_empty():
     assert SpeechOptions().build() == {}
 
 
-@pytest.mark.parametrize("empty", [None, ""])
+@pytest.mark.parametrize("empty", [None, "", " \n"])
 def test_build_ignores_empty_arguments(empty):
     assert SpeechOptions(empty, empty, empty, empty, empty, empty).build() == {}
 
