@@ -237,7 +237,7 @@ def main() -> None:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             sys.exit(f"Port {port} is in use. Choose another: make airflow PORT={port + 1}")
     with _interruptible():
-        print("Starting Airflow and the MPS emulator; this takes about half a minute", flush=True)
+        print("Starting Airflow and the MPS emulator; this takes about a minute", flush=True)
         with Standalone(HOME, port, connect=False) as airflow:
             _add_connection(airflow)
             print(f"Airflow is on {airflow.url}/dags/text_to_speech; its log is {airflow.log}")

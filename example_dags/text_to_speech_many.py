@@ -1,9 +1,10 @@
 """
 ### Many clips: from a manifest to audio and a result manifest
 
-Press **Trigger** and enter the path of a manifest: JSON Lines or CSV, with `id`, `text` or `text_path`, and `voice_id`
-on each line. If you keep the default, the DAG writes and uses a sample manifest. The default paths are in a temporary
-folder, which works only if all tasks run on one machine. Several workers need object storage (`s3://…`).
+Press **Trigger** and enter the path of a manifest: JSON Lines or CSV, with `id`, `text` or `text_path`, `voice_id`
+and `text_lang` on each line. If you keep the default, the DAG writes and uses a sample manifest. The default paths are
+in a temporary folder, which works only if all tasks run on one machine. Several workers need object storage
+(`s3://…`).
 
 - **text_to_speech_batch** processes all lines in **one** task, within the API's quota. A retry or a clear resumes it.
   It first counts the characters to submit, and submits nothing if they exceed your limit. Use it for dozens of lines or
@@ -67,7 +68,7 @@ def find_manifest(params: Any = None) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = []
         for number in range(1, 6):
-            line = {"id": f"chapter-{number}/greeting", "text": f"Welcome to chapter {number}."}
+            line = {"id": f"chapter-{number}/greeting", "text": f"Welcome to chapter {number}.", "text_lang": "en"}
             lines.append(json.dumps(line) + "\n")
         path.write_text("".join(lines))
     return str(params["manifest"])

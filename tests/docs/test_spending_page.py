@@ -104,6 +104,7 @@ def test_characters_count_a_line_once_and_no_unknown_line(app, tmp_path):
 def test_spending_report_prints_the_accepted_characters(app, tmp_path, capsys):
     run_batch(write_manifest(tmp_path / "m.jsonl", [line(0)]), f"file://{tmp_path}/c/")
     names: dict[str, object] = {}
-    exec(find_block('"spending_report"'), names)
+    with DAG("spending_report", schedule=None):
+        exec(find_block("def print_characters"), names)
     names["print_characters"].function(f"file://{tmp_path}/c/")
     assert "15 characters accepted, 0 lines unknown" in capsys.readouterr().out
