@@ -90,6 +90,7 @@ def run_dag(airflow_database):
     """Run a DAG of the tests' DAG folder on a real Airflow, and return the outcome."""
 
     def run(module: str, dag_id: str, **conf: Any) -> Run:
+        importlib.invalidate_caches()  # a test may just have written the module
         dag = vars(importlib.import_module(module))[dag_id]
         if not hasattr(dag, "test"):
             dag = dag()
