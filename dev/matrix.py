@@ -21,7 +21,7 @@ from dev.airflow_environment import REPOSITORY
 from dev.known_faults import KNOWN_FAULTS, format_footnote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dev.known_faults import KnownFault
@@ -66,6 +66,7 @@ def main() -> None:
         "--python", nargs="*", default=["3.11", "3.12", "3.13"], help="default: each one on this machine"
     )
     given = parser.parse_args()
+    phrases = read_phrases()
     wheel = _build_wheel()
     columns: dict[tuple[str, str], dict[str, str]] = {}
     repeats: dict[str, list[KnownFault]] = {}
@@ -79,11 +80,11 @@ def main() -> None:
             pair, folder = f"Airflow {airflow.version} on Python {python}", BUILD / f"{name}-py{python}"
             print(pair, flush=True)
             _install(airflow, interpreter, wheel, folder)
-            results, faults = _run_tests(folder)
+            results, faults = _run_tests(folder, phrases)
             columns[name, python] = results
             if faults:
                 repeats[pair] = faults
-    table = f"{_table(columns)}\n{format_footnote(repeats)}"
+    table = f"{_table(columns, phrases)}\n{format_footnote(repeats)}"
     (BUILD / "table.md").write_text(table)
     print(f"\n{table}")
     if not columns:
@@ -133,7 +134,7 @@ def _install(airflow: Airflow, interpreter: str, wheel: Path, folder: Path) -> N
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
 
 
-def _run_tests(folder: Path) -> tuple[dict[str, str], list[KnownFault]]:
+def _run_tests(folder: Path, phrases: Mapping[str, str]) -> tuple[dict[str, str], list[KnownFault]]:
     """Run all tests of a pair; its folder keeps their report and Airflow's logs."""
     report = folder / "report.xml"
     command = [str(folder / "venv" / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
@@ -142,21 +143,24 @@ def _run_tests(folder: Path) -> tuple[dict[str, str], list[KnownFault]]:
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON", "VIRTUAL"))
     }
     subprocess.run(command, cwd=folder, env=inherited, check=False)
-    return _read_report(report)
+    return _read_report(report, phrases)
 
 
-def _read_report(report: Path) -> tuple[dict[str, str], list[KnownFault]]:
+def _read_report(report: Path, phrases: Mapping[str, str]) -> tuple[dict[str, str], list[KnownFault]]:
     """
     Return the result of each test, by its phrase, and the faults of Airflow that caused a repeat of the DAG run.
 
     A result is ``Yes``, ``No`` (this Airflow lacks the feature) or ``FAILED``. There are none if pytest did not start.
+    A module that pytest could not collect, or skipped, is ``FAILED`` under its own name.
     """
     if not report.exists():
         return {}, []
     root = ElementTree.parse(report)  # noqa: S314 - pytest has just written it
     messages = {each.attrib["value"] for each in root.iter("property") if each.attrib["name"] == "repeated"}
-    phrases = read_phrases()
-    results = {phrases[case.attrib["name"]]: _result(case) for case in root.iter("testcase")}
+    results = {}
+    for case in root.iter("testcase"):
+        name = case.attrib["name"]
+        results[phrases.get(name, name)] = _result(case) if name in phrases else "FAILED"
     return results, [fault for fault in KNOWN_FAULTS if fault.message in messages]
 
 
@@ -193,11 +197,13 @@ def _make_phrases(test: ast.FunctionDef) -> dict[str, str]:
     return {f"{test.name}[{way}]": phrase.replace("{way}", way) for way in ways}
 
 
-def _table(columns: dict[tuple[str, str], dict[str, str]]) -> str:
+def _table(columns: dict[tuple[str, str], dict[str, str]], phrases: Mapping[str, str]) -> str:
+    """Return the table; a test without a result has failed, but not a module that other pairs could not collect."""
     merged = _merge_pythons(columns)
     rows = list(dict.fromkeys(phrase for results in merged.values() for phrase in results))
     lines = [["Feature", *merged], ["---"] * (len(merged) + 1)]
-    lines += [[row, *(results.get(row, "FAILED") for results in merged.values())] for row in rows]
+    missing = {row: "FAILED" if row in phrases.values() else "" for row in rows}
+    lines += [[row, *(results.get(row, missing[row]) for results in merged.values())] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -25,6 +25,12 @@ for name in list(os.environ):
     if name.startswith(("AIRFLOW", "TENCENTCLOUD_", "TKE_")):
         del os.environ[name]
 os.environ.update(airflow_environment(HOME, DAGS))
+# Requests to servers of the tests must not go to a proxy of the machine. Both spellings, because lower case takes
+# precedence; "*" exempts all hosts only if it is the whole value.
+no_proxy = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).strip()
+if no_proxy != "*":
+    no_proxy = ",".join(filter(None, [no_proxy, "127.0.0.1", "localhost"]))
+os.environ.update(NO_PROXY=no_proxy, no_proxy=no_proxy)
 
 
 def pytest_configure(config):
@@ -84,6 +90,7 @@ def run_dag(airflow_database):
     """Run a DAG of the tests' DAG folder on a real Airflow, and return the outcome."""
 
     def run(module: str, dag_id: str, **conf: Any) -> Run:
+        importlib.invalidate_caches()  # a test may just have written the module
         dag = vars(importlib.import_module(module))[dag_id]
         if not hasattr(dag, "test"):
             dag = dag()

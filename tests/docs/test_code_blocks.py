@@ -101,7 +101,11 @@ def test_command_names_what_exists(command, monkeypatch):  # noqa: C901, PLR0912
             parse_arguments(arguments)
         case [".venv/bin/python" | "python", "-m", module, *_] if module.startswith(("benchmarks.", "dev.")):
             assert Path(REPOSITORY, *module.split(".")).with_suffix(".py").exists(), module
-        case ["airflow" | "pip" | "git" | "cd" | "curl" | "aws" | "tccli", *_]:
+        case ["airflow", *arguments]:
+            from airflow.cli.cli_parser import get_parser
+
+            get_parser().parse_args(arguments)  # exits if Airflow has no such command
+        case ["pip" | "git" | "cd" | "curl" | "aws" | "tccli", *_]:
             pass
         case _:
             pytest.fail(f"add a check of this command: {command}")

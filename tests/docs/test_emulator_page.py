@@ -154,7 +154,16 @@ def test_failures_are_caused_as_documented(start_mps_emulator, mps_emulator, mon
 
 
 def test_emulator_imports_nothing_of_the_provider():
-    for file in EMULATOR.glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("airflow"):
-                assert node.module.startswith("airflow_provider_mps.emulator"), file
+    for file in EMULATOR.rglob("*.py"):
+        for name in find_imports(file.read_text()):
+            if name.startswith("airflow"):
+                assert name.startswith("airflow_provider_mps.emulator."), (file, name)
+
+
+def find_imports(source):
+    """Yield the full name of everything that a module imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            assert not getattr(node, "level", 0), "a relative import"
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from (f"{module}{each.name}" for each in node.names)

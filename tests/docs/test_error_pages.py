@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from airflow.configuration import conf
+from airflow.configuration import conf, retrieve_configuration_description
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mps import error_codes, exceptions
@@ -117,13 +117,17 @@ def test_code_row_or_its_section_names_the_class(row, section):
 
 def test_class_table_agrees_with_the_retry_policy():
     (table,) = read_tables(read_section(ERROR_CODES_PAGE, "What is retried, and what may be billed twice?"))
-    assert [row["Class"] for row in table] == [error_class.value for error_class in ErrorClass]
+    assert [(row["Class"], row["`ErrorClass`"]) for row in table] == [
+        (error_class.value, f"`{error_class.name}`") for error_class in ErrorClass
+    ]
     for row in table:
         error_class = ErrorClass(row["Class"])
-        query, submit, billed = list(row.values())[1:]
-        is_expired = error_class is ErrorClass.CREDENTIALS_EXPIRED
-        assert query.startswith("Yes") == (error_codes.can_retry_query(error_class) or is_expired)
-        assert submit.startswith("Yes") == (error_codes.can_retry_submit(error_class) or is_expired)
+        query, submit, billed = list(row.values())[2:]
+        for cell, can_retry in ((query, error_codes.can_retry_query), (submit, error_codes.can_retry_submit)):
+            expected = "Yes" if can_retry(error_class) else "No"
+            if error_class is ErrorClass.CREDENTIALS_EXPIRED:
+                expected = "Yes, with refreshed credentials"
+            assert cell == expected
         assert billed.strip("*").startswith("Yes") == (error_class is ErrorClass.OUTCOME_UNKNOWN)
 
 
@@ -139,7 +143,8 @@ def test_quoted_message_is_one_of_the_package(row, section):
 def find_raised_messages():
     """Yield the file, the class and the constant text of each message with which the package makes an exception."""
     classes = {"AirflowException", "AirflowFailException", "AirflowTaskTimeout", *EXCEPTIONS} - {"InvalidRequestError"}
-    for path in PACKAGE.rglob("*.py"):
+    # Sorted, so that all workers of pytest-xdist collect the same tests in the same order.
+    for path in sorted(PACKAGE.rglob("*.py")):
         if not {"emulator", "player"} & set(path.parts):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") in classes and node.args:
@@ -251,18 +256,37 @@ def test_wait_after_submit_was_marked_as_success_fails_without_task_id(emulator)
     assert "there is no task to query" in UNKNOWN_OUTCOME.read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+OPTION = r"`\[(?P<section>\w+)\] (?P<option>\w+)`"
+DEFAULT = r"(?P<default>[\w,]+)"
+STATED_DEFAULTS = (
+    rf"{OPTION}[^.|`]*\(default: {DEFAULT}",
+    rf"{DEFAULT} \w+ by default \({OPTION}\)",
+    rf"{OPTION}: {DEFAULT} \w+ by default",
+    rf"{DEFAULT}: Airflow's default {OPTION}",
+)
+OPTION_PAGES = [
+    page for page in (*PAGES, DOCS / "batches.md", DOCS / "batch-recovery.md") if re.search(OPTION, page.read_text())
+]
+
+
+@pytest.mark.parametrize("page", OPTION_PAGES, ids=page_id)
 def test_airflow_options_exist_and_have_the_stated_defaults(page):
-    for section, option in re.findall(r"`\[(\w+)\] (\w+)`", page.read_text()):
-        assert conf.has_option(section, option)
+    text = page.read_text()
+    stated = [match.groupdict() for pattern in STATED_DEFAULTS for match in re.finditer(pattern, text)]
+    assert len(stated) == len(re.findall(OPTION, text)), "an option is named without its default"
+    options = retrieve_configuration_description(include_providers=False)
+    for each in stated:
+        default = options[each["section"]]["options"][each["option"]]["default"].lower()
+        spellings = {default, {"true": "on", "false": "off"}.get(default)}
+        assert each["default"].replace(",", "") in spellings, each["option"]
+        assert conf.has_option(each["section"], each["option"])
 
 
-def test_stated_defaults_are_those_of_airflow_and_of_the_operators():
-    billing, limitations = (DOCS / "billing.md").read_text(), (DOCS / "limitations.md").read_text()
-    assert f"default: {conf.getint('state_store', 'default_retention_days')} days" in billing
-    assert conf.getboolean("state_store", "clear_on_success") is ("(default: on)" in billing)
-    assert f"at most {conf.getint('core', 'max_map_length'):,} items by default" in limitations
-    assert f"holds {conf.getint('triggerer', 'capacity'):,} tasks by default" in limitations
+def test_pages_with_defaults_of_options_are_found():
+    assert {page.name for page in OPTION_PAGES} >= {"billing.md", "limitations.md", "batches.md", "batch-recovery.md"}
+
+
+def test_stated_transfer_timeout_is_the_default():
     assert f"default: {DEFAULT_TRANSFER_TIMEOUT_SECONDS:,.0f} seconds" in ERROR_CODES_PAGE.read_text()
 
 

@@ -189,6 +189,13 @@ def test_summary_table_has_the_keys_of_the_sample_with_their_types():
         assert matches_type(value, keys[key]["Type"]), key
 
 
+def test_return_value_is_described_by_the_summary_table():
+    described = {*read_keys("summary.json"), "results", "summary"}
+    assert set(RETURN_VALUE) == described - {"manifest", "finished", "run", "max_tries", "writer", "ended"}
+    introduction = read_section(PAGE, "Return value and XComs").partition("```")[0]
+    assert "`results` and `summary` are the paths of both files" in introduction
+
+
 def test_real_batch_writes_the_keys_and_types_of_the_page(real_rows):
     rows, summary, xcoms = real_rows
     assert set(rows) == {"stored", "failed", "rejected", "unknown", "invalid"}

@@ -180,5 +180,7 @@ def test_error_table_quotes_messages_of_the_view():
     source = "".join(file.read_text() for file in (*folder.glob("*.py"), folder / "static" / "listen.js"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     for row in table:
-        for message in re.findall(r"`([^`]+)`", row["The message contains"]):
+        messages = re.findall(r"`([^`]+)`", row["The message contains"])
+        assert messages, row
+        for message in messages:
             assert message in source

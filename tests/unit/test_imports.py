@@ -1,6 +1,9 @@
 import json
 import subprocess
 import sys
+import tomllib
+
+from dev.airflow_environment import REPOSITORY
 
 UNWANTED = {
     "get_provider_info": {"tencentcloud", "airflow"},
@@ -37,3 +40,12 @@ def test_call_does_not_import_sdk_models(emulator):
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.splitlines()[-1] == "[]"
+
+
+def test_emulator_contract_lists_the_rest_of_the_package():
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = [each for each in settings["contracts"] if each["name"].startswith("The emulator does not import")]
+    package = REPOSITORY / "airflow_provider_mps"
+    files = [*package.glob("*.py"), *(file.parent for file in package.glob("*/__init__.py"))]
+    others = {file.stem for file in files} - {"__init__", "emulator"}
+    assert sorted(contract["forbidden_modules"]) == sorted(f"{package.name}.{name}" for name in others)

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dev import matrix
 from dev.known_faults import KNOWN_FAULTS
 from dev.matrix import _read_report, _table, read_phrases
 
@@ -27,11 +28,34 @@ def test_report_gives_result_of_each_test_and_repeats(tmp_path):
         "The *Listen* view plays the stored audio": "No",
         "`make demo` stores a clip": "Yes",
     }
-    assert _read_report(tmp_path / "report.xml") == (results, [KNOWN_FAULTS[1]])
+    assert _read_report(tmp_path / "report.xml", read_phrases()) == (results, [KNOWN_FAULTS[1]])
 
 
 def test_missing_report_gives_no_result(tmp_path):
-    assert _read_report(tmp_path / "report.xml") == ({}, [])
+    assert _read_report(tmp_path / "report.xml", {}) == ({}, [])
+
+
+@pytest.mark.parametrize("kind", ["error", "skipped"])
+def test_module_without_tests_fails_under_its_own_name(tmp_path, kind):
+    (tmp_path / "report.xml").write_text(
+        f"""<testsuites><testsuite>
+            <testcase classname="" name="tests.matrix.test_demo"><{kind} message="no module named x"/></testcase>
+            <testcase name="test_soft_fail_skips"/>
+        </testsuite></testsuites>"""
+    )
+    results = {"tests.matrix.test_demo": "FAILED", "`soft_fail` skips the sensor": "Yes"}
+    assert _read_report(tmp_path / "report.xml", read_phrases()) == (results, [])
+
+
+def test_missing_docstring_is_reported_before_installation(monkeypatch):
+    def read_without_docstring():
+        raise ValueError("test_a needs a docstring")
+
+    monkeypatch.setattr(matrix, "read_phrases", read_without_docstring)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a command was run"))
+    monkeypatch.setattr("sys.argv", ["matrix"])
+    with pytest.raises(ValueError, match="test_a needs a docstring"):
+        matrix.main()
 
 
 def test_phrase_is_first_line_of_docstring(tmp_path):
@@ -71,9 +95,22 @@ def test_table_merges_pythons_with_same_results():
         ("3.1", "3.13"): {"A": "Yes", "B": "FAILED"},
         ("3.2", "3.11"): {"A": "Yes"},
     }
-    assert _table(columns) == (
+    assert _table(columns, {"test_a": "A", "test_b": "B"}) == (
         "| Feature | 3.1 (Python 3.11, 3.12) | 3.1 (Python 3.13) | 3.2 (Python 3.11) |\n"
         "| --- | --- | --- | --- |\n"
         "| A | Yes | Yes | Yes |\n"
         "| B | No | FAILED | FAILED |\n"
+    )
+
+
+def test_table_leaves_an_uncollected_module_empty_elsewhere():
+    columns = {
+        ("3.1", "3.11"): {"A": "Yes"},
+        ("3.2", "3.11"): {"tests.matrix.test_a": "FAILED"},
+    }
+    assert _table(columns, {"test_a": "A"}) == (
+        "| Feature | 3.1 (Python 3.11) | 3.2 (Python 3.11) |\n"
+        "| --- | --- | --- |\n"
+        "| A | Yes | FAILED |\n"
+        "| tests.matrix.test_a |  | FAILED |\n"
     )
