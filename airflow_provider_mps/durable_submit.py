@@ -148,7 +148,7 @@ class DurableSubmit:
         if decision is SubmitDecision.FAIL:
             raise AirflowFailException(
                 f"An earlier attempt ended after {earlier.sent_at}, while it submitted a text. It is unknown whether "
-                "MPS accepted the text, so it was not submitted again, which may be billed twice. "
+                "MPS accepted the text, so it was not submitted again: a second submit may be billed twice. "
                 f"{ADOPT_TASK_ADVICE}; if not, clear the task or set on_unknown='resubmit' to submit again."
             )
         if decision is SubmitDecision.SUBMIT:

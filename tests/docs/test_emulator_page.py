@@ -36,6 +36,7 @@ def read_rows(heading):
     return [{name: cell.replace("`", "").replace("\\|", "|") for name, cell in row.items()} for row in table]
 
 
+@pytest.mark.airflow_standalone
 def test_example_project_passes_its_tests(tmp_path):
     named_blocks = re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert [name for name, _ in named_blocks] == [

@@ -143,7 +143,7 @@ def test_trigger_payload_tables_equal_the_events():
         payload = "{" + ", ".join(json.dumps(key) for key in event_from_outcome(outcome)) + "}"
         assert f"| `{payload}` |" in section
     assert f"a worker {REQUEUE_GRACE_SECONDS:g} seconds after" in section
-    assert f"the last {MAX_TASKS} at most" in read_section(SENSOR, "TextToSpeechBatchTrigger")
+    assert f"at most the last {MAX_TASKS}" in read_section(SENSOR, "TextToSpeechBatchTrigger")
 
 
 def spell_signature(method):
