@@ -190,7 +190,7 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
                     message = f"{error} when execution_timeout ended."
                     if not submit.has_store:
                         raise AirflowFailException(f"{message} {NOT_RETRIED}") from None
-                    raise AirflowException(f"{message} A retry or a clear reconnects to the task.") from None
+                    raise AirflowException(f"{message} A retry reconnects to the task.") from None
                 task = finished
             task.raise_for_status()
             self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
