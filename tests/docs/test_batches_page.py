@@ -117,7 +117,7 @@ def test_time_limit_table_has_the_defaults_of_the_operator():
     assert defaults["`transfer_timeout`"] == f"{parameters['transfer_timeout'].default:g} s"
     assert f"one MPS task: {parameters['poll_interval'].default:g} seconds by default" in PAGE.read_text()
     assert storer.MAX_CONCURRENT_TRANSFERS == 8
-    assert "one of eight transfers" in PAGE.read_text()
+    assert "stores eight lines at a time" in " ".join(PAGE.read_text().split())
 
 
 def test_on_line_failure_table_has_every_value():
@@ -162,4 +162,4 @@ def test_recovery_page_names_the_files_of_a_batch():
 
 def test_recovery_page_states_the_number_of_resubmits():
     assert submitter.MAX_SUBMITS == 3
-    assert "up to three times in one run" in RECOVERY.read_text()
+    assert "submits it at most three times in all" in " ".join(RECOVERY.read_text().split())
