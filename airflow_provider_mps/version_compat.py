@@ -53,9 +53,9 @@ class ExecutionTimeoutMixin(_Base):
             self._time_limit, self.execution_timeout = self.execution_timeout, None
 
 
-def can_get_connections_in_threads() -> bool:
+def can_call_airflow_in_threads() -> bool:
     """
-    Return whether a thread of this process can get a connection from Airflow. Remove after Airflow 3.2.
+    Return whether a thread of this process can get connections and push XComs. Remove after Airflow 3.2.
 
     In triggerers of Airflow 3.0 to 3.2, that can end all triggers: https://github.com/apache/airflow/issues/64620
     """

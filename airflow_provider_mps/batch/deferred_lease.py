@@ -14,7 +14,7 @@ from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError, get_conditional_object
 from airflow_provider_mps.storage.objects import read_object, remove_object, replace_object
-from airflow_provider_mps.version_compat import can_get_connections_in_threads
+from airflow_provider_mps.version_compat import can_call_airflow_in_threads
 
 RENEWAL_INTERVAL_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -40,7 +40,7 @@ class DeferredLease:
         url = urlsplit(self._path)
         # Building an ObjectStoragePath may look up its connection already.
         needs_connection = "@" in url.netloc or url.scheme == "cos"
-        if needs_connection and not can_get_connections_in_threads():
+        if needs_connection and not can_call_airflow_in_threads():
             self._log.info("Triggers of this Airflow version cannot renew the lock %s; it expires soon", self._path)
             return
         self._renewal_task = asyncio.create_task(self._renew())

@@ -8,7 +8,6 @@ import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -236,8 +235,11 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
         }
 
     def _can_end_from_trigger(self) -> bool:
-        if find_spec("airflow.sdk") is None:
-            self._warn("end_from_trigger", "Airflow before 3.0 pushes no XComs from the triggerer")
+        from airflow.triggers.base import BaseTrigger
+
+        if not hasattr(BaseTrigger, "render_template_fields"):
+            # A trigger that pushes an XCom may stop all triggers: https://github.com/apache/airflow/issues/64620
+            self._warn("end_from_trigger", "a triggerer of Airflow before 3.3 cannot push XComs safely")
             return False
         if self.outlets or not self.do_xcom_push:
             self._warn("end_from_trigger", "a triggerer neither updates outlets nor respects do_xcom_push=False")

@@ -17,6 +17,7 @@ from airflow_provider_mps.polling.event import LastSeen, event_from_outcome
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.speech.task import TaskStatus
+from airflow_provider_mps.version_compat import can_call_airflow_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -133,8 +134,9 @@ class TextToSpeechTaskTrigger(BaseTrigger):
     async def _push_xcoms(self, task: TextToSpeechTask) -> bool:
         """Push what a worker would push; return ``False`` if only a worker can."""
         task_instance = self.task_instance
-        if task_instance is None:
-            return False  # dag.test() gives triggers no task instance, and handles plain events only
+        # dag.test() gives triggers no task instance, and handles plain events only.
+        if task_instance is None or not can_call_airflow_in_threads():
+            return False
         try:
             from airflow.sdk.execution_time.xcom import XCom
 

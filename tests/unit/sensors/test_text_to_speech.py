@@ -286,9 +286,9 @@ def test_start_from_trigger_mapped_task_group_warns():
     assert not waiting[0].start_from_trigger
 
 
-def test_end_from_trigger_before_airflow_3_warns(monkeypatch):
-    monkeypatch.setattr("airflow_provider_mps.sensors.text_to_speech.find_spec", lambda _: None)
-    with pytest.warns(UserWarning, match="has no effect: Airflow before 3.0 pushes no XComs from the triggerer"):
+def test_end_from_trigger_before_airflow_3_3_warns(monkeypatch):
+    monkeypatch.delattr("airflow.triggers.base.BaseTrigger.render_template_fields")
+    with pytest.warns(UserWarning, match=r"has no effect: a triggerer of Airflow before 3\.3 cannot push XComs safely"):
         waiting = sensor("task-1", end_from_trigger=True)
     assert waiting.deferrable
     assert not waiting.end_from_trigger

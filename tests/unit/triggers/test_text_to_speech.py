@@ -272,6 +272,17 @@ def test_run_xcom_push_error_goes_to_worker(connect, monkeypatch):
         assert task_from_event(get_event(trigger)).status is TaskStatus.SUCCESS
 
 
+def test_run_unsafe_triggerer_goes_to_worker(connect, pushed, monkeypatch):
+    """A trigger of Airflow 3.0 to 3.2 that pushes XComs may stop all triggers of its triggerer."""
+    monkeypatch.setattr(f"{text_to_speech.__name__}.can_call_airflow_in_threads", lambda: False)
+    with ScriptedServer(SUCCESS) as server:
+        connect(server.connection_uri())
+        trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True, poll_interval=0.1)
+        trigger.task_instance = TaskInstance()
+        assert task_from_event(get_event(trigger)).status is TaskStatus.SUCCESS
+    assert pushed == []
+
+
 def test_run_without_task_instance_ends_no_task(connect, pushed):
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
