@@ -151,7 +151,7 @@ def test_asset_scheduled_dag_gets_an_event_for_each_clip(every_way):
     expected = f"file://{clip} has {clip.stat().st_size} bytes"
     reports_nothing = before["3.1"] and not before["3.0"]
     if reports_nothing:
-        expected = "Airflow 3.0 does not report which clips were stored"
+        expected = "Airflow 3.0 does not pass the events that started this run"
     deadline = time.monotonic() + TIMEOUT
     while expected not in (log := every_way.log("publish")):
         assert time.monotonic() < deadline, log
