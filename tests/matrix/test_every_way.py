@@ -72,7 +72,7 @@ def test_connection_test_succeeds(every_way):
         pytest.param("rescheduled", id="in reschedule mode"),
         pytest.param("poked", id="in poke mode"),
         pytest.param("deferred", id="that defers"),
-        pytest.param("ended_from_trigger", id="with end_from_trigger"),
+        pytest.param("ended_from_trigger", id="with `end_from_trigger`, which has no effect before Airflow 3.3,"),
     ],
 )
 def test_sensor_returns_the_same_in_every_mode(every_way, way):

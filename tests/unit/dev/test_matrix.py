@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -85,7 +86,7 @@ def test_phrases_start_with_a_capital_and_are_distinct():
     for phrase in phrases:
         assert phrase[0].isupper() or phrase[0] in "`*", phrase
         assert "{" not in phrase
-        assert "_" not in phrase.replace("soft_fail", ""), phrase
+        assert "_" not in re.sub("`[^`]+`", "", phrase), phrase
 
 
 def test_table_merges_pythons_with_same_results():
