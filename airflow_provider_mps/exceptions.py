@@ -49,14 +49,14 @@ class MpsApiError(AirflowException):
 
     def describe(self) -> str:
         """Return the message without advice, as one sentence."""
-        return _join_sentences(
+        return _add_request_id(
             f"{self.context + ': ' if self.context else ''}{self.code}: {self.message}",
             f"RequestId {self.request_id}" if self.request_id else "no RequestId",
         )
 
     def __str__(self) -> str:
         advice = get_advice(self.code)
-        return f"{self.describe()}{' ' + advice + '.' if advice else ''}"
+        return f"{self.describe()} {advice}." if advice else self.describe()
 
 
 class MpsPermanentError(MpsApiError, AirflowFailException):
@@ -88,10 +88,12 @@ class TextToSpeechTaskFailed(AirflowFailException):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        return _join_sentences(
+        failure = _add_request_id(
             f"MPS text-to-speech task {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
             f"RequestId {self.request_id}",
-            "Fix the text or the voice and submit it again; otherwise, give Tencent's support the RequestId",
+        )
+        return (
+            f"{failure} Fix the text or the voice and submit it again; otherwise, give Tencent's support the RequestId."
         )
 
 
@@ -124,5 +126,5 @@ class DestinationLockedError(AirflowException):
     """Another batch uses the destination; the message names it."""
 
 
-def _join_sentences(what: str, request_id: str, advice: str = "") -> str:
-    return f"{what.rstrip('.')} ({request_id}).{' ' + advice + '.' if advice else ''}"
+def _add_request_id(what: str, request_id: str) -> str:
+    return f"{what.rstrip('.')} ({request_id})."

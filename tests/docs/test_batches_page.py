@@ -14,31 +14,16 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow_provider_mps.batch import deferred_lease, lease, run, storer, submitter, write_ahead_log
 from airflow_provider_mps.batch.lock_holder import DEFERRED_LOCK_SECONDS
 from airflow_provider_mps.batch.results import Results
-from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import OnLineFailure, TextToSpeechBatchOperator
 from airflow_provider_mps.polling import request_gate
 from airflow_provider_mps.speech.parsing import OnUnknown
-from tests.batching import Clips, accepted, line, run_batch, set_lease_times, submits, write_manifest
+from tests.batching import accepted, line, run_batch, submits, write_manifest
 from tests.docs.pages import DOCS, read_blocks, read_section, read_tables
-from tests.faulty_emulator import FaultyEmulator
 
 PAGE = DOCS / "batches.md"
 RECOVERY = DOCS / "batch-recovery.md"
 BLOCKS = read_blocks(PAGE, "python")
-
-
-@pytest.fixture
-def app(start_emulator, connect, monkeypatch):
-    set_lease_times(monkeypatch.setattr)
-    app = FaultyEmulator(Options(synthesis_time=0.1, rate_limit=1000, voice="tone"))
-    connect(f"{start_emulator(app).connection_uri}&requests_per_second=200")
-    return app
-
-
-@pytest.fixture
-def clips(tmp_path):
-    return Clips(f"file://{tmp_path}/clips/")
 
 
 def edit_row(clips, line_id="clip-0000", **changes):

@@ -23,13 +23,12 @@ from airflow_provider_mps.batch.row import LEGACY_STATUSES, LineStatus, Row
 from airflow_provider_mps.batch.row_store import RowStore
 from airflow_provider_mps.batch.run import REPORT_INTERVAL_FACTOR, REPORT_INTERVAL_SECONDS
 from airflow_provider_mps.batch.summary import MAX_LISTED_PROBLEMS, SUBMITS_PER_SECOND
-from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator, _make_failure
 from airflow_provider_mps.speech.ext_param import MAX_PITCH, SAMPLE_RATES
 from airflow_provider_mps.speech.parsing import OnUnknown
-from tests.batching import Clips, batch, context, line, run_batch, set_lease_times, write_manifest
+from tests.batching import batch, context, line, run_batch, write_manifest
 from tests.docs.pages import DOCS, read_blocks, read_section, read_tables
-from tests.faulty_emulator import FaultyEmulator, make_api_error
+from tests.faulty_emulator import make_api_error
 
 PAGE = DOCS / "manifest.md"
 TEXT = PAGE.read_text()
@@ -59,19 +58,6 @@ def matches_type(value: object, words: str) -> bool:
         return False
     types = {"Text": str, "Whole number": int, "Number": int | float, "Array of four values": list, "Object": dict}
     return isinstance(value, types[name])
-
-
-@pytest.fixture
-def app(start_emulator, connect, monkeypatch):
-    set_lease_times(monkeypatch.setattr)
-    app = FaultyEmulator(Options(synthesis_time=0.1, rate_limit=1000, voice="tone"))
-    connect(f"{start_emulator(app).connection_uri}&requests_per_second=200")
-    return app
-
-
-@pytest.fixture
-def clips(tmp_path):
-    return Clips(f"file://{tmp_path}/clips/")
 
 
 @pytest.fixture

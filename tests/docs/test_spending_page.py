@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Param, ParamValidationError
 
-from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from airflow_provider_mps.speech.parsing import OnUnknown
-from tests.batching import Clips, line, run_batch, set_lease_times, submits, write_manifest
+from tests.batching import Clips, line, run_batch, submits, write_manifest
 from tests.docs.pages import DOCS, read_blocks
-from tests.faulty_emulator import FaultyEmulator
 
 PAGE = DOCS / "spending.md"
 BLOCKS = read_blocks(PAGE, "python")
@@ -25,14 +23,6 @@ BLOCKS = read_blocks(PAGE, "python")
 def find_block(text: str) -> str:
     (code,) = [block for block in BLOCKS if text in block]
     return code
-
-
-@pytest.fixture
-def app(start_emulator, connect, monkeypatch):
-    set_lease_times(monkeypatch.setattr)
-    app = FaultyEmulator(Options(synthesis_time=0.1, rate_limit=1000, voice="tone"))
-    connect(f"{start_emulator(app).connection_uri}&requests_per_second=200")
-    return app
 
 
 @pytest.mark.parametrize(("limit", "speak", "clips"), [(11, "success", 2), (10, "skipped", 0)])

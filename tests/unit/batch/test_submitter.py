@@ -153,7 +153,9 @@ def test_submit_on_unknown_resubmit_is_limited(serve):
     server = serve(RESET)
 
     async def main(batch):
-        assert (await batch.submit()).status is LineStatus.UNKNOWN
+        row = await batch.submit()
+        assert row.status is LineStatus.UNKNOWN
+        assert f"this line, sent {submitter.MAX_SUBMITS} times, last at 20" in row.error
 
     run(main, on_unknown=OnUnknown.RESUBMIT)
     assert submits(server) == submitter.MAX_SUBMITS
