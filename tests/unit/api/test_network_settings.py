@@ -2,9 +2,17 @@ import os
 import ssl
 import subprocess
 
+import certifi
 import pytest
 
-from airflow_provider_mps.api.network_settings import CA_VARIABLES, find_ca_file, find_proxy, is_bypassed
+from airflow_provider_mps.api import network_settings
+from airflow_provider_mps.api.network_settings import (
+    CA_VARIABLES,
+    find_ca_file,
+    find_proxy,
+    get_tls_context,
+    is_bypassed,
+)
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError
 from tests.certificates import make_self_signed_certificate
 
@@ -219,3 +227,58 @@ def test_ca_file_with_too_many_open_files_raises_os_error(monkeypatch, tmp_path)
     monkeypatch.setattr("airflow_provider_mps.api.network_settings.ssl.create_default_context", fail)
     with pytest.raises(OSError, match="Too many open files"):
         find_ca_file()
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The files whose certificates have been loaded, in a process that has loaded none before."""
+    files, load = [], ssl.SSLContext.load_verify_locations
+    network_settings._make_tls_context.cache_clear()
+
+    def record(context, cafile=None, *rest):
+        files.append(cafile)
+        load(context, cafile, *rest)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", record)
+    return files
+
+
+def test_tls_context_is_shared_and_loads_certificates_once(monkeypatch, tmp_path, loads):
+    bundled = get_tls_context()
+    assert get_tls_context() is bundled
+    file = make_self_signed_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    configured = get_tls_context()
+    assert find_ca_file() == str(file)
+    assert get_tls_context() is configured is not bundled
+    assert loads == [certifi.where(), str(file)]
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_tls_context_verifies_certificates_and_hosts(monkeypatch, tmp_path, configured):
+    if configured:
+        monkeypatch.setenv("SSL_CERT_FILE", str(make_self_signed_certificate(tmp_path)))
+    context, expected = get_tls_context(), ssl.create_default_context()
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version == expected.minimum_version
+    assert context.verify_flags == expected.verify_flags
+    assert len(context.get_ca_certs()) == (
+        1 if configured else len(ssl.create_default_context(cafile=certifi.where()).get_ca_certs())
+    )
+
+
+def test_tls_context_of_changed_file_is_new(monkeypatch, tmp_path):
+    (tmp_path / "new").mkdir()
+    file, replacement = make_self_signed_certificate(tmp_path), make_self_signed_certificate(tmp_path / "new")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    old = get_tls_context()
+    os.utime(replacement, ns=(0, file.stat().st_mtime_ns + 1))  # in case both have been written in the same tick
+    replacement.replace(file)
+    assert get_tls_context().get_ca_certs() != old.get_ca_certs()
+
+
+def test_tls_context_with_invalid_ca_file_names_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone"))
+    with pytest.raises(InvalidMpsConnectionError, match=r"^The environment variable SSL_CERT_FILE names .*gone"):
+        get_tls_context()
