@@ -1,12 +1,12 @@
 """
-Storing one large audio, and many small ones, beside what a user would write instead and the upload alone.
+Storing one large audio, beside what a user would write instead and the upload alone.
 
 The audio comes over HTTP from a process of its own, and goes to rclone's S3 server and to a folder. Every figure is the
 median over fresh processes, each of which has imported all it needs and stored one small file before it is measured;
 the candidates take turns. Then each sees a download die half way. In the folder, this provider and the write alone wait
-until the disk has it, the others do not. Run it with ``python -m benchmarks.storing``, which takes about twenty minutes
+until the disk has it, the others do not. Run it with ``python -m benchmarks.storing``, which takes about ten minutes
 and 4 GiB of ``TMPDIR`` (with ``--huge`` 14): a file system in memory takes the disk's moods out of the figures.
-``--quick`` only shows that it works.
+``--quick`` only shows that it works. ``benchmarks.storing_clips`` stores many small files.
 """
 
 from __future__ import annotations
@@ -56,17 +56,20 @@ class Storing:
         self._environment = {
             **{name: value for name, value in airflow_environment(home).items() if not name.startswith("AWS_")},
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-            f"AIRFLOW_CONN_{HTTP_CONN_ID.upper()}": f"http://127.0.0.1:{source.port}",
+            f"AIRFLOW_CONN_{HTTP_CONN_ID.upper()}": source.origins["http"],
             "NO_PROXY": "127.0.0.1",
+            "REQUESTS_CA_BUNDLE": str(source.ca_file),
             "TMPDIR": str(home),
         }
 
-    def measure(self, destination: Folder, candidate: str, name: str, count: int) -> dict[str, Any]:
-        """Let a candidate store the file so many times, and return what it took."""
+    def measure(
+        self, destination: Folder, candidate: str, name: str, count: int, *, scheme: str = "http", at_once: int = 1
+    ) -> dict[str, Any]:
+        """Let a candidate store the file ``count`` times, ``at_once`` at a time, and return what it took."""
         prefix = f"{candidate}-{next(self._numbers)}"
         destination.make(prefix)
-        items = [self._item(destination, name, f"{prefix}/{number:04}.wav") for number in range(count)]
-        result = self._store("measure", destination, candidate, items)
+        items = [self._item(destination, name, f"{prefix}/{number:04}.wav", scheme) for number in range(count)]
+        result = self._store(f"measure:{at_once}", destination, candidate, items, scheme)
         if any(result["errors"]):
             raise RuntimeError(f"{candidate} could not store {name}: {next(filter(None, result['errors']))}")
         for item in items:
@@ -92,12 +95,14 @@ class Storing:
         clear(destination, prefix)
         return left
 
-    def _item(self, destination: Folder, name: str, key: str) -> Item:
-        url = f"http://127.0.0.1:{self._source.port}/{name}/{key}"
+    def _item(self, destination: Folder, name: str, key: str, scheme: str = "http") -> Item:
+        url = f"{self._source.origins[scheme]}/{name}/{key}"
         return Item(url, str(self._source.folder / name), key, destination.root)
 
-    def _store(self, what: str, destination: Folder, candidate: str, items: list[Item]) -> dict[str, Any]:
-        warm_up = self._item(destination, "clip", _beside(items[0].key))
+    def _store(
+        self, what: str, destination: Folder, candidate: str, items: list[Item], scheme: str = "http"
+    ) -> dict[str, Any]:
+        warm_up = self._item(destination, "clip", _beside(items[0].key), scheme)
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.storing_candidates", what, destination.scheme, candidate],
             input=json.dumps([warm_up, *items]),
@@ -124,41 +129,37 @@ def _describe(seen: bytes | None) -> str:
     return f"{len(seen)} of {BROKEN} bytes that look finished"
 
 
-def compare(storing: Storing, destination: Folder, name: str, given: argparse.Namespace) -> Results:
-    """Measure every candidate with the file, and print the table."""
-    count, size = (given.small, CLIP) if name == "clip" else (1, given.size * MIB)
+def compare(storing: Storing, destination: Folder, given: argparse.Namespace) -> Results:
+    """Measure every candidate with the large file, and print the table."""
     candidates = CANDIDATES[destination.scheme]
     results: Results = {candidate: [] for candidate in candidates}
     turns = list(candidates) * given.runs
     with ThreadPoolExecutor(given.at_once) as pool:
-        for candidate, result in zip(
-            turns,
-            pool.map(lambda candidate: storing.measure(destination, candidate, name, count), turns),
-            strict=True,
-        ):
-            results[candidate].append({**result, "speed": count * size / MIB / result["seconds"]})
+        measured = pool.map(lambda candidate: storing.measure(destination, candidate, "large", 1), turns)
+        for candidate, result in zip(turns, measured, strict=True):
+            results[candidate].append({**result, "speed": given.size / result["seconds"]})
     alone = [candidate for candidate in candidates if not candidates[candidate].downloads]
     ratios = "".join(f" | x {candidates[candidate].title.partition(':')[0]}" for candidate in alone)
-    what = f"{count} clips of {size // 1000} kB" if name == "clip" else f"{given.size} MiB"
-    print(f"\n{what} to {destination.title}, medians of {given.runs}:\n")
+    print(f"\n{given.size} MiB to {destination.title}, medians of {given.runs}:\n")
     print(f"| candidate | MiB/s (min to max){ratios} | MB at most | CPU, seconds |")
     print(f"|---|---|{'---|' * len(alone)}---|---|")
     for candidate, rows in results.items():
-        speeds, speed = [row["speed"] for row in rows], _median(rows, "speed")
+        speeds, speed = [row["speed"] for row in rows], median(rows, "speed")
         print(
             f"| {candidates[candidate].title} | {speed:.1f} ({min(speeds):.1f} to {max(speeds):.1f}) | "
-            + "".join(f"{_ratio(rows, results[base]):.2f} | " for base in alone)
-            + f"{_median(rows, 'mb'):.0f} | {_median(rows, 'cpu'):.2f} |",
+            + "".join(f"{ratio(rows, results[base]):.2f} | " for base in alone)
+            + f"{median(rows, 'mb'):.0f} | {median(rows, 'cpu'):.2f} |",
             flush=True,
         )
     return results
 
 
-def _median(rows: list[dict[str, Any]], key: str) -> float:
+def median(rows: list[dict[str, Any]], key: str) -> float:
+    """Return the median of one figure."""
     return float(statistics.median(row[key] for row in rows))
 
 
-def _ratio(rows: list[dict[str, Any]], base: list[dict[str, Any]]) -> float:
+def ratio(rows: list[dict[str, Any]], base: list[dict[str, Any]]) -> float:
     """Return how much faster, in the middle one of the turns: a machine's speed drifts less within one than between."""
     return float(statistics.median(row["speed"] / other["speed"] for row, other in zip(rows, base, strict=True)))
 
@@ -181,7 +182,8 @@ def compare_dying(storing: Storing, destination: Folder, name: str) -> dict[str,
     return left
 
 
-def _verdict(holds: bool) -> str:  # noqa: FBT001
+def verdict(holds: bool) -> str:  # noqa: FBT001
+    """Say whether a target holds."""
     return "holds" if holds else "MISSED"
 
 
@@ -191,17 +193,17 @@ def print_verdicts(destination: Folder, large: Results, left: dict[str, Any], hu
     print(f"\nTargets, storing to {destination.title}:\n")
     for candidate, each in CANDIDATES[destination.scheme].items():
         if destination.scheme == "s3" and not each.downloads:
-            ratio = _ratio(large[OURS], large[candidate])
-            print(f"- {ratio:.2f} x {each.title} (at least {LEAST_SPEED}): {_verdict(ratio >= LEAST_SPEED)}")
-    print(f"- {memory:.0f} MB above the imported process (at most {MOST_MEMORY}): {_verdict(memory <= MOST_MEMORY)}")
+            speed = ratio(large[OURS], large[candidate])
+            print(f"- {speed:.2f} x {each.title} (at least {LEAST_SPEED}): {verdict(speed >= LEAST_SPEED)}")
+    print(f"- {memory:.0f} MB above the imported process (at most {MOST_MEMORY}): {verdict(memory <= MOST_MEMORY)}")
     if huge:
         print(
             f"- {huge['mb']:.0f} MB at {HUGE // MIB} MiB, in {huge['seconds']:.0f} seconds (at most {MOST_MEMORY}): "
-            f"{_verdict(huge['mb'] <= MOST_MEMORY)}"
+            f"{verdict(huge['mb'] <= MOST_MEMORY)}"
         )
     ours = left[OURS]
     clean = (ours["new"], ours["older"], ours["unfinished"]) == ("nothing", "the older one", [])
-    print(f"- nothing left of a download that died: {_verdict(clean)}", flush=True)
+    print(f"- nothing left of a download that died: {verdict(clean)}", flush=True)
 
 
 def main() -> None:
@@ -209,14 +211,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="fresh processes for each candidate")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large audio")
-    parser.add_argument("--small", type=int, default=1000, help="how many small ones")
     parser.add_argument("--huge", action="store_true", help="also let this provider store 4 GiB, for its memory")
     parser.add_argument("--to", choices=list(CANDIDATES), nargs="+", default=list(CANDIDATES), help="where to")
     parser.add_argument("--quick", action="store_true", help="only show that it works; the figures mean nothing")
     given = parser.parse_args()
     given.at_once, given.then = 1, 503
     if given.quick:  # 410 is not retried, so there is no backoff
-        given.runs, given.size, given.small, given.at_once, given.then = 1, 32, 10, 2, 410
+        given.runs, given.size, given.at_once, given.then = 1, 32, 2, 410
     sizes = {"large": given.size * MIB, "clip": CLIP, "broken": BROKEN}
     if given.huge:
         sizes["huge"] = HUGE
@@ -224,15 +225,14 @@ def main() -> None:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
         make_files(home / "source", sizes, room=2 * max(sizes.values()))
-        source = stack.enter_context(AudioServer(home / "source"))
+        source = stack.enter_context(AudioServer(home / "source", home))
         print(f"The source alone sends {source.speed('large') / MIB:.0f} MiB/s.", flush=True)
         storing = Storing(home / "airflow", source)
         for kind in (S3, Folder):
             if kind.scheme not in given.to:
                 continue
             destination = stack.enter_context(kind(home / kind.scheme))
-            large = compare(storing, destination, "large", given)
-            compare(storing, destination, "clip", given)
+            large = compare(storing, destination, given)
             left = compare_dying(storing, destination, name=f"half-{given.then}/broken")
             huge = storing.measure(destination, OURS, "huge", 1) if given.huge else None
             print_verdicts(destination, large, left, huge)

@@ -1,4 +1,4 @@
-"""The ways of storing that ``benchmarks.storing`` compares, and the fresh process that each is measured in."""
+"""The ways of storing that the benchmarks compare, and the fresh process that each is measured in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,7 +48,13 @@ class Item(NamedTuple):
 def _ours() -> Store:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # noqa: PLC0415
 
-    from airflow_provider_mps.storage.transfer import store_audio  # noqa: PLC0415
+    try:
+        from airflow_provider_mps.storage.transfer import store_audio  # noqa: PLC0415
+    except ImportError:  # version 1.0
+        from airflow_provider_mps.audio import store_audio as store_audio_1_0  # noqa: PLC0415
+
+        def store_audio(*arguments: Any, get_fresh_url: Any, **options: Any) -> Any:
+            return store_audio_1_0(*arguments, fresh_url=get_fresh_url, **options)
 
     def store(item: Item) -> None:
         store_audio(
@@ -59,6 +66,15 @@ def _ours() -> Store:
         )
 
     return store
+
+
+def _other_version() -> Store:
+    sys.path.insert(0, os.environ[OTHER_VERSION])
+    with suppress(ImportError):  # from version 1.1 on, it has the name that the installed package registers
+        from airflow_provider_mps import provider_info  # noqa: PLC0415
+
+        sys.modules["airflow_provider_mps.get_provider_info"] = provider_info
+    return _ours()
 
 
 def _operator() -> Store:
@@ -80,14 +96,39 @@ def _operator() -> Store:
 
 def _loop() -> Store:
     import requests  # noqa: PLC0415
+
+    return _make_loop(requests)
+
+
+def _loop_with_session() -> Store:
+    import requests  # noqa: PLC0415
+
+    return _make_loop(requests.Session())
+
+
+def _make_loop(client: Any) -> Store:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # noqa: PLC0415
 
     def store(item: Item) -> None:
         path = ObjectStoragePath(f"{item.root}/{item.key}")
-        with requests.get(item.url, stream=True, timeout=30) as response, path.open("wb") as file:
+        with client.get(item.url, stream=True, timeout=30) as response, path.open("wb") as file:
             response.raise_for_status()
             for block in response.iter_content(BLOCK):
                 file.write(block)
+
+    return store
+
+
+def _put() -> Store:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath  # noqa: PLC0415
+
+    content: dict[str, bytes] = {}
+
+    def store(item: Item) -> None:
+        path = ObjectStoragePath(f"{item.root}/{item.key}")
+        if item.file not in content:
+            content[item.file] = Path(item.file).read_bytes()
+        path.fs.pipe_file(path.path, content[item.file])
 
     return store
 
@@ -153,7 +194,9 @@ class Candidate:
     downloads: bool = True
 
 
-OURS = "ours"
+OURS, OTHER, LOOP = "ours", "other", "loop"
+OTHER_VERSION = "BENCHMARK_OTHER_VERSION"
+"""Environment variable with the checkout of another version of this provider."""
 ONE_THREAD = {"use_threads": False, "max_concurrency": 1}
 """boto3's fastest setting on a machine whose cores the server shares."""
 CANDIDATES = {
@@ -175,13 +218,24 @@ CANDIDATES = {
 }
 
 
-def measure(candidate: Candidate, warm_up: Item, items: list[Item]) -> dict[str, Any]:
-    """Store the items one after another, and return what it took."""
+CLIP_CANDIDATES = {
+    OURS: Candidate("this provider", _ours),
+    OTHER: Candidate("the other version", _other_version),
+    LOOP: Candidate("read/write loop into ObjectStoragePath", _loop),
+    "session": Candidate("the same with one session for all clips", _loop_with_session),
+    "put": Candidate("the write alone: filesystem.pipe_file", _put, downloads=False),
+}
+"""For many small files."""
+
+
+def measure(candidate: Candidate, warm_up: Item, items: list[Item], at_once: int = 1) -> dict[str, Any]:
+    """Store the items, so many at a time, and return what it took."""
     store = candidate.prepare()
     store(warm_up)  # connects, and imports what is only imported on the way
-    with PeakMemory() as peak:
+    with PeakMemory() as peak, ThreadPoolExecutor(at_once) as pool:
         started, cpu = time.perf_counter(), time.process_time()
-        errors = [_try(store, item) for item in items]
+        each = map if at_once == 1 else pool.map
+        errors = list(each(lambda item: _try(store, item), items))
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {"seconds": seconds, "cpu": cpu, "mb": peak.above / 1e6, "errors": errors}
 
@@ -207,10 +261,15 @@ def _try(store: Store, item: Item) -> str | None:
 
 def main() -> None:
     """Do what the command line says, with the items on standard input."""
-    do = {"measure": measure, "at-once": store_at_once}
     what, scheme, name = sys.argv[1:]
     warm_up, *items = (Item(*item) for item in json.load(sys.stdin))
-    print(json.dumps(do[what](CANDIDATES[scheme][name], warm_up, items)))
+    candidate = {**CLIP_CANDIDATES, **CANDIDATES[scheme]}[name]
+    match what.partition(":"):
+        case ["measure", _, at_once]:
+            result = measure(candidate, warm_up, items, int(at_once or 1))
+        case _:
+            result = store_at_once(candidate, warm_up, items)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

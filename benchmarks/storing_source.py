@@ -1,8 +1,11 @@
 """
-The server that ``benchmarks.storing`` downloads from: a process of its own, which only passes on its disk's cache.
+The server that the benchmarks of storing download from: a process of its own, which only passes on its disk's cache.
 
 ``/NAME/anything`` is the file NAME, resumable by range and described as COS does it. ``/half-503/NAME/anything``
 promises all of it too, but sends half: the connection closes, and a request for the rest gets 503.
+
+It serves HTTP on one port and HTTPS on another. The file of trusted certificates holds those that are bundled with
+``requests``, too: a file with one certificate would hide how long it takes to load them.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,14 +24,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from fastcrc import crc64
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from tests.certificates import PrivateCa
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import BinaryIO
 
 BLOCK = MIB = 1024 * 1024
+SCHEMES = ("http", "https")
 
 
 def compute_crc64(path: Path) -> int:
@@ -53,19 +62,30 @@ def make_files(folder: Path, sizes: dict[str, int], room: int) -> None:
 
 
 class AudioServer:
-    """The server, while the ``with`` block runs, for the files that are in ``folder`` when it starts."""
+    """
+    The server, while the ``with`` block runs, for the files that are in ``folder`` when it starts.
 
-    def __init__(self, folder: Path) -> None:
+    :param certificates: where its certificates are written
+    """
+
+    def __init__(self, folder: Path, certificates: Path) -> None:
         self.folder = folder
-        self.port = 0
+        self.origins: dict[str, str] = {}
+        """By scheme: ``http`` or ``https``."""
+        self.ca_file = certificates / "trusted.pem"
+        """Certificates by which to trust the server."""
+        self._certificates = certificates
 
     def __enter__(self) -> AudioServer:
-        command = [sys.executable, "-m", "benchmarks.storing_source", str(self.folder)]
+        ca = PrivateCa.create(self._certificates)
+        self.ca_file.write_bytes(ca.file.read_bytes() + Path(DEFAULT_CA_BUNDLE_PATH).read_bytes())
+        command = [sys.executable, "-m", "benchmarks.storing_source", str(self.folder), str(ca.server)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
-        self.port = int(self._process.stdout.readline() or 0)
-        if not self.port:
+        ports = self._process.stdout.readline().split()
+        if not ports:
             raise RuntimeError("the server to download from did not start")
+        self.origins = {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in zip(SCHEMES, ports, strict=True)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +95,7 @@ class AudioServer:
     def speed(self, name: str) -> float:
         """Return the bytes per second that it sends to a reader that discards them."""
         block = bytearray(BLOCK)
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+        with socket.create_connection(("127.0.0.1", urlsplit(self.origins["http"]).port)) as connection:
             started, received = time.perf_counter(), 0
             connection.sendall(f"GET /{name}/ HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             while count := connection.recv_into(block):
@@ -101,8 +121,10 @@ class _File:
         return int(match[1]), min(int(match[2] or self.size) + 1, self.size)
 
 
-def _serve(connection: socket.socket, files: Mapping[str, _File]) -> None:
+def _serve(connection: socket.socket, files: Mapping[str, _File], tls: ssl.SSLContext | None) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is not None:
+        connection = tls.wrap_socket(connection, server_side=True)
     with connection, connection.makefile("rb") as requests, suppress(OSError):
         while _respond(connection, requests, files):
             pass
@@ -138,15 +160,23 @@ def _respond(connection: socket.socket, requests: BinaryIO, files: Mapping[str, 
     return not half and headers.get("Connection", "").lower() != "close"
 
 
+def _accept(server: socket.socket, files: Mapping[str, _File], tls: ssl.SSLContext | None) -> None:
+    while True:
+        connection, _ = server.accept()
+        threading.Thread(target=_serve, args=(connection, files, tls), daemon=True).start()
+
+
 def main() -> None:
-    """Serve the files of a folder on a free port, which is printed, until terminated."""
-    paths = sorted(Path(sys.argv[1]).iterdir())
-    files = {path.name: _File(path, path.stat().st_size, compute_crc64(path)) for path in paths}
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-        print(server.getsockname()[1], flush=True)
-        while True:
-            connection, _ = server.accept()
-            threading.Thread(target=_serve, args=(connection, files), daemon=True).start()
+    """Serve the files of a folder on two free ports, which are printed, until terminated."""
+    folder, certificate = sys.argv[1:]
+    files = {path.name: _File(path, path.stat().st_size, compute_crc64(path)) for path in Path(folder).iterdir()}
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    servers = [socket.create_server(("127.0.0.1", 0), backlog=128) for _ in SCHEMES]
+    for server, context in zip(servers, (None, tls), strict=True):
+        threading.Thread(target=_accept, args=(server, files, context), daemon=True).start()
+    print(*(server.getsockname()[1] for server in servers), flush=True)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

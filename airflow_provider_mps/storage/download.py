@@ -10,14 +10,13 @@ from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
 from airflow_provider_mps.concurrency import call_interruptibly
 from airflow_provider_mps.exceptions import AudioTransferError
-from airflow_provider_mps.storage.http import TransientUrlError, UrlError, make_session, open_url, validate_http_url
+from airflow_provider_mps.storage.http import TransientUrlError, UrlError, open_url, validate_http_url
 from airflow_provider_mps.storage.http_response import AudioMetadata, ResponseAction, classify_response
 from airflow_provider_mps.storage.writers.base import MAX_LENGTH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import requests
     from tenacity import RetryCallState
 
     from airflow_provider_mps.storage.deadline import Deadline
@@ -78,9 +77,8 @@ class Download:
             reraise=True,
         )
         try:
-            with make_session() as session:
-                validate_http_url(self.url)
-                downloaded: bool = retrying(self._attempt, session, is_stored)
+            validate_http_url(self.url)
+            downloaded: bool = retrying(self._attempt, is_stored)
         except (_RetryableError, TransientUrlError) as error:
             self.deadline.check()  # the deadline may have ended the last attempt
             raise self._make_error(f"{self._format_received()}, and the last attempt failed: {error}") from error
@@ -88,13 +86,13 @@ class Download:
             raise self._make_error(str(error)) from error
         return downloaded
 
-    def _attempt(self, session: requests.Session, is_stored: Callable[[AudioMetadata], bool]) -> bool:
+    def _attempt(self, is_stored: Callable[[AudioMetadata], bool]) -> bool:
         """Download the missing bytes and verify the audio; return ``False`` if it is stored already."""
         self.deadline.check()
         received_before = self.received
         try:
             headers = self.metadata.make_range_headers(self.received)
-            with open_url(session, self.url, headers, self.deadline.check, self.deadline.get_seconds_left) as response:
+            with open_url(self.url, headers, self.deadline.check) as response:
                 self._handle_headers(response)
                 if not self.received and is_stored(self.metadata):
                     return False

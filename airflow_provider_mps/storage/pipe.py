@@ -27,19 +27,21 @@ class Pipe:
     Fills blocks in the calling thread; writes and commits them in a second thread.
 
     One block is filled while one waits and one is written. An error of the second thread is raised by the next call.
+    A file of one block is written and committed at once, without a switch between the threads in between.
     A wait ends when ``check`` or a signal handler raises; only a ``SimpleQueue`` still works after the latter.
 
     :param check: called while waiting; raises to end the wait, e.g. after a deadline
+    :param length: bytes that will be written, if known
     """
 
-    def __init__(self, writer: AtomicWriter, check: Callable[[], None]) -> None:
+    def __init__(self, writer: AtomicWriter, check: Callable[[], None], length: int | None = None) -> None:
         self._writer = writer
         self._check = check
         self._blocks: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._slots.put(None)  # for the one block that may wait
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._buffer = BlockBuffer(writer)
+        self._buffer = BlockBuffer(writer, length)
         self._receipt: WriteReceipt | None = None
         self._error: BaseException | None = None
         self._is_discarded = False
@@ -48,6 +50,8 @@ class Pipe:
 
     def write(self, data: bytes) -> None:
         """Append bytes; wait if the upload is slower than the download."""
+        if self._slots.empty():
+            self._start_thread()
         for block in self._buffer.fill(data):
             self._send(block)
 
@@ -55,7 +59,8 @@ class Pipe:
         """Write the rest, commit the file, and return what the storage has confirmed."""
         if rest := self._buffer.get_rest():
             self._send(rest)
-        self._send(None)
+        self._blocks.put(None)
+        self._start_thread()
         while not self._has_ended(SIGNAL_CHECK_SECONDS):
             self._check()
         self._raise_error()
@@ -81,8 +86,9 @@ class Pipe:
 
         call_interruptibly(self._writer.discard, check_deadline)
 
-    def _send(self, block: bytearray | None) -> None:
-        self._thread = self._thread or start_daemon_thread(self._run, "mps-upload")
+    def _send(self, block: bytearray) -> None:
+        if self._slots.empty():
+            self._start_thread()
         while True:
             self._raise_error()
             with suppress(queue.Empty):
@@ -90,6 +96,10 @@ class Pipe:
                 self._blocks.put(block)
                 return
             self._check()
+
+    def _start_thread(self) -> None:
+        """Start the second thread: not before a block waits and more follows, or the file is complete."""
+        self._thread = self._thread or start_daemon_thread(self._run, "mps-upload")
 
     def _has_ended(self, timeout: float) -> bool:
         with suppress(queue.Empty):

@@ -135,7 +135,7 @@ class Upload:
             writer = open_writer(
                 self.path, content_type=content_type, length=metadata.length, create_only=self.create_only
             )
-            self._pipe = Pipe(writer, self.raise_if_cancelled)
+            self._pipe = Pipe(writer, self.raise_if_cancelled, metadata.length)
 
     def write(self, block: bytes, /) -> None:
         """Append bytes."""

@@ -14,7 +14,7 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.storage.http import make_session, open_url
+from airflow_provider_mps.storage.http import open_url
 from tests.answers import PROCESSING
 from tests.certificates import PrivateCa
 from tests.s3_server import S3Server
@@ -61,7 +61,7 @@ class Requests:
         asyncio.run(call())
 
     def download(self, origin):
-        with make_session() as session, open_url(session, f"{origin}/a.wav", {}, lambda: None) as response:
+        with open_url(f"{origin}/a.wav", {}, lambda: None) as response:
             assert response.status in {200, 404}
 
     def write_to_cos(self, origin, **extra):

@@ -91,24 +91,31 @@ class BlockBuffer:
     Collects bytes in blocks of the size that a writer requires.
 
     Blocks are reused: a new one takes a third more time, because the kernel clears its memory first.
+
+    :param length: bytes of the whole file, if known; a shorter file gets a shorter block
     """
 
-    def __init__(self, writer: AtomicWriter) -> None:
+    def __init__(self, writer: AtomicWriter, length: int | None = None) -> None:
         self._writer = writer
+        self._length = length
         self._spare_blocks: deque[bytearray] = deque()
         self._written = 0
-        self._start_block()
+        self._block = bytearray()
+        self._filled = 0
 
     def _start_block(self) -> None:
         size = self._writer.get_block_size(self._written)
+        if self._length is not None and self._written < self._length:
+            size = min(size, self._length - self._written)
         spare = self._spare_blocks.popleft() if self._spare_blocks else bytearray()
         self._block = spare if len(spare) == size else bytearray(size)
-        self._filled = 0
 
     def fill(self, data: bytes) -> Iterator[bytearray]:
         """Append bytes; yield each block that is full."""
         rest = memoryview(data)
         while rest:
+            if not self._filled:
+                self._start_block()
             count = min(len(rest), len(self._block) - self._filled)
             self._block[self._filled : self._filled + count] = rest[:count]
             self._filled += count
@@ -116,7 +123,7 @@ class BlockBuffer:
             if self._filled == len(self._block):
                 yield self._block
                 self._written += self._filled
-                self._start_block()
+                self._filled = 0
 
     def get_rest(self) -> bytearray:
         """Return the bytes after the last full block."""

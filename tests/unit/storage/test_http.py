@@ -1,15 +1,15 @@
 import traceback
 
 import pytest
-import requests
+import urllib3
 
-from airflow_provider_mps.storage.http import TransientUrlError, UrlError, make_session, open_url, validate_http_url
+from airflow_provider_mps.storage.http import TransientUrlError, UrlError, open_url, validate_http_url
 from tests.certificates import make_self_signed_certificate
 from tests.scripted_server import HANG, RESET, Reply, ScriptedServer
 
 
 def read(url, headers=None):
-    with make_session() as session, open_url(session, url, headers or {}, lambda: None) as response:
+    with open_url(url, headers or {}, lambda: None) as response:
         return response.status, b"".join(response.read_blocks())
 
 
@@ -142,8 +142,9 @@ def test_url_errors_and_causes_hide_signatures(base):
 
 def test_redirect_body_is_not_read(monkeypatch):
     full_reads = []
-    # The only property by which requests reads a whole response.
-    monkeypatch.setattr(requests.Response, "content", property(full_reads.append))
+    # The only methods by which urllib3 reads a whole response.
+    monkeypatch.setattr(urllib3.HTTPResponse, "read", lambda *_, **__: full_reads.append("read"))
+    monkeypatch.setattr(urllib3.HTTPResponse, "drain_conn", lambda *_: full_reads.append("drain_conn"))
     with ScriptedServer(redirect("/other"), Reply(b"audio")) as server:
         assert read(server.url) == (200, b"audio")
     assert full_reads == []
@@ -158,8 +159,7 @@ def test_wait_for_endless_headers_ends_when_cancelled():
 
     with (
         ScriptedServer(HANG) as server,
-        make_session() as session,
         pytest.raises(CancelledError),
-        open_url(session, server.url, {}, raise_cancelled),
+        open_url(server.url, {}, raise_cancelled),
     ):
         pass

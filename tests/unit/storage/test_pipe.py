@@ -130,6 +130,7 @@ def test_interrupted_discard_is_finished_by_upload_thread(monkeypatch):
     writer.gate.clear()
     pipe = Pipe(writer, no_check)
     pipe.write(bytes(BLOCK))
+    pipe.write(b"more")
 
     def interrupted(_):
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from tenacity import wait_fixed
 
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped
 from airflow_provider_mps.storage.deadline import Deadline
-from airflow_provider_mps.storage.http import TransientUrlError, make_session, open_url
+from airflow_provider_mps.storage.http import open_url
 from airflow_provider_mps.storage.transfer import store_audio
 from tests.certificates import make_self_signed_certificate
 from tests.scripted_server import HANG, Reply, ScriptedServer, make_audio_reply
@@ -112,36 +112,11 @@ def test_cancelled_deadline_ends_backoff(file, monkeypatch):
     assert time.monotonic() - started_at < MAX_SECONDS
 
 
-def list_timeout_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "mps-transfer-timeout"]
-
-
-@pytest.mark.parametrize(
-    ("reply", "seconds_left", "is_limited"),
-    [
-        (make_audio_reply(AUDIO), 3600, False),
-        (make_audio_reply(AUDIO), 5, True),
-        (Reply(b"2\r\nab\r\n0\r\n\r\n", headers=CHUNKED), 3600, True),
-    ],
-    ids=["much time left", "little time left", "chunked"],
-)
-def test_timeout_thread_starts_only_if_read_may_outlast_deadline(reply, seconds_left, is_limited):
-    with ScriptedServer(reply) as server, make_session() as session:
-        with open_url(session, server.url, {}, lambda: None, lambda: seconds_left) as response:
-            blocks = response.read_blocks()
-            next(blocks, None)
-            assert bool(list_timeout_threads()) is is_limited
-            started = list_timeout_threads()
-        for thread in started:
-            thread.join(10)
-            assert not thread.is_alive()
-
-
 def test_read_breaks_at_deadline():
+    deadline = Deadline(0.2, "task task-1")
     with (
         ScriptedServer(make_audio_reply(AUDIO, drip=20)) as server,
-        make_session() as session,
-        open_url(session, server.url, {}, lambda: None, lambda: 0.2) as response,
-        pytest.raises(TransientUrlError),
+        open_url(server.url, {}, deadline.check) as response,
+        pytest.raises(AudioTransferError, match=r"within 0\.2 seconds"),
     ):
         list(response.read_blocks())
