@@ -30,4 +30,5 @@ def make_environment(checkout: Path) -> Iterator[dict[str, str]]:
         for group, entries in project["entry-points"].items():
             lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
         (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        yield {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{checkout.resolve()}"}
+        # Without a safe path, `python -c` would import this version from the working directory.
+        yield {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{checkout.resolve()}", "PYTHONSAFEPATH": "1"}
