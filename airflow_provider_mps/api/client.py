@@ -69,7 +69,6 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 
     def __init__(self, service: str, version: str, connection: MpsConnection, credential: Credential | None) -> None:
         profile = _make_profile(connection)
-        adapter = SharedTlsAdapter()
         if connection.scheme == "https":
             get_tls_context()  # reports unusable certificates before a call is made
         super().__init__(service, version, credential, connection.region, profile)
@@ -80,8 +79,8 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         session = self.request.conn._session  # private: the SDK has no public way to its session
         # A redirect would send the text and the token to another server, and a submit twice.
         session.get_redirect_target = lambda _: None
-        for prefix in ("https://", "http://"):
-            session.mount(prefix, adapter)
+        for prefix in ("https://", "http://"):  # http, too, for a proxy with TLS
+            session.mount(prefix, SharedTlsAdapter())
         # Otherwise the library would replace the signature with keys from .netrc, and choose a proxy itself.
         session.trust_env = False
 
