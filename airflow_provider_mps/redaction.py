@@ -14,18 +14,19 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 _HIDDEN = "***"
 _MAX_QUOTED_CHARACTERS = 300
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
-_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:@]*)(:[0-9]{0,5})?[.,;)\]]*")
+# Strings, which the re module compiles at their first use: compiling them takes 2 ms of each import.
+_URL = r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)"
+_HOST_AND_PORT = r"(\[[^\]]*\]|[^:@]*)(:[0-9]{0,5})?[.,;)\]]*"
 _PATTERNS = (
     # A URL's query, which may hold a signature. Some libraries percent-encode it as part of the path.
-    (re.compile(r"(?<=\S)(?:\?|%3F)[^\s'\"<>()?]*(?:=|%3D)[^\s'\"<>]*"), f"?{_HIDDEN}"),
+    (r"(?<=\S)(?:\?|%3F)[^\s'\"<>()?]*(?:=|%3D)[^\s'\"<>]*", f"?{_HIDDEN}"),
     # user:password@ of a URL, even if the password should have been escaped; host:port is kept.
-    (re.compile(r"(?<=://)[^\s/?#@:\[\]]*:(?![0-9]{1,5}(?:[/?#\s'\"),\]]|$))[^\n]*@"), f"{_HIDDEN}@"),
+    (r"(?<=://)[^\s/?#@:\[\]]*:(?![0-9]{1,5}(?:[/?#\s'\"),\]]|$))[^\n]*@", f"{_HIDDEN}@"),
     # The same without a scheme.
-    (re.compile(r"(?<![\w/@:*])[^\s/@:'\"<>()\[\]{},=*]+:(?!//)[^\s@'\"<>]+@(?=[\w\[])"), f"{_HIDDEN}@"),
+    (r"(?<![\w/@:*])[^\s/@:'\"<>()\[\]{},=*]+:(?!//)[^\s@'\"<>]+@(?=[\w\[])", f"{_HIDDEN}@"),
     # Values with names of secrets: servers and libraries repeat them from requests.
     (
-        re.compile(
+        (
             r"(?i)((?:token|secret|key|passwd|password|signature|sign|sig|credential)\\?['\"]?\s*=\s*\\?['\"]?"
             r"|(?:token|secret|signature)\\?['\"]\s*:\s*\\?['\"]"
             r"|(?:x-tc-token|x-cos-security-token):\s*"
@@ -35,14 +36,14 @@ _PATTERNS = (
         rf"\1{_HIDDEN}",
     ),
     # Authorization headers and cookies: the whole line, since a scheme precedes the credentials.
-    (re.compile(r"(?i)((?:authorization|cookie)\\?['\"]?\s*[:=,]\s*\\?['\"]?)[^\n'\"\\<>]+"), rf"\1{_HIDDEN}"),
+    (r"(?i)((?:authorization|cookie)\\?['\"]?\s*[:=,]\s*\\?['\"]?)[^\n'\"\\<>]+", rf"\1{_HIDDEN}"),
     # Values that Python's own parsers quote from a URL.
     (
-        re.compile(r"(integer value as |base 10: |netloc |could not convert string to float: )(['\"]).*\2"),
+        r"(integer value as |base 10: |netloc |could not convert string to float: )(['\"]).*\2",
         rf"\1{_HIDDEN}",
     ),
     # A host without a dot, which may be a key that was pasted into the wrong field.
-    (re.compile(r"(Failed to resolve |\bhost=)'(?!localhost')[^'.:]*'"), rf"\1'{_HIDDEN}'"),
+    (r"(Failed to resolve |\bhost=)'(?!localhost')[^'.:]*'", rf"\1'{_HIDDEN}'"),
 )
 _MAX_SEARCHED_CHARACTERS = 2000
 """More than is ever quoted, and few enough for the patterns to stay fast."""
@@ -58,8 +59,8 @@ _UNQUOTED_ERRORS = {
     "UnsupportedProtocol",
 }
 """Errors whose messages repeat what could not be sent or parsed."""
-_USER_WITHOUT_SCHEME = re.compile(r"^//[^/@]*:[^/@]*@")
-_POOL = re.compile(r"^(?:HTTPS?Connection(?:Pool)?\([^)]*\)|<[^>]*>): ")
+_USER_WITHOUT_SCHEME = r"^//[^/@]*:[^/@]*@"
+_POOL = r"^(?:HTTPS?Connection(?:Pool)?\([^)]*\)|<[^>]*>): "
 
 
 def redact(text: str) -> str:
@@ -70,8 +71,8 @@ def redact(text: str) -> str:
     """
     text = text[:_MAX_SEARCHED_CHARACTERS]
     for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return _URL.sub(_redact_url, text)
+        text = re.sub(pattern, replacement, text)
+    return re.sub(_URL, _redact_url, text)
 
 
 def describe_error(error: BaseException) -> str:
@@ -81,7 +82,7 @@ def describe_error(error: BaseException) -> str:
         error = inner
     if type(error).__name__ in _UNQUOTED_ERRORS:
         return kind
-    message = redact(_POOL.sub("", " ".join(str(error).split())))[:_MAX_QUOTED_CHARACTERS]
+    message = redact(re.sub(_POOL, "", " ".join(str(error).split())))[:_MAX_QUOTED_CHARACTERS]
     return f"{kind}: {message}" if message else kind
 
 
@@ -125,7 +126,7 @@ def format_path(path: object) -> str:
     if text[:1] in {"{", "["}:
         return f"(a text that begins with {text[0]!r})"
     path_only = text[:_MAX_SEARCHED_CHARACTERS].partition("?")[0]
-    return redact(_USER_WITHOUT_SCHEME.sub(f"//{_HIDDEN}@", path_only))[:_MAX_QUOTED_CHARACTERS]
+    return redact(re.sub(_USER_WITHOUT_SCHEME, f"//{_HIDDEN}@", path_only))[:_MAX_QUOTED_CHARACTERS]
 
 
 def _is_path(value: object) -> bool:
@@ -144,7 +145,7 @@ def _redact_url(match: re.Match[str]) -> str:
     user, at, host = authority.rpartition("@")
     if at and (scheme.startswith("http") or ":" in user):  # otherwise a connection id, as in s3://aws_default@bucket
         user = _HIDDEN
-    if not _HOST_AND_PORT.fullmatch(host):
+    if not re.fullmatch(_HOST_AND_PORT, host):
         host = _HIDDEN
     return f"{scheme}{user}{at}{host}{slash}{path}{f'?{_HIDDEN}' if question_mark else ''}"
 

@@ -4,6 +4,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 import time
@@ -138,6 +139,22 @@ def no_network_variables(monkeypatch):
     for name in list(os.environ):
         if name.lower().endswith(("_proxy", "_ca_bundle")) or name in {"SSL_CERT_FILE", "SSL_CERT_DIR"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def loaded_certificates(monkeypatch):
+    """The files whose certificates the test has loaded; none is loaded before."""
+    from airflow_provider_mps.api import network_settings
+
+    files, load = [], ssl.SSLContext.load_verify_locations
+
+    def record(context, cafile=None, *rest):
+        files.append(cafile)
+        load(context, cafile, *rest)
+
+    network_settings._make_tls_context.cache_clear()
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", record)
+    return files
 
 
 @pytest.fixture

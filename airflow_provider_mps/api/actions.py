@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TASK_ID = re.compile(r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}")
+_TASK_ID = r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}"
 """Allows more characters than MPS uses in ids, but rejects URLs with a query and dicts."""
 
 
@@ -94,7 +94,7 @@ def parse_task_id(mps_task_id: object) -> str:
     :raises InvalidRequestError: if it is missing or invalid; it is not quoted, because it may be a signed URL
     """
     task_id = mps_task_id.strip() if isinstance(mps_task_id, str) else mps_task_id
-    if isinstance(task_id, str) and task_id != "None" and _TASK_ID.fullmatch(task_id) and "//" not in task_id:
+    if isinstance(task_id, str) and task_id != "None" and re.fullmatch(_TASK_ID, task_id) and "//" not in task_id:
         return task_id
     # A template over a missing XCom renders the text "None".
     if task_id is None or task_id in ("", "None"):

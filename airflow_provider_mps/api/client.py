@@ -14,7 +14,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_mps.api.network_settings import TRANSIENT_OS_ERRORS, find_ca_file, find_proxy
+from airflow_provider_mps.api.network_settings import (
+    TRANSIENT_OS_ERRORS,
+    SharedTlsAdapter,
+    find_proxy,
+    get_tls_context,
+)
 from airflow_provider_mps.api.response import MAX_RESPONSE_BYTES, parse_response
 from airflow_provider_mps.api.sdk_installation import make_sdk_error, validate_sdk_version
 from airflow_provider_mps.error_codes import NOT_SENT, OUTCOME_UNKNOWN, ErrorClass
@@ -64,6 +69,8 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 
     def __init__(self, service: str, version: str, connection: MpsConnection, credential: Credential | None) -> None:
         profile = _make_profile(connection)
+        if connection.scheme == "https":
+            get_tls_context()  # reports unusable certificates before a call is made
         super().__init__(service, version, credential, connection.region, profile)
         self.connection = connection
         # Without a proxy in its profile, the SDK chooses one by other rules than find_proxy().
@@ -72,6 +79,8 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         session = self.request.conn._session  # private: the SDK has no public way to its session
         # A redirect would send the text and the token to another server, and a submit twice.
         session.get_redirect_target = lambda _: None
+        for prefix in ("https://", "http://"):  # http, too, for a proxy with TLS
+            session.mount(prefix, SharedTlsAdapter())
         # Otherwise the library would replace the signature with keys from .netrc, and choose a proxy itself.
         session.trust_env = False
 
@@ -113,7 +122,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         self.profile = _make_profile(connection)
         self.circuit_breaker = None
         self.request_client = self._sdkVersion
-        self.http_client = _make_http_client(connection.timeout, self.profile.httpProfile)
+        self.http_client = _make_http_client(self.profile.httpProfile)
         self.connection = connection
 
     async def call_action(
@@ -226,20 +235,20 @@ def _make_profile(connection: MpsConnection) -> ClientProfile:
         reqTimeout=connection.timeout,
         keepAlive=True,
         proxy=find_proxy(url, connection.proxy, connection.conn_id),
-        certification=find_ca_file(),
     )
     # Without the SDK's retryer: once a call was throttled, it sends the call again even after it has succeeded.
     return ClientProfile(httpProfile=http, language="en-US")
 
 
-def _make_http_client(timeout: float, profile: HttpProfile) -> httpx.AsyncClient:
-    trusted = ssl.create_default_context(cafile=profile.certification) if profile.certification else None
-    proxy = None
-    if profile.proxy:
-        # httpcore accepts certificates only for a proxy that itself speaks TLS.
-        proxy = httpx.Proxy(profile.proxy, ssl_context=trusted if profile.proxy.startswith("https:") else None)
+def _make_http_client(profile: HttpProfile) -> httpx.AsyncClient:
+    is_proxy_tls = bool(profile.proxy) and profile.proxy.startswith("https:")
+    uses_tls = profile.scheme == "https" or is_proxy_tls
+    # Without TLS, a context that trusts no certificates: otherwise httpx would load the bundled ones.
+    tls = get_tls_context() if uses_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # httpcore accepts a TLS context only for a proxy that itself speaks TLS.
+    proxy = httpx.Proxy(profile.proxy, ssl_context=tls if is_proxy_tls else None) if profile.proxy else None
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=MAX_IDLE_SECONDS)
-    return httpx.AsyncClient(timeout=timeout, proxy=proxy, verify=trusted or True, trust_env=False, limits=limits)
+    return httpx.AsyncClient(timeout=profile.reqTimeout, proxy=proxy, verify=tls, trust_env=False, limits=limits)
 
 
 def _read_body(response: Any, deadline: float) -> bytes:

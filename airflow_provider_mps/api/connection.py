@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 MAX_TIMEOUT_SECONDS = 3600.0
 """A longer timeout is a mistake, and too long for a socket."""
 MAX_PORT = 65535
+# Strings, which the re module compiles at their first use.
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
-_POSSIBLE_KEY = re.compile(r"[a-z0-9]{28,}", re.IGNORECASE)
+_HOST_NAME = rf"{_LABEL}(\.{_LABEL})*\.?"
+_POSSIBLE_KEY = r"(?i)[a-z0-9]{28,}"
 """A host without a dot that is this long is a key in the wrong field."""
-_REGION = re.compile(r"[a-z]+(-[a-z0-9]+)+")
-_ROLE_ARN = re.compile(r"qcs::cam::uin/[0-9]+:role(Name|Id)?/[\w.,=@+-]+")
-_CONN_ID = re.compile(r"[\w#!().\-:/\\]{1,250}")
+_REGION = r"[a-z]+(-[a-z0-9]+)+"
+_ROLE_ARN = r"qcs::cam::uin/[0-9]+:role(Name|Id)?/[\w.,=@+-]+"
+_CONN_ID = r"[\w#!().\-:/\\]{1,250}"
 """As in Airflow's own ``sanitize_conn_id``."""
-_INVALID_IN_URL = re.compile(r"[\\^`{|}<>\"]|@.*@|\[.*@")
+_INVALID_IN_URL = r"[\\^`{|}<>\"]|@.*@|\[.*@"
 """Characters that the HTTP libraries parse differently, or not at all."""
 
 
@@ -99,7 +100,7 @@ class MpsConnection:
     @property
     def role_for_messages(self) -> str:
         """The role for messages if it has the form of an ARN: otherwise it may be a key."""
-        return self.role_arn if self.role_arn and _ROLE_ARN.fullmatch(self.role_arn) else "arn"
+        return self.role_arn if self.role_arn and re.fullmatch(_ROLE_ARN, self.role_arn) else "arn"
 
     @property
     def endpoint_for_messages(self) -> str:
@@ -160,7 +161,7 @@ class _Fields:
 
     def parse_region(self, override: str | None) -> str:
         region = self.parse_header_value("Region", override or self.parse_extra_text("region")) or ""
-        if region and not _REGION.fullmatch(region):
+        if region and not re.fullmatch(_REGION, region):
             raise self.make_error("Region", "must be a region of Tencent Cloud, e.g. ap-singapore")
         return region
 
@@ -219,7 +220,7 @@ class _Fields:
             is_valid = parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
         except ValueError:
             is_valid = False
-        if not is_valid or _INVALID_IN_URL.search(url):
+        if not is_valid or re.search(_INVALID_IN_URL, url):
             problem = f"must look like {example}, with special characters in a password percent-encoded"
             raise self.make_error(f"Extra '{name}'", problem)
         return url
@@ -234,7 +235,7 @@ def parse_conn_id(mps_conn_id: object) -> str:
     text = str(mps_conn_id).strip() if isinstance(mps_conn_id, str | int | None) else "?"
     if text in {"", "None"}:  # a template over a missing value renders the text "None"
         return DEFAULT_CONN_ID
-    if not _CONN_ID.fullmatch(text) or "://" in text:
+    if not re.fullmatch(_CONN_ID, text) or "://" in text:
         raise InvalidMpsConnectionError(
             "mps_conn_id is not a connection id. Use the id under which the connection is defined, not its URI."
         )
@@ -253,5 +254,5 @@ def _is_host(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return _HOST_NAME.fullmatch(host) is not None and not _POSSIBLE_KEY.fullmatch(host)
+        return re.fullmatch(_HOST_NAME, host) is not None and not re.fullmatch(_POSSIBLE_KEY, host)
     return address.version == 4 or "%" not in host  # noqa: PLR2004 - the IP version

@@ -12,9 +12,6 @@ from weakref import WeakKeyDictionary
 from airflow.providers.common.compat.sdk import BaseHook
 from tenacity import AsyncRetrying, Retrying
 
-from airflow_provider_mps.api.actions import make_describe_call, make_submit_call
-from airflow_provider_mps.api.connection import parse_conn_id
-from airflow_provider_mps.api.connection_lookup import aget_mps_connection, check_connection, get_mps_connection
 from airflow_provider_mps.api.retry import await_connection_change, make_call_policy, wait_for_connection_change
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.connection_form import (
@@ -61,6 +58,8 @@ class MpsHook(BaseHook):
     hook_name = HOOK_NAME
 
     def __init__(self, mps_conn_id: str = default_conn_name, region: str | None = None, **kwargs: Any) -> None:
+        from airflow_provider_mps.api.connection import parse_conn_id
+
         super().__init__(**kwargs)
         self.mps_conn_id = parse_conn_id(mps_conn_id)
         self.region = region
@@ -123,10 +122,14 @@ class MpsHook(BaseHook):
 
         :raises InvalidMpsConnectionError: if it does not exist or must be fixed
         """
+        from airflow_provider_mps.api.connection_lookup import get_mps_connection
+
         return get_mps_connection(self.mps_conn_id, self.region, self)
 
     async def aget_mps_connection(self) -> MpsConnection:
         """Do :meth:`get_mps_connection` in an event loop."""
+        from airflow_provider_mps.api.connection_lookup import aget_mps_connection
+
         return await aget_mps_connection(self.mps_conn_id, self.region, self)
 
     def test_connection(self) -> tuple[bool, str]:
@@ -135,6 +138,8 @@ class MpsHook(BaseHook):
 
         :return: whether the connection works, and a message for the user; the query takes at most nine seconds
         """
+        from airflow_provider_mps.api.connection_lookup import check_connection
+
         return check_connection(self.mps_conn_id, self.region, self)
 
     def describe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
@@ -147,10 +152,14 @@ class MpsHook(BaseHook):
         :return: the current state of the task
         :raises MpsApiError: if MPS does not respond, or returns an error, after short retries
         """
+        from airflow_provider_mps.api.actions import make_describe_call
+
         return self._call(make_describe_call(mps_task_id))
 
     async def adescribe_text_to_speech_task(self, mps_task_id: str) -> TextToSpeechTask:
         """Do :meth:`describe_text_to_speech_task` in an event loop."""
+        from airflow_provider_mps.api.actions import make_describe_call
+
         return await self._acall(make_describe_call(mps_task_id))
 
     def submit_text_to_speech(
@@ -172,6 +181,8 @@ class MpsHook(BaseHook):
         :raises MpsApiError: if MPS rejects the text, or the outcome is unknown; see its ``error_class``
         :raises InvalidRequestError: if an argument is invalid
         """
+        from airflow_provider_mps.api.actions import make_submit_call
+
         result = self._call(make_submit_call(text, voice_id, text_lang, ext_param), self.submit_attempt)
         self.log.info("MPS accepted task %s (RequestId %s)", result.task_id, result.request_id)
         return result.task_id
@@ -180,6 +191,8 @@ class MpsHook(BaseHook):
         self, text: str, voice_id: str, text_lang: str | None = None, ext_param: Mapping[str, Any] | str | None = None
     ) -> str:
         """Do :meth:`submit_text_to_speech` in an event loop."""
+        from airflow_provider_mps.api.actions import make_submit_call
+
         result = await self._acall(make_submit_call(text, voice_id, text_lang, ext_param))
         self.log.info("MPS accepted task %s (RequestId %s)", result.task_id, result.request_id)
         return result.task_id

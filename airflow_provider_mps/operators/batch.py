@@ -17,17 +17,11 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.api.connection import parse_conn_id
-from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, SubmitPageLink
-from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
-from airflow_provider_mps.speech.ext_param import SpeechOptions
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.speech.request import parse_max_characters
-from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, parse_timeout
 from airflow_provider_mps.storage.destination import parse_destination
 from airflow_provider_mps.storage.text_file import parse_path
@@ -166,10 +160,13 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the lines that are left; return paths, counts and sums."""
+        from airflow_provider_mps.storage.asset_events import validate_asset_outlets
+
         options = self._make_options()
         validate_asset_outlets(self.outlets, make_uri(options.destination / "results.jsonl"), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run
+            from airflow_provider_mps.batch.lock_holder import LockHolder
 
             report, table = dry_run(options, LockHolder.from_context(context), self.log)
             _push_xcom(context, "progress", table)
@@ -201,6 +198,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def _run(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
         """Process the lines that are left, within ``time_left`` seconds if it is set; defer if only waiting is left."""
+        from airflow_provider_mps.batch.lock_holder import LockHolder
         from airflow_provider_mps.batch.results import Results
         from airflow_provider_mps.batch.run import SHUTDOWN_GRACE_SECONDS, Batch
         from airflow_provider_mps.concurrency import EventLoopThread
@@ -263,12 +261,17 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def _release_lock(self, context: Context) -> None:
         from airflow_provider_mps.batch.lease import release_own_deferred_lock
+        from airflow_provider_mps.batch.lock_holder import LockHolder
         from airflow_provider_mps.batch.results import Results
 
         release_own_deferred_lock(Results(self._make_options().destination).lock_path, LockHolder.from_context(context))
 
     def _make_options(self) -> BatchOptions:
+        from airflow_provider_mps.api.connection import parse_conn_id
         from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
+        from airflow_provider_mps.polling.intervals import PollInterval
+        from airflow_provider_mps.speech.ext_param import SpeechOptions
+        from airflow_provider_mps.speech.request import parse_max_characters
 
         speech_options = SpeechOptions(
             self.ext_param,
@@ -299,6 +302,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def _push_results(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
         from airflow_provider_mps.batch.row import LineStatus
+        from airflow_provider_mps.storage.asset_events import add_asset_events
 
         results = options.destination / "results.jsonl"
         outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}

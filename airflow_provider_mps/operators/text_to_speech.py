@@ -17,21 +17,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mps.durable_submit import NOT_RETRIED, DurableSubmit
 from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
-from airflow_provider_mps.polling.event import task_from_event
-from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.redaction import format_path
-from airflow_provider_mps.speech.ext_param import SpeechOptions
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.speech.request import SpeechRequest, parse_max_characters
-from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
 from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists
-from airflow_provider_mps.storage.lineage import TransferLineage
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
 
@@ -41,7 +34,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_mps.durable_submit import DurableSubmit
+    from airflow_provider_mps.polling.intervals import PollInterval
+    from airflow_provider_mps.speech.request import SpeechRequest
     from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.storage.lineage import TransferLineage
 
 
 class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperator):
@@ -162,6 +159,8 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
 
     def execute(self, context: Context) -> str:
         """Submit, or reconnect to the task of an earlier attempt; wait if requested; return the ``TaskId``."""
+        from airflow_provider_mps.polling.intervals import PollInterval
+
         interval = PollInterval(self.poll_interval)
         submit = self._submit = self._make_submit(context)
         with submit.prevent_double_billing():
@@ -180,6 +179,9 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
         """Return the ``TaskId`` after the trigger has fired; raise its error if there is no audio."""
+        from airflow_provider_mps.durable_submit import NOT_RETRIED
+        from airflow_provider_mps.polling.event import task_from_event
+
         submit = self._submit = self._make_submit(context)
         with submit.prevent_double_billing(mps_task_id):
             try:
@@ -216,9 +218,14 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
             )
 
     def _make_submit(self, context: Context) -> DurableSubmit:
+        from airflow_provider_mps.durable_submit import DurableSubmit
+
         return DurableSubmit(self.hook, context, self.on_unknown, self.log, durable=self.durable)
 
     def _make_request(self) -> SpeechRequest:
+        from airflow_provider_mps.speech.ext_param import SpeechOptions
+        from airflow_provider_mps.speech.request import SpeechRequest, parse_max_characters
+
         validate_text_source(self.text, self.text_path)
         text = read_text(self.text_path) if self.text_path else self.text
         options = SpeechOptions(
@@ -341,6 +348,8 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
+        from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
+        from airflow_provider_mps.storage.lineage import TransferLineage
         from airflow_provider_mps.storage.transfer import store_audio
 
         self._cancellation = TransferCancellation()

@@ -12,7 +12,7 @@ from airflow_provider_mps.redaction import quote_value
 
 E = TypeVar("E", bound=StrEnum)
 
-_CONTROL_CHARACTER = re.compile("[^\t\n\v\f\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CONTROL_CHARACTER = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML 1.0 forbids, except form feed and vertical tab, which old text files use as page breaks."""
 
 

@@ -13,7 +13,7 @@ from airflow_provider_mps.fs import register_cos_with_upath
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
 from airflow_provider_mps.storage.errors import format_not_stored, translate_storage_errors
 
-_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_CHARACTER = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 _PACKAGE_BY_SCHEME = {
     "cos": "airflow-provider-mps[cos]",
     "s3": "airflow-provider-mps[s3]",
@@ -85,7 +85,7 @@ def get_audio_name(audio_url: str, subject: str = "") -> str:
 
 def has_control_characters(name: str) -> bool:
     """Return whether a file name has a control character or a surrogate, which no storage accepts."""
-    return _CONTROL_CHARACTER.search(name) is not None
+    return re.search(_CONTROL_CHARACTER, name) is not None
 
 
 def get_existing_size(path: ObjectStoragePath, subject: str = "") -> int | None:

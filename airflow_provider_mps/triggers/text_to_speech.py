@@ -15,7 +15,6 @@ from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRe
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.event import LastSeen, event_from_outcome
 from airflow_provider_mps.polling.intervals import PollInterval
-from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.speech.task import TaskStatus
 from airflow_provider_mps.version_compat import can_call_airflow_in_threads
 
@@ -108,6 +107,8 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         self.log.warning("Task %s continues at MPS and may be billed: MPS has no call to cancel it", self.mps_task_id)
 
     async def _wait(self) -> TextToSpeechTask:
+        from airflow_provider_mps.polling.poller import wait_for_task
+
         now = time.time()
         interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)
         first_poll_in = 0.0

@@ -53,3 +53,21 @@ def test_quick_storing_benchmark_measures_every_candidate(scheme):
         assert len(dying) == candidate.downloads
     assert rows(output, "this provider")[2][1:5] == ["nothing", "the older one", "nothing", "AudioTransferError"]
     assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[2][1]
+
+
+def test_client_cost_benchmark_counts_loaded_certificates():
+    found = rows(run_benchmark("benchmarks.client_cost", "--runs", "1", timeout=300), "this provider")
+    assert [(scheme, client, loads) for _, scheme, client, _, _, loads in found] == [
+        ("https", "first", "1"),
+        ("https", "each further one", "0"),
+        ("http", "first", "0"),
+        ("http", "each further one", "0"),
+    ]
+
+
+def test_import_cost_benchmark_finds_no_sdk_import():
+    output = run_benchmark("benchmarks.import_cost", "--runs", "1", timeout=300)
+    (row,) = rows(output, "this provider: hook, sensor, trigger, operators")
+    assert row[-1] == "no"
+    (row,) = rows(output, "hook, sensor, trigger, operators, and the SDK")
+    assert row[-1] == "yes"

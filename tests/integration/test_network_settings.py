@@ -12,7 +12,7 @@ from s3fs import S3FileSystem
 from airflow_provider_mps.api.network_settings import CA_VARIABLES
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
-from airflow_provider_mps.exceptions import InvalidMpsConnectionError
+from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.storage.http import open_url
 from tests.answers import PROCESSING
@@ -119,6 +119,17 @@ def test_private_ca_without_variable_is_untrusted(send_request, origin):
         send_request(origin)
 
 
+def test_certificate_of_other_host_is_untrusted(send_request, monkeypatch, tmp_path):
+    other = PrivateCa.create(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(other.file))
+    with ScriptedServer(serve, tls=other.server) as server:
+        resolve = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **more: resolve("127.0.0.1", *rest, **more))
+        with pytest.raises(Exception, match=r"(?i)hostname mismatch|doesn't match"):
+            send_request(f"https://other.test:{server.port}")
+    assert server.requests == []
+
+
 def test_first_ca_variable_excludes_others(send_request, origin, ca, monkeypatch, tmp_path):
     other = PrivateCa.create(tmp_path, "other.test")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.file))
@@ -180,6 +191,21 @@ def test_environment_proxy_is_used(send_request, server, proxy, monkeypatch, var
     assert {target.removeprefix(f"{BUCKET}.") for target in proxy.targets} == {f"{HOST}:{server.port}"}
 
 
+def test_proxy_with_tls_is_verified(send_request, server, proxy, ca, monkeypatch, tmp_path):
+    monkeypatch.delenv("SSL_CERT_FILE")  # OpenSSL itself reads it
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca.file))
+    with TlsFront(proxy.port, ca.server) as front:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{front.port}")
+        send_request(f"https://{HOST}:{server.port}")
+        assert server.requests
+        assert proxy.targets
+        proxy.targets.clear()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(PrivateCa.create(tmp_path).file))
+        with pytest.raises(Exception, match=r"(?i)certificate"):
+            send_request(f"https://{HOST}:{server.port}")
+        assert proxy.targets == []
+
+
 @pytest.mark.parametrize("no_proxy", [".network.test", "*", "a.example , Network.TEST", f"{HOST}:PORT"])
 def test_proxy_is_bypassed_for_exempt_name(send_request, server, proxy, monkeypatch, no_proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -234,3 +260,35 @@ def test_http_request_uses_http_proxy(send_request, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
         send_request("http://api.network.test")
         assert len(proxy.targets) == len(server.requests) > 0
+
+
+API_CALLS = ["call_api", "acall_api", "assume_role"]
+
+
+@pytest.mark.parametrize("send_request", API_CALLS, indirect=True)
+def test_clients_load_certificates_once(send_request, origin, ca, monkeypatch, loaded_certificates):
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca.file))
+    for _ in range(3):
+        send_request(origin)
+    assert loaded_certificates == [str(ca.file)]
+
+
+@pytest.mark.parametrize("send_request", API_CALLS, indirect=True)
+def test_http_clients_load_no_certificates(send_request, monkeypatch, loaded_certificates):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with ScriptedServer(serve) as server:
+        send_request(f"http://127.0.0.1:{server.port}")
+        assert server.requests
+    assert loaded_certificates == []
+
+
+def test_client_uses_replaced_ca_file_for_new_connections(ca, monkeypatch, tmp_path):
+    file = tmp_path / "ca.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with ScriptedServer(serve, tls=ca.server) as server:
+        PrivateCa.create(tmp_path, "other.test").file.rename(file)
+        hook = MpsHook(Requests(monkeypatch)._connect(f"https://127.0.0.1:{server.port}"))
+        with pytest.raises(MpsApiError, match=r"(?i)certificate"):
+            hook.describe_text_to_speech_task("task-1")
+        file.write_bytes(ca.file.read_bytes() + b"\n")  # of another size, if the clock has not moved on
+        assert hook.describe_text_to_speech_task("task-1")

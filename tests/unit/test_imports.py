@@ -33,6 +33,62 @@ def test_modules_do_not_import_unneeded_packages():
     assert json.loads(process.stdout.splitlines()[-1]) == {module: [] for module in UNWANTED}
 
 
+DAG_IMPORTS = """
+import json, sys
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
+imported = set(sys.modules)
+import airflow_provider_mps.hooks.mps
+import airflow_provider_mps.operators.batch
+import airflow_provider_mps.operators.text_to_speech
+import airflow_provider_mps.sensors.text_to_speech
+import airflow_provider_mps.triggers.text_to_speech
+print(json.dumps(sorted(set(sys.modules) - imported)))
+"""
+NEEDED_BY_CALLS = (
+    "aiobotocore",
+    "boto3",
+    "botocore",
+    "certifi",
+    "charset_normalizer",
+    "cryptography",
+    "fastcrc",
+    "httpcore",
+    "httpx",
+    "requests",
+    "s3fs",
+    "tenacity",
+    "tencentcloud",
+    "urllib3",
+    # Of this package: the modules that only a running task needs.
+    "airflow_provider_mps.api.actions",
+    "airflow_provider_mps.api.client",
+    "airflow_provider_mps.api.connection",
+    "airflow_provider_mps.api.connection_lookup",
+    "airflow_provider_mps.api.network_settings",
+    "airflow_provider_mps.batch.line",
+    "airflow_provider_mps.batch.lock_holder",
+    "airflow_provider_mps.batch.run",
+    "airflow_provider_mps.durable_submit",
+    "airflow_provider_mps.polling.poller",
+    "airflow_provider_mps.speech.ext_param",
+    "airflow_provider_mps.speech.request",
+    "airflow_provider_mps.storage.http",
+    "airflow_provider_mps.storage.lineage",
+    "airflow_provider_mps.storage.transfer",
+    "airflow_provider_mps.storage.writers",
+)
+"""Modules that are imported when a task runs, not when a DAG is parsed."""
+
+
+def test_dag_imports_nothing_that_only_calls_need():
+    process = subprocess.run([sys.executable, "-c", DAG_IMPORTS], capture_output=True, text=True, check=True)
+    imported = json.loads(process.stdout.splitlines()[-1])
+    assert [name for name in imported if name in NEEDED_BY_CALLS or name.split(".")[0] in NEEDED_BY_CALLS] == []
+    # Of other packages, only Airflow's own modules.
+    assert {name.split(".")[0] for name in imported} - {"airflow", "airflow_provider_mps"} == set()
+
+
 def test_call_does_not_import_sdk_models(emulator):
     code = (
         "from airflow_provider_mps.hooks.mps import MpsHook; import sys; MpsHook().submit_text_to_speech('hi', 'v');"

@@ -5,7 +5,6 @@ import subprocess
 import certifi
 import pytest
 
-from airflow_provider_mps.api import network_settings
 from airflow_provider_mps.api.network_settings import (
     CA_VARIABLES,
     find_ca_file,
@@ -229,21 +228,7 @@ def test_ca_file_with_too_many_open_files_raises_os_error(monkeypatch, tmp_path)
         find_ca_file()
 
 
-@pytest.fixture
-def loads(monkeypatch):
-    """The files whose certificates have been loaded, in a process that has loaded none before."""
-    files, load = [], ssl.SSLContext.load_verify_locations
-    network_settings._make_tls_context.cache_clear()
-
-    def record(context, cafile=None, *rest):
-        files.append(cafile)
-        load(context, cafile, *rest)
-
-    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", record)
-    return files
-
-
-def test_tls_context_is_shared_and_loads_certificates_once(monkeypatch, tmp_path, loads):
+def test_tls_context_is_shared_and_loads_certificates_once(monkeypatch, tmp_path, loaded_certificates):
     bundled = get_tls_context()
     assert get_tls_context() is bundled
     file = make_self_signed_certificate(tmp_path)
@@ -251,7 +236,7 @@ def test_tls_context_is_shared_and_loads_certificates_once(monkeypatch, tmp_path
     configured = get_tls_context()
     assert find_ca_file() == str(file)
     assert get_tls_context() is configured is not bundled
-    assert loads == [certifi.where(), str(file)]
+    assert loaded_certificates == [certifi.where(), str(file)]
 
 
 @pytest.mark.parametrize("configured", [False, True])

@@ -9,6 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch.lock_holder import LockHolder
+from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.polling import poller
 from airflow_provider_mps.storage.objects import read_object, replace_object
 from airflow_provider_mps.triggers import batch, text_to_speech
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
@@ -98,8 +100,18 @@ def test_on_kill_logs_tasks_that_continue(trigger, message, caplog, capsys):
     assert message in caplog.text + capsys.readouterr().out
 
 
-def test_triggers_share_one_poller():
-    assert batch.wait_for_task is text_to_speech.wait_for_task
+def test_triggers_share_one_poller(monkeypatch):
+    # The batch's trigger has imported this function; the task's trigger imports it when it runs.
+    assert batch.wait_for_task is poller.wait_for_task
+    called = []
+
+    async def record(mps_task_id, *_, **__):
+        called.append(mps_task_id)
+        raise InvalidRequestError("enough")
+
+    monkeypatch.setattr(poller, "wait_for_task", record)
+    get_event(text_to_speech.TextToSpeechTaskTrigger("task-1"))
+    assert called == ["task-1"]
 
 
 def test_repr_many_tasks_is_short():

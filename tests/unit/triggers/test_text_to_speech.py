@@ -146,7 +146,7 @@ def test_run_deadline_reports_last_seen(monkeypatch):
         last_seen.record_processing()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(text_to_speech, "wait_for_task", see)
+    monkeypatch.setattr("airflow_provider_mps.polling.poller.wait_for_task", see)
     message = deadline_error(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 0.05))
     assert message.startswith("Task task-1 was still processing at 20")
 
@@ -186,7 +186,7 @@ def test_run_other_timeout_error_is_raised(monkeypatch):
     async def fail(*_, last_seen):
         raise TimeoutError("of another library")
 
-    monkeypatch.setattr(text_to_speech, "wait_for_task", fail)
+    monkeypatch.setattr("airflow_provider_mps.polling.poller.wait_for_task", fail)
     with pytest.raises(TimeoutError, match="another library"):
         get_events(TextToSpeechTaskTrigger("task-1", deadline=time.time() + 60))
 
@@ -206,7 +206,7 @@ def test_run_after_restart_polls_at_once(connect, monkeypatch):
         first_polls.append(arguments[-1])
         raise InvalidRequestError("enough")
 
-    monkeypatch.setattr(text_to_speech, "wait_for_task", note)
+    monkeypatch.setattr("airflow_provider_mps.polling.poller.wait_for_task", note)
     get_event(TextToSpeechTaskTrigger("task-1", poll_interval=60, deferred_at=time.time() - 3600))
     get_event(TextToSpeechTaskTrigger("task-1", poll_interval=60))
     assert max(first_polls) <= 0
