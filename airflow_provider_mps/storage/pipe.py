@@ -7,11 +7,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS, call_interruptibly, start_daemon_thread
+from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS, call_interruptibly, start_in_worker_thread
 from airflow_provider_mps.storage.writers.base import BlockBuffer
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from airflow_provider_mps.storage.writers.base import AtomicWriter, WriteReceipt
@@ -46,7 +45,7 @@ class Pipe:
         self._error: BaseException | None = None
         self._is_discarded = False
         self._is_abandoned = False
-        self._thread: threading.Thread | None = None
+        self._is_started = False  # the second thread
 
     def write(self, data: bytes) -> None:
         """Append bytes; wait if the upload is slower than the download."""
@@ -71,7 +70,7 @@ class Pipe:
         """Discard what was written; may be called again after an interruption."""
         self._is_discarded = True
         self._blocks.put(None)  # also ends a thread whose start was interrupted
-        if self._thread is not None:
+        if self._is_started:
             # A thread that still hangs discards by itself when its write returns.
             try:
                 self._is_abandoned = not self._has_ended(UPLOAD_GRACE_SECONDS)
@@ -99,7 +98,9 @@ class Pipe:
 
     def _start_thread(self) -> None:
         """Start the second thread: not before a block waits and more follows, or the file is complete."""
-        self._thread = self._thread or start_daemon_thread(self._run, "mps-upload")
+        if not self._is_started:
+            self._is_started = True
+            start_in_worker_thread(self._run, "mps-upload")
 
     def _has_ended(self, timeout: float) -> bool:
         with suppress(queue.Empty):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import threading
 import time
 import uuid
@@ -46,9 +47,10 @@ class LocalWriter(AtomicWriter):
     """
 
     def __init__(self, path: Path, *, create_only: bool = False, reserve_name: bool = False) -> None:
-        if path.is_dir():
+        mode = _get_mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
             raise IsADirectoryError(path)
-        if path.exists() and not path.is_file():
+        if mode is not None and not stat.S_ISREG(mode):
             raise ValueError(f"{path} is no regular file")
         self._path = path.resolve()  # keeps a symbolic link and replaces its target
         self._create_only = create_only
@@ -104,9 +106,9 @@ class LocalWriter(AtomicWriter):
 
     def _sync(self, descriptor: int) -> int:
         """Sync a file, with the permissions of the file that it replaces; return its size."""
-        if self._path.exists():
+        if (mode := _get_mode(self._path)) is not None:
             with ignore_unsupported():
-                os.fchmod(descriptor, self._path.stat().st_mode & 0o777)
+                os.fchmod(descriptor, mode & 0o777)
         with ignore_unsupported():
             os.fsync(descriptor)
         size = os.fstat(descriptor).st_size
@@ -166,6 +168,14 @@ def ignore_unsupported() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNSUPPORTED_ERRNOS:
             raise
+
+
+def _get_mode(path: Path) -> int | None:
+    """Return the type and the permissions of a file; ``None`` if there is none."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _create_folder(folder: Path) -> None:
