@@ -36,6 +36,8 @@ MAX_IN_FLIGHT = 100
 """As many connections as the HTTP client opens."""
 MAX_STALE_ENTRIES = 100
 """Entries of removed waiters, beyond the number of waiters, at which the queue is rebuilt."""
+REPEAT_AGE_FRACTION = 0.1
+"""With ``oldest_first``, a busy loop polls a task again after this fraction of its age: it may take long."""
 STATS_INTERVAL_SECONDS = 60.0
 
 
@@ -47,6 +49,7 @@ async def wait_for_task(
     first_poll_in: float = 0.0,
     *,
     last_seen: LastSeen | None = None,
+    oldest_first: bool = False,
 ) -> TextToSpeechTask:
     """
     Return a task once it has finished, whether it succeeded or failed.
@@ -58,14 +61,23 @@ async def wait_for_task(
     :param region: overrides the connection's region
     :param first_poll_in: seconds until the first poll
     :param last_seen: updated with each poll, for the error of a caller that stops waiting
+    :param oldest_first: for many tasks submitted one after another: of those that are due, poll the one submitted first,
+        which has most likely finished, after all waiters without ``oldest_first``; by default, poll the one due first
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
     """
     call = make_describe_call(mps_task_id)
     loop = asyncio.get_running_loop()
-    due = loop.time() + max(0.0, first_poll_in)
-    waiter = _Waiter(call, interval, due, loop.create_future(), last_seen or LastSeen())
+    now = loop.time()
+    waiter = _Waiter(
+        call,
+        interval,
+        now + max(0.0, first_poll_in),
+        loop.create_future(),
+        last_seen or LastSeen(),
+        oldest_first_since=now if oldest_first else None,
+    )
     pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region)
     if key not in pollers:
         pollers[key] = Poller(*key)
@@ -88,12 +100,31 @@ class _Waiter:
     """When to poll next, on the event loop's clock."""
     outcome: asyncio.Future[TextToSpeechTask | Exception]
     last_seen: LastSeen
+    oldest_first_since: float | None
+    """Start of a wait with ``oldest_first``, on the event loop's clock."""
     polls: int = 0
     """Number of ``processing`` responses."""
     errors: int = 0
     """Number of errors since the last response."""
     context: Context = field(default_factory=copy_context)
     """The caller's context, so that a warning about its task goes to its log, e.g. that of a trigger."""
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The place among all waiters that are due; the lowest is polled first."""
+        return (False, self.due) if self.oldest_first_since is None else (True, self.oldest_first_since)
+
+    def delay_after_poll(self, polled_at: float, cycle: float, fraction: float) -> float:
+        """
+        Return the seconds until the next poll, after a ``processing`` response.
+
+        :param cycle: seconds in which the rate limit allows one poll of each waiting task
+        :param fraction: random number from 0 to 1
+        """
+        delay = self.interval.delay_after_polls(self.polls, fraction)
+        if self.oldest_first_since is None:
+            return delay
+        return max(delay, min(cycle, REPEAT_AGE_FRACTION * (polled_at - self.oldest_first_since)))
 
     def finish(self, outcome: TextToSpeechTask | Exception) -> None:
         if not self.outcome.done():
@@ -105,7 +136,7 @@ _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | Non
 
 class Poller:
     """
-    Poll the tasks of all waiters, the earliest due first, several at once, within the rate limit.
+    Poll the tasks of all waiters that are due, the lowest rank first, several at once, within the rate limit.
 
     It runs until the last :meth:`remove`, or until an error that fails all waiters.
     """
@@ -115,7 +146,10 @@ class Poller:
         self._hook = MpsHook(mps_conn_id, region)
         self._loop = asyncio.get_running_loop()
         self._waiters: set[_Waiter] = set()
-        self._queue: list[tuple[float, int, _Waiter]] = []
+        self._later: list[tuple[float, int, _Waiter]] = []
+        """A heap of the waiters that were not due yet, the earliest due first."""
+        self._due: list[tuple[tuple[bool, float], int, _Waiter]] = []
+        """A heap of the waiters that are due, the lowest rank first."""
         self._sequence = itertools.count()
         self._queue_changed = asyncio.Event()
         self._gate = RequestGate(self._hook, "DescribeTextToSpeechAsyncTask", log)
@@ -138,9 +172,10 @@ class Poller:
             self._retire()
             self._runner.cancel()
             await asyncio.wait([self._runner])
-        elif len(self._queue) > 2 * len(self._waiters) + MAX_STALE_ENTRIES:
-            self._queue = [entry for entry in self._queue if entry[2] in self._waiters]
-            heapq.heapify(self._queue)
+        elif len(self._later) + len(self._due) > 2 * len(self._waiters) + MAX_STALE_ENTRIES:
+            for heap in (self._later, self._due):
+                heap[:] = [entry for entry in heap if entry[2] in self._waiters]
+                heapq.heapify(heap)
 
     async def _run(self) -> None:
         try:
@@ -172,15 +207,20 @@ class Poller:
             self._fail_all(error)
 
     async def _next_due(self) -> _Waiter:
-        """Return the waiter that is due first, once a request for it may be sent."""
+        """Return the waiter to poll next, once a request for it may be sent."""
         while True:
-            while self._queue and self._queue[0][2] not in self._waiters:
-                heapq.heappop(self._queue)
             now = self._loop.time()
             self._log_stats(now)
-            when = max(self._queue[0][0], self._gate.rate_limiter.next_send_time(now)) if self._queue else None
-            if when is not None and when <= now:
-                return heapq.heappop(self._queue)[2]
+            while self._later and (self._later[0][0] <= now or self._later[0][2] not in self._waiters):
+                _, number, waiter = heapq.heappop(self._later)
+                heapq.heappush(self._due, (waiter.rank, number, waiter))
+            while self._due and self._due[0][2] not in self._waiters:
+                heapq.heappop(self._due)
+            when = self._gate.rate_limiter.next_send_time(now)
+            if self._due and when <= now:
+                return heapq.heappop(self._due)[2]
+            if not self._due:
+                when = max(when, self._later[0][0]) if self._later else None
             self._queue_changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(when):
@@ -203,7 +243,8 @@ class Poller:
                 waiter.last_seen.record_processing()
                 waiter.polls += 1
                 fraction = random.random()  # noqa: S311 - no secret
-                self._enqueue(waiter, permit.sent_at + waiter.interval.delay_after_polls(waiter.polls, fraction))
+                cycle = len(self._waiters) / self._gate.rate_limiter.requests_per_second
+                self._enqueue(waiter, permit.sent_at + waiter.delay_after_poll(permit.sent_at, cycle, fraction))
             else:
                 waiter.finish(task)
         finally:
@@ -231,7 +272,7 @@ class Poller:
     def _enqueue(self, waiter: _Waiter, due: float) -> None:
         if waiter in self._waiters:
             waiter.due = due
-            heapq.heappush(self._queue, (due, next(self._sequence), waiter))
+            heapq.heappush(self._later, (due, next(self._sequence), waiter))
             self._queue_changed.set()
 
     def _fail_all(self, error: Exception) -> None:
