@@ -217,7 +217,7 @@ def main() -> None:
     """Simulate and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=10_000, help="lines of each batch")
-    parser.add_argument("--runs", type=int, default=3, help="batches of each kind; the table has their means")
+    parser.add_argument("--runs", type=int, default=1, help="batches of each kind; the table has their means")
     given = parser.parse_args()
     logging.getLogger("airflow_provider_mps").disabled = True
     logging.getLogger("airflow_provider_mps.polling.poller").disabled = True
