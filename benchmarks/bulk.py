@@ -4,7 +4,7 @@ Thousands of lines by one batch, and two hundred in a whole Airflow: by one batc
 The emulator runs in this process and enforces 20 requests a second of each call; each task takes 30 to 90 seconds. The
 batch runs in a fresh process and stores into a folder. Run it with ``python -m benchmarks.bulk``; ten thousand lines
 take eleven minutes, the others as long again. ``--known`` lines are in the result manifest as stored already: they cost
-what reading and writing them costs.
+what reading and writing them costs. ``--beside`` runs another version after this one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import resource
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.server import RunningEmulator
+from benchmarks.other_version import make_environment
 from benchmarks.waiting import Counted
 
 QUOTA = 20
@@ -31,6 +31,7 @@ SYNTHESIS = (30.0, 90.0)
 LATENCY = 0.08
 IN_AIRFLOW = 200
 WORKERS = 16
+THIS_VERSION = Path(__file__).parents[1]
 
 
 def write_manifest(path: Path, lines: int) -> None:
@@ -66,12 +67,16 @@ def store_before(destination: Path, lines: int) -> None:
             file.write(json.dumps(row.to_json()) + "\n")
 
 
-def measure(lines: int, known: int, quota: int, synthesis: tuple[float, float]) -> dict[str, Any]:
-    """Let one batch do so many lines in a fresh process, and return what came of it."""
+def measure(version: Path, lines: int, known: int, quota: int, synthesis: tuple[float, float]) -> dict[str, Any]:
+    """Let one batch do so many lines in a fresh process of that version, and return what came of it."""
     options = Options(synthesis_time=synthesis, latency=LATENCY, rate_limit=quota, voice="tone")
     app = make_app(options)
     counted = Counted(app)
-    with tempfile.TemporaryDirectory(prefix="mps-benchmark-") as home, RunningEmulator(options, counted) as emulator:
+    with (
+        tempfile.TemporaryDirectory(prefix="mps-benchmark-") as home,
+        RunningEmulator(options, counted) as emulator,
+        make_environment(version) as environment,
+    ):
         manifest, destination = Path(home, "manifest.jsonl"), Path(home, "clips")
         write_manifest(manifest, lines)
         if known:
@@ -81,7 +86,7 @@ def measure(lines: int, known: int, quota: int, synthesis: tuple[float, float]) 
             uri += f"&requests_per_second={0.9 * quota:g}"
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.bulk", "--manifest", str(manifest), "--destination", str(destination)],
-            env={**os.environ, "AIRFLOW_CONN_MPS_DEFAULT": uri},
+            env={**environment, "AIRFLOW_CONN_MPS_DEFAULT": uri},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -176,6 +181,7 @@ def main() -> None:
     parser.add_argument("--quota", type=int, default=QUOTA, help="requests a second that the emulator admits")
     parser.add_argument("--synthesis", type=float, nargs=2, default=SYNTHESIS, help="seconds that a task takes")
     parser.add_argument("--airflow", action="store_true", help="the lines in a whole Airflow, too")
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="checkout of another version to measure, too")
     parser.add_argument("--manifest", help=argparse.SUPPRESS)
     parser.add_argument("--destination", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -183,17 +189,19 @@ def main() -> None:
         print(json.dumps(run_batch(given.manifest, given.destination)))
         return
     if given.lines:
-        result = measure(given.lines, given.known, given.quota, tuple(given.synthesis))
         print(
-            "| lines | stored before | stored | seconds | least (N / quota + longest synthesis) | ratio | throttled "
-            "| duplicates | MB at most | CPU, cores |\n|---|---|---|---|---|---|---|---|---|---|"
+            "| version | lines | stored before | stored | seconds | least (N / quota + longest synthesis) | ratio "
+            "| throttled | duplicates | extra memory, MB | CPU, cores |\n|---|---|---|---|---|---|---|---|---|---|---|"
         )
-        print(
-            f"| {given.lines} | {given.known} | {result['stored']} | {result['seconds']:.0f} | {result['limit']:.0f} | "
-            f"{result['seconds'] / result['limit']:.2f} | {result['throttled']} of {result['requests']} | "
-            f"{result['duplicates']} | {result['memory'] / 1e6:.0f} | {result['cpu'] / result['seconds']:.2f} |",
-            flush=True,
-        )
+        for version in filter(None, (THIS_VERSION, given.beside)):
+            result = measure(version, given.lines, given.known, given.quota, tuple(given.synthesis))
+            print(
+                f"| {'this' if version is THIS_VERSION else version.name} | {given.lines} | {given.known} | "
+                f"{result['stored']} | {result['seconds']:.0f} | {result['limit']:.0f} | "
+                f"{result['seconds'] / result['limit']:.3f} | {result['throttled']} of {result['requests']} | "
+                f"{result['duplicates']} | {result['memory'] / 1e6:.0f} | {result['cpu'] / result['seconds']:.2f} |",
+                flush=True,
+            )
     if given.airflow:
         in_airflow()
 

@@ -47,7 +47,7 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self._loop = loop
 
-    def select(self, timeout: float | None = None) -> list:
+    def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         limit = time.monotonic() + REAL_LIMIT_SECONDS

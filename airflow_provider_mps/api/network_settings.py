@@ -50,7 +50,7 @@ def find_proxy(url: str, connection_proxy: str | None = None, conn_id: str = "")
     """
     if connection_proxy:
         return _parse_proxy(connection_proxy, f"Connection '{conn_id}': Extra 'proxy'")
-    if not any(name[-6:].lower() == "_proxy" and name.lower() != "no_proxy" for name in os.environ):
+    if not any(name.lower().endswith(b"_proxy") and name.lower() != b"no_proxy" for name in os.environb):
         return None  # checked first, because the next line takes a tenth of the time of a small download
     # Lower case overrides upper case; HTTP_PROXY is ignored under CGI (CVE-2016-1000110).
     proxies = urllib.request.getproxies_environment()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
-from collections import deque
 from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -34,13 +32,6 @@ MAX_UNSUBMITTED_LINES = 32
 """Limit of lines that are being read or submitted at once."""
 MAX_UNFINISHED_LINES = 10_000
 """Limit of lines in progress at once, from reading the text to storing the audio."""
-MAX_LATENCIES = 100
-FIRST_POLL_FRACTION = 0.9
-"""
-Fraction of the median latency after which a line is first polled.
-
-Polls measure the latency too late: without this factor, the measured latency would grow with each line.
-"""
 _UNKNOWN = (
     "The task was killed after {sent_at}, while it submitted this line. It is unknown whether MPS accepted it: it may "
     f"already be billed, and was not submitted again. {UNKNOWN_LINE_ADVICE}"
@@ -58,7 +49,6 @@ class LineProcessor:
         self._submitter = submitter
         self._storer = storer
         self._log = log
-        self._latency = LatencyEstimator()
         self._unsubmitted = asyncio.Semaphore(MAX_UNSUBMITTED_LINES)
         self._unfinished = asyncio.Semaphore(MAX_UNFINISHED_LINES)
         self._busy_lines = 0
@@ -110,6 +100,7 @@ class LineProcessor:
                     row = await self._get_accepted_row(line, known)
                 finally:
                     self._unsubmitted.release()
+                    line = None  # thousands of lines wait, and their texts need memory
             if row is not None:
                 await self._finish(row, is_new=row is not known)
         except NotSubmittedError:
@@ -172,13 +163,14 @@ class LineProcessor:
 
     async def _finish(self, row: Row, *, is_new: bool) -> None:
         task_id = str(row.task_id)
-        started = time.monotonic()
         self.waiting_task_ids[task_id] = None
         self._busy_lines -= 1
         try:
             options = self._options
-            delay = self._latency.first_poll_delay(options.interval.seconds) if is_new else 0.0
-            task = await wait_for_task(task_id, options.interval, options.mps_conn_id, options.region, delay)
+            delay = options.interval.seconds if is_new else 0.0
+            task = await wait_for_task(
+                task_id, options.interval, options.mps_conn_id, options.region, delay, oldest_first=True
+            )
             task.raise_for_status()
         except (TextToSpeechTaskFailed, MpsApiError) as error:
             if isinstance(error, MpsApiError) and get_poll_error_action(error.code) is not PollErrorAction.FAIL:
@@ -189,8 +181,6 @@ class LineProcessor:
             self._busy_lines += 1
             if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
                 self.waiting_task_ids.pop(task_id, None)
-        if is_new:
-            self._latency.record(time.monotonic() - started)
         await self._state.record(await self._storer.store(row, task))
 
 
@@ -226,28 +216,3 @@ def decide_line_action(known: Row | None, fingerprint: str, on_unknown: OnUnknow
             return LineAction.SUBMIT if on_unknown is OnUnknown.RESUBMIT else LineAction.MARK_UNKNOWN
         case _:
             return LineAction.SUBMIT
-
-
-class LatencyEstimator:
-    """
-    Estimate when to poll a line first, from the latency of earlier lines.
-
-    An early poll uses up the rate limit for lines that are done; a late one costs a batch little.
-    """
-
-    def __init__(self) -> None:
-        self._latencies: deque[float] = deque(maxlen=MAX_LATENCIES)
-
-    def record(self, seconds: float) -> None:
-        """Record the time from the submit of a line until a poll found it done."""
-        self._latencies.append(seconds)
-
-    def first_poll_delay(self, interval: float) -> float:
-        """
-        Return the seconds from a submit to its first poll, by which half of the lines are done.
-
-        :param interval: seconds between two polls; the shortest delay, and the one without any recorded latency
-        """
-        if not self._latencies:
-            return interval
-        return max(interval, FIRST_POLL_FRACTION * statistics.median(self._latencies))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import math
 import random
 import time
 from contextlib import suppress
-from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from contextvars import Context
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -21,11 +18,11 @@ from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_act
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.event import LastSeen
+from airflow_provider_mps.polling.poll_queue import PollQueue, Waiter
 from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.task import TaskStatus
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.api.actions import ApiCall
     from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.polling.request_gate import Permit
     from airflow_provider_mps.speech.task import TextToSpeechTask
@@ -34,8 +31,6 @@ log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 100
 """As many connections as the HTTP client opens."""
-MAX_STALE_ENTRIES = 100
-"""Entries of removed waiters, beyond the number of waiters, at which the queue is rebuilt."""
 STATS_INTERVAL_SECONDS = 60.0
 
 
@@ -47,6 +42,7 @@ async def wait_for_task(
     first_poll_in: float = 0.0,
     *,
     last_seen: LastSeen | None = None,
+    oldest_first: bool = False,
 ) -> TextToSpeechTask:
     """
     Return a task once it has finished, whether it succeeded or failed.
@@ -58,14 +54,24 @@ async def wait_for_task(
     :param region: overrides the connection's region
     :param first_poll_in: seconds until the first poll
     :param last_seen: updated with each poll, for the error of a caller that stops waiting
+    :param oldest_first: of the tasks that are due, poll the one whose wait began first: it has most likely finished.
+        Tasks without ``oldest_first`` are polled before them, the one due first before the others.
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
     """
     call = make_describe_call(mps_task_id)
     loop = asyncio.get_running_loop()
-    due = loop.time() + max(0.0, first_poll_in)
-    waiter = _Waiter(call, interval, due, loop.create_future(), last_seen or LastSeen())
+    now = loop.time()
+    due = now + max(0.0, first_poll_in)
+    waiter = Waiter(
+        call,
+        interval,
+        due,
+        loop.create_future(),
+        last_seen or LastSeen(),
+        oldest_first_since=now if oldest_first else None,
+    )
     pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region)
     if key not in pollers:
         pollers[key] = Poller(*key)
@@ -80,32 +86,12 @@ async def wait_for_task(
     return outcome
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    call: ApiCall[TextToSpeechTask]
-    interval: PollInterval
-    due: float
-    """When to poll next, on the event loop's clock."""
-    outcome: asyncio.Future[TextToSpeechTask | Exception]
-    last_seen: LastSeen
-    polls: int = 0
-    """Number of ``processing`` responses."""
-    errors: int = 0
-    """Number of errors since the last response."""
-    context: Context = field(default_factory=copy_context)
-    """The caller's context, so that a warning about its task goes to its log, e.g. that of a trigger."""
-
-    def finish(self, outcome: TextToSpeechTask | Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-
 _POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], Poller]] = WeakKeyDictionary()
 
 
 class Poller:
     """
-    Poll the tasks of all waiters, the earliest due first, several at once, within the rate limit.
+    Poll the tasks of all waiters in the order of a :class:`PollQueue`, several at once, within the rate limit.
 
     It runs until the last :meth:`remove`, or until an error that fails all waiters.
     """
@@ -114,9 +100,7 @@ class Poller:
         self._key = (mps_conn_id, region)
         self._hook = MpsHook(mps_conn_id, region)
         self._loop = asyncio.get_running_loop()
-        self._waiters: set[_Waiter] = set()
-        self._queue: list[tuple[float, int, _Waiter]] = []
-        self._sequence = itertools.count()
+        self._queue = PollQueue()
         self._queue_changed = asyncio.Event()
         self._gate = RequestGate(self._hook, "DescribeTextToSpeechAsyncTask", log)
         self._requests = self._throttled_before = 0
@@ -124,30 +108,27 @@ class Poller:
         # Its own context: the loop outlives the trigger that started it, and must not write to that trigger's log.
         self._runner = asyncio.create_task(self._run(), name=f"MPS poller {mps_conn_id}", context=Context())
 
-    def add(self, waiter: _Waiter) -> None:
+    def add(self, waiter: Waiter) -> None:
         """Add a waiter."""
-        self._waiters.add(waiter)
+        self._queue.waiters.add(waiter)
         self._enqueue(waiter, waiter.due)
 
-    async def remove(self, waiter: _Waiter) -> None:
+    async def remove(self, waiter: Waiter) -> None:
         """Remove a waiter at once; removing the last one ends the loop and closes the client."""
         if self._gate.last_failure is not None:
             waiter.last_seen.record_error(*self._gate.last_failure)
-        self._waiters.discard(waiter)
-        if not self._waiters:
+        self._queue.remove(waiter)
+        if not self._queue.waiters:
             self._retire()
             self._runner.cancel()
             await asyncio.wait([self._runner])
-        elif len(self._queue) > 2 * len(self._waiters) + MAX_STALE_ENTRIES:
-            self._queue = [entry for entry in self._queue if entry[2] in self._waiters]
-            heapq.heapify(self._queue)
 
     async def _run(self) -> None:
         try:
             async with asyncio.TaskGroup() as requests:
                 await self._poll_all(requests)
         except asyncio.CancelledError:
-            for waiter in self._waiters:
+            for waiter in self._queue.waiters:
                 waiter.outcome.cancel()  # the event loop is shutting down
             raise
         finally:
@@ -171,22 +152,22 @@ class Poller:
         except Exception as error:  # noqa: BLE001 - any error must end the waits
             self._fail_all(error)
 
-    async def _next_due(self) -> _Waiter:
-        """Return the waiter that is due first, once a request for it may be sent."""
+    async def _next_due(self) -> Waiter:
+        """Return the waiter to poll next, once a request for it may be sent."""
         while True:
-            while self._queue and self._queue[0][2] not in self._waiters:
-                heapq.heappop(self._queue)
             now = self._loop.time()
             self._log_stats(now)
-            when = max(self._queue[0][0], self._gate.rate_limiter.next_send_time(now)) if self._queue else None
-            if when is not None and when <= now:
-                return heapq.heappop(self._queue)[2]
+            when = self._queue.next_due(now)
+            if when is not None:
+                when = max(when, self._gate.rate_limiter.next_send_time(now))
+                if when <= now:
+                    return self._queue.pop()
             self._queue_changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(when):
                     await self._queue_changed.wait()
 
-    async def _poll(self, waiter: _Waiter, permit: Permit) -> None:
+    async def _poll(self, waiter: Waiter, permit: Permit) -> None:
         try:
             task = await self._hook.acall_once(waiter.call)
         except InvalidMpsConnectionError as error:
@@ -203,13 +184,14 @@ class Poller:
                 waiter.last_seen.record_processing()
                 waiter.polls += 1
                 fraction = random.random()  # noqa: S311 - no secret
-                self._enqueue(waiter, permit.sent_at + waiter.interval.delay_after_polls(waiter.polls, fraction))
+                cycle = len(self._queue.waiters) / self._gate.rate_limiter.requests_per_second
+                self._enqueue(waiter, permit.sent_at + waiter.delay_after_poll(permit.sent_at, cycle, fraction))
             else:
                 waiter.finish(task)
         finally:
             self._gate.release(permit)
 
-    def _handle_error(self, waiter: _Waiter, error: MpsApiError) -> None:
+    def _handle_error(self, waiter: Waiter, error: MpsApiError) -> None:
         waiter.last_seen.record_error(time.time(), str(error))
         match get_poll_error_action(error.code):
             case PollErrorAction.SLOW_DOWN:
@@ -228,19 +210,17 @@ class Poller:
             case PollErrorAction.FAIL:
                 waiter.finish(error)
 
-    def _enqueue(self, waiter: _Waiter, due: float) -> None:
-        if waiter in self._waiters:
-            waiter.due = due
-            heapq.heappush(self._queue, (due, next(self._sequence), waiter))
-            self._queue_changed.set()
+    def _enqueue(self, waiter: Waiter, due: float) -> None:
+        self._queue.push(waiter, due)
+        self._queue_changed.set()
 
     def _fail_all(self, error: Exception) -> None:
         """Fail all waiters with the same error, and log it once."""
         if self._retire():
             log.warning(
-                "Ending all waits on connection '%s' (%s): %s", self._hook.mps_conn_id, len(self._waiters), error
+                "Ending all waits on connection '%s' (%s): %s", self._hook.mps_conn_id, len(self._queue.waiters), error
             )
-        for waiter in self._waiters:
+        for waiter in self._queue.waiters:
             waiter.finish(error)
 
     def _retire(self) -> bool:
@@ -257,7 +237,7 @@ class Poller:
             "Connection '%s': %s tasks are waiting; sent %.1f requests per second in the last %.0f s (rate limit %g), "
             "of which %s were throttled",
             self._hook.mps_conn_id,
-            len(self._waiters),
+            len(self._queue.waiters),
             self._requests / seconds,
             seconds,
             self._gate.rate_limiter.requests_per_second,

@@ -10,8 +10,8 @@ MIN_RATE_FRACTION = 0.1
 """Lowest rate after throttling, as a fraction of the rate limit."""
 RECOVERY_SECONDS = 120.0
 """Seconds without throttling in which the rate would rise from zero to the rate limit."""
-WINDOW_SECONDS = 1.02
-"""Window of the rate limit: over a second, so that the server sees no more in any second although latency varies."""
+WINDOW_SECONDS = 1.0
+"""Window of the rate limit. Latency varies, so the server may see more in a second: the limit is below the quota."""
 
 
 class RateLimiter:
@@ -34,7 +34,7 @@ class RateLimiter:
 
     def next_send_time(self, now: float) -> float:
         """Return the earliest time at which the next request may be sent."""
-        earliest = self._last_slot + WINDOW_SECONDS / self.get_rate(now)
+        earliest = self._last_slot + 1 / self.get_rate(now)
         limit = max(1, math.floor(self.requests_per_second))
         while len(self._sent) > limit:
             self._sent.popleft()
@@ -42,7 +42,7 @@ class RateLimiter:
 
     def record_request(self, now: float) -> None:
         """Record a request that is sent at ``now``."""
-        gap = WINDOW_SECONDS / self.get_rate(now)
+        gap = 1 / self.get_rate(now)
         slot = self._last_slot + gap
         # A request that is a little late keeps its slot, so that delays do not add up. Idle time is not saved.
         self._last_slot = slot if now - slot < gap else now

@@ -320,7 +320,7 @@ def test_two_thousand_lines_at_a_raised_quota_are_billed_once():
     from tests.integration.test_benchmarks import rows, run_benchmark
 
     output = run_benchmark("benchmarks.bulk", "--lines", "2000", "--quota", "100", "--synthesis", "1", "3", timeout=600)
-    (measured,) = rows(output, "2000")
+    (measured,) = rows(output, "this")
     # On a machine that stalls for seconds a response may be lost; its line is unknown.
-    assert int(measured[2]) >= 1995
-    assert measured[7] == "0"  # duplicates
+    assert int(measured[3]) >= 1995
+    assert measured[8] == "0"  # duplicates

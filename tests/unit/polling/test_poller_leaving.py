@@ -6,6 +6,7 @@ import threading
 
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling import poller
+from airflow_provider_mps.polling.poll_queue import MAX_STALE_ENTRIES
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.speech.task import TaskStatus
 from tests.answers import PROCESSING
@@ -121,4 +122,4 @@ def test_poller_removed_waiters_leave_the_queue(connect):
             await asyncio.wait([stays])
             return left
 
-        assert asyncio.run(add_and_remove()) <= poller.MAX_STALE_ENTRIES + 2
+        assert asyncio.run(add_and_remove()) <= MAX_STALE_ENTRIES + 2

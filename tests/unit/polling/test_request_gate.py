@@ -11,7 +11,7 @@ from airflow_provider_mps.error_codes import NOT_SENT
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPermanentError, make_api_error
 from airflow_provider_mps.polling import intervals
 from airflow_provider_mps.polling.intervals import ROTATION_GRACE_SECONDS, CredentialGracePeriod
-from airflow_provider_mps.polling.rate_limiter import THROTTLE_FACTOR, WINDOW_SECONDS
+from airflow_provider_mps.polling.rate_limiter import THROTTLE_FACTOR
 from airflow_provider_mps.polling.request_gate import OUTAGE_TIMEOUT_SECONDS, RequestGate
 from tests.simulated_time import run_in_simulated_time
 
@@ -275,7 +275,7 @@ def test_reserve_slot_shares_quota_and_slows_after_throttle():
             gate.reserve_slot(p) for gate, p in zip((requests.gate, other.gate, requests.gate), permits, strict=True)
         ]
         gap = slots[1] - slots[0]
-        assert slots[2] - slots[1] == pytest.approx(gap) == pytest.approx(WINDOW_SECONDS / 18)
+        assert slots[2] - slots[1] == pytest.approx(gap) == pytest.approx(1 / 18)
         requests.gate.record_outcome(permits[0], make_api_error("RequestLimitExceeded", "slower"))
         assert (requests.gate.throttled, other.gate.throttled) == (1, 0)
         assert other.gate.reserve_slot(permits[1]) - slots[2] == pytest.approx(gap / THROTTLE_FACTOR)
