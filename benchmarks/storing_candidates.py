@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,11 +68,7 @@ def _ours() -> Store:
 
 
 def _other_version() -> Store:
-    sys.path.insert(0, os.environ[OTHER_VERSION])
-    with suppress(ImportError):  # from version 1.1 on, it has the name that the installed package registers
-        from airflow_provider_mps import provider_info  # noqa: PLC0415
-
-        sys.modules["airflow_provider_mps.get_provider_info"] = provider_info
+    sys.path[:0] = os.environ[OTHER_VERSION].split(os.pathsep)
     return _ours()
 
 
@@ -196,7 +191,7 @@ class Candidate:
 
 OURS, OTHER, LOOP = "ours", "other", "loop"
 OTHER_VERSION = "BENCHMARK_OTHER_VERSION"
-"""Environment variable with the checkout of another version of this provider."""
+"""Environment variable with the folders to import another version of this provider from."""
 ONE_THREAD = {"use_threads": False, "max_concurrency": 1}
 """boto3's fastest setting on a machine whose cores the server shares."""
 CANDIDATES = {

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.other_version import make_environment
 from benchmarks.storing import CLIP, Storing, median, ratio, verdict
 from benchmarks.storing_candidates import CLIP_CANDIDATES, LOOP, OTHER, OTHER_VERSION, OURS
 from benchmarks.storing_destinations import S3, Folder
@@ -86,10 +87,10 @@ def main() -> None:
     if given.quick:
         given.runs, given.clips = 1, 10
     candidates = [name for name in CLIP_CANDIDATES if name != OTHER or given.beside]
-    if given.beside:
-        os.environ[OTHER_VERSION] = str(given.beside.resolve())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # the servers and the files go too
     with ExitStack() as stack:
+        if given.beside:
+            os.environ[OTHER_VERSION] = stack.enter_context(make_environment(given.beside))["PYTHONPATH"]
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
         make_files(home / "source", {"clip": CLIP}, room=2 * CLIP * given.clips)
         storing = Storing(home / "airflow", stack.enter_context(AudioServer(home / "source", home)))

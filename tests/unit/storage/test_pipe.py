@@ -236,6 +236,19 @@ def test_discard_of_hanging_upload_discards_late_writes():
     pipe = Pipe(writer, no_check)
     pipe.write(bytes(2 * BLOCK))
     pipe.discard()
-    pipe._thread.join(60)
+    assert pipe._has_ended(60)
     assert not pipe._thread.is_alive()
     assert writer.discards == 2
+
+
+@pytest.mark.parametrize(("length", "sizes"), [(None, [BLOCK // 2]), (BLOCK // 2, [20, 30]), (None, [BLOCK])])
+def test_file_of_one_block_is_written_and_committed_in_one_step(monkeypatch, length, sizes):
+    started = []
+    monkeypatch.setattr(module, "start_in_worker_thread", lambda run, _: started.append(True) or run())
+    writer = MemoryWriter()
+    pipe = Pipe(writer, no_check, length)
+    for size in sizes:
+        pipe.write(bytes(size))
+    assert (started, writer.blocks) == ([], [])
+    assert pipe.commit() == WriteReceipt(size=sum(sizes))
+    assert started == [True]

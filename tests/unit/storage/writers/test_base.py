@@ -1,6 +1,13 @@
 import pytest
 
-from airflow_provider_mps.storage.writers.base import MAX_PARTS, PART_SIZE_BYTES, WriteReceipt, get_part_size
+from airflow_provider_mps.storage.writers.base import (
+    MAX_PARTS,
+    PART_SIZE_BYTES,
+    AtomicWriter,
+    BlockBuffer,
+    WriteReceipt,
+    get_part_size,
+)
 
 MIB = 1024 * 1024
 S3_MINIMUM = 5 * MIB
@@ -58,3 +65,24 @@ def test_receipt_lists_confirmed_fields():
         "size and CRC-64",
     )
     assert WriteReceipt(md5=True).confirmed == "MD5"
+
+
+class Writer(AtomicWriter):
+    def get_block_size(self, _):
+        return 1000
+
+
+@pytest.mark.parametrize(("length", "sizes"), [(None, [1000, 1000]), (2300, [1000, 1000, 300]), (300, [300])])
+def test_block_buffer_makes_no_block_longer_than_the_rest_of_the_file(length, sizes):
+    buffer = BlockBuffer(Writer(), length)
+    data = bytes(length or 2300)
+    blocks = [len(block) for block in buffer.fill(data)]
+    assert blocks == sizes
+    assert sum(blocks) + len(buffer.get_rest()) == len(data)
+    assert len(buffer._block) <= max(sizes)
+
+
+def test_block_buffer_takes_more_than_the_expected_length():
+    buffer = BlockBuffer(Writer(), length=300)
+    assert [len(block) for block in buffer.fill(bytes(2300))] == [300, 1000, 1000]
+    assert buffer.get_rest() == b""
