@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -154,6 +155,22 @@ class Setting:
         self._delay = delay
         self.synthesis = synthesis
         self._number = 0
+        self._errors = (home / "errors.txt").open("w")
+
+    def _write_metadata(self, version: Path) -> Path:
+        """Write the metadata of a version that is not installed, by which Airflow finds its provider."""
+        entry_points = tomllib.loads((version / "pyproject.toml").read_text())["project"]["entry-points"]
+        folder = self._home / f"metadata-{version.name}"
+        info = folder / "airflow_provider_mps-0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-provider-mps\nVersion: 0\n")
+        (info / "entry_points.txt").write_text(
+            "".join(
+                f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in found.items())
+                for group, found in entry_points.items()
+            )
+        )
+        return folder
 
     @contextmanager
     def start(self, version: Path) -> Iterator[RunningBatch]:
@@ -172,12 +189,12 @@ class Setting:
                     [sys.executable, REPOSITORY / "benchmarks/one_batch.py", f"file://{manifest}", f"{s3.root}/batch/"],
                     env={
                         **os.environ,
-                        "PYTHONPATH": str(version),
+                        "PYTHONPATH": os.pathsep.join((str(version), str(self._write_metadata(version)))),
                         "AIRFLOW_CONN_MPS_DEFAULT": emulator.connection_uri,
                         f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps(connection),
                     },
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
+                    stderr=self._errors,
                     text=True,
                 )
                 try:

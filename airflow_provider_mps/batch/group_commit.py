@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ class GroupCommit(ABC):
         await group.is_due.wait()
         async with self.write_lock:
             self._next = None
+            started = time.monotonic()
             try:
                 if self.failure:
                     raise self.failure
@@ -109,14 +111,14 @@ class GroupCommit(ABC):
                 self.failure = error
                 self.unwritten += group.rows
                 raise
+            self._write_seconds = time.monotonic() - started
 
     async def _append(self, rows: bytes) -> None:
         clock = asyncio.get_running_loop().time
         backoff, deadline = MIN_BACKOFF_SECONDS, clock() + OUTAGE_TIMEOUT_SECONDS
         while True:
-            started = clock()
             try:
-                await run_in_daemon_thread(lambda: self._write_rows(rows))
+                return await run_in_daemon_thread(lambda: self._write_rows(rows))
             except AirflowException as error:
                 if is_storage_full(error):
                     raise DestinationError(
@@ -129,9 +131,6 @@ class GroupCommit(ABC):
                 self._log.warning("Writing the batch state failed, will retry in %.2f s: %s", backoff, error)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-            else:
-                self._write_seconds = clock() - started
-                return
 
 
 class _Group:
