@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,8 @@ class GroupCommit(ABC):
         await group.is_due.wait()
         async with self.write_lock:
             self._next = None
-            started = time.monotonic()
+            clock = asyncio.get_running_loop().time
+            started = clock()
             try:
                 if self.failure:
                     raise self.failure
@@ -111,7 +111,7 @@ class GroupCommit(ABC):
                 self.failure = error
                 self.unwritten += group.rows
                 raise
-            self._write_seconds = time.monotonic() - started
+            self._write_seconds = clock() - started
 
     async def _append(self, rows: bytes) -> None:
         clock = asyncio.get_running_loop().time

@@ -83,7 +83,7 @@ class WriteAheadLog(GroupCommit):
         self._covered: dict[str, int] = {}  # the parts that the results of the last writer cover, as in a checkpoint
         self._own_parts: dict[str, _Part] = {}  # by name, oldest first
         self._read_parts: dict[str, tuple[_Part, _PartProgress]] = {}  # parts of other writers, by name
-        self._late_rows: list[Row] = []
+        self._late_rows: list[tuple[str, Row]] = []  # with their writers
 
     async def read(self, last_writer: str | None = None, covered: Mapping[str, int] | None = None) -> list[Row]:
         """
@@ -96,14 +96,19 @@ class WriteAheadLog(GroupCommit):
         parts = await run_in_daemon_thread(self._list_parts)
         self._part_number = max((*(part.number for part in parts), *self._covered.values()), default=0) + 1
         found = await self._read_new_rows(parts)
-        self._late_rows = [row for writer, row in found if last_writer not in {None, writer}]
+        self._late_rows = [(writer, row) for writer, row in found if last_writer not in {None, writer}]
         return [row for writer, row in found if last_writer in {None, writer}]
 
     async def read_late_rows(self) -> list[Row]:
-        """Return the rows that other writers wrote after they had lost their lease; each row is returned once."""
+        """
+        Return the rows that other writers wrote after they had lost their lease; each row is returned once.
+
+        Of the rows that one writer wrote for a line, only the last one counts: an earlier one may say that the line was
+        not accepted, although the writer has submitted it again since.
+        """
         found = await self._read_new_rows(await run_in_daemon_thread(self._list_parts))
-        late, self._late_rows = self._late_rows, []
-        return late + [row for _, row in found]
+        late, self._late_rows = self._late_rows + found, []
+        return list({(writer, row.key): row for writer, row in late}.values())
 
     async def _read_new_rows(self, parts: list[_Part]) -> list[tuple[str, Row]]:
         reads = asyncio.Semaphore(CONCURRENT_READS)
