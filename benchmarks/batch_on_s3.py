@@ -23,6 +23,7 @@ import time
 import tomllib
 from collections import Counter
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,7 +264,7 @@ def print_duration(setting: Setting, versions: dict[str, Path]) -> None:
             seconds = ended["ended"] - started
             others = sum(requests.values()) - batch.count_audio()
             times = proxy.results_written
-            gap = max((after - before for before, after in zip(times, times[1:], strict=False)), default=0)
+            gap = max((after - before for before, after in pairwise(times)), default=0)
             released = proxy.ended["DELETE", "lock"] - proxy.ended["PUT", "clips"]
             print(
                 f"| {name} | {batch.count_audio()} | {batch.count_duplicates()} | {seconds:.0f} | "
@@ -308,7 +309,9 @@ def print_terminations(setting: Setting, versions: dict[str, Path], terminations
                 while batch.is_locked and time.monotonic() < started + 60:
                     time.sleep(0.01)
                 found[name].append((time.monotonic() - started, batch.count_submitting()))
-    print(f"\n| {terminations} times SIGTERM | Seconds to the release: mean | Longest | Lines unknown |\n|---|---|---|---|")
+    print(
+        f"\n| {terminations} times SIGTERM | Seconds to the release: mean | Longest | Lines unknown |\n|---|---|---|---|"
+    )
     for name, outcomes in found.items():
         seconds = [one for one, _ in outcomes]
         unknown = sum(count for _, count in outcomes)

@@ -89,7 +89,7 @@ def shared_writes(storage: Storage) -> Callable[[Row], Awaitable[None]]:
     write_ahead_log = WriteAheadLog(ObjectStoragePath("memory://benchmark/journal"), "writer", log)
     write_ahead_log._append = storage.write  # type: ignore[method-assign]
     state = SimpleNamespace(row_store=RowStore(), _write_ahead_log=write_ahead_log)
-    return partial(BatchState.record, state)
+    return partial(BatchState.record, state)  # type: ignore[arg-type]
 
 
 def single_writes(storage: Storage) -> Callable[[Row], Awaitable[None]]:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch.results import Results, parse_covered_parts
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.row_store import RowStore
-from airflow_provider_mps.batch.write_ahead_log import Checkpoint, WriteAheadLog
+from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.storage.writers.spooled import RENAME_PROTOCOLS
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.batch.write_ahead_log import Checkpoint
 
 
 LEASE_TIMEOUT_SECONDS = 10.0

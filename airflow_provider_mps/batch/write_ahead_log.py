@@ -14,7 +14,6 @@ import asyncio
 import fcntl
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -42,7 +42,7 @@ def read_object(path: ObjectStoragePath) -> bytes | None:
         try:
             fs.invalidate_cache()
             if path.protocol in S3_PROTOCOLS:
-                return sync(fs.loop, _read_s3_object, fs, path.path)
+                return cast("bytes", sync(fs.loop, _read_s3_object, fs, path.path))
             content: bytes = fs.cat_file(path.path)
         except FileNotFoundError:
             return None

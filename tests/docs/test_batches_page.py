@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch import deferred_lease, lease, run, storer, submitter, write_ahead_log
+from airflow_provider_mps.batch import deferred_lease, group_commit, lease, run, storer, submitter
 from airflow_provider_mps.batch.lock_holder import DEFERRED_LOCK_SECONDS
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.hooks.mps import MpsHook
