@@ -53,3 +53,12 @@ def test_quick_storing_benchmark_measures_every_candidate(scheme):
         assert len(dying) == candidate.downloads
     assert rows(output, "this provider")[2][1:5] == ["nothing", "the older one", "nothing", "AudioTransferError"]
     assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[2][1]
+
+
+def test_quick_batch_on_s3_benchmark_counts_requests():
+    require_program("rclone")
+    output = run_benchmark("benchmarks.batch_on_s3", "--lines", "40", "--synthesis", "1", "2", timeout=300)
+    measured, *_ = rows(output, "This version")
+    assert measured[1:3] == ["40", "0"]
+    assert [row[1].rstrip(" |") for row in rows(output, "PUT clips")] == ["40"]
+    assert rows(output, "DELETE log") == []
