@@ -168,36 +168,39 @@ class WriteAheadLog(GroupCommit):
         for start in range(0, len(parts), at_once):
             group = parts[start : start + at_once]
 
-            def remove(group: list[_Part] = group) -> None:
+            def remove(group: list[_Part] = group) -> bool:
                 ensure_held()
-                self._remove_parts(group)
+                return self._remove_parts(group)
 
-            await run_in_daemon_thread(remove)
+            if not await run_in_daemon_thread(remove):
+                return
 
-    def _remove_parts(self, parts: list[_Part]) -> None:
+    def _remove_parts(self, parts: list[_Part]) -> bool:
+        """Remove parts; return whether the storage did not fail."""
         try:
             if not is_local(self._folder):
                 remove_objects([part.path for part in parts])
             elif not self._remove_part(parts[0]):
-                return
+                return True
         except AirflowException as error:
             self._log.warning("Removing files of the write-ahead log failed; the next batch removes them: %s", error)
-            return
+            return False
         for part in parts:
             self._own_parts.pop(part.path.name, None)
             self._read_parts.pop(part.path.name, None)
+        return True
 
     def _remove_part(self, part: _Part) -> bool:
         """Remove a local part; return whether it is gone, or ``False`` if it has grown or is being written to."""
         if part.writer == self._writer or self._is_covered(part):
             remove_object(part.path)
             return True
-        file = Path(part.path.path)
+        file, known = Path(part.path.path), self._read_parts.get(part.path.name)
         with translate_storage_errors(part.path, action="remove"):
             try:
                 with file.open("rb") as opened:
                     _lock(opened.fileno(), fcntl.LOCK_NB)
-                    is_unchanged = os.fstat(opened.fileno()).st_size == self._read_parts[part.path.name][1].size
+                    is_unchanged = known is not None and os.fstat(opened.fileno()).st_size == known[1].size
                     if is_unchanged:
                         file.unlink()
                     return is_unchanged
