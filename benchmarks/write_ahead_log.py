@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import random
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from airflow.sdk.io import attach
 
 from airflow_provider_mps.api.actions import SubmitResult
 from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.row_store import RowStore
+from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.batch.submitter import Submitter
 from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
 from airflow_provider_mps.connection_form import DEFAULT_REQUESTS_PER_SECOND
@@ -82,10 +85,11 @@ class Storage:
 
 
 def shared_writes(storage: Storage) -> Callable[[Row], Awaitable[None]]:
-    """Return the batch's way to record a row: rows that arrive during a write share the next one."""
+    """Return the batch's way to record a row: rows share writes, and only some of them start one at once."""
     write_ahead_log = WriteAheadLog(ObjectStoragePath("memory://benchmark/journal"), "writer", log)
     write_ahead_log._append = storage.write  # type: ignore[method-assign]
-    return write_ahead_log.write
+    state = SimpleNamespace(row_store=RowStore(), _write_ahead_log=write_ahead_log)
+    return partial(BatchState.record, state)  # type: ignore[arg-type]
 
 
 def single_writes(storage: Storage) -> Callable[[Row], Awaitable[None]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_provider_mps.batch import lease, write_ahead_log
+from airflow_provider_mps.batch import group_commit, lease
 from airflow_provider_mps.batch.lease import Lease
 from airflow_provider_mps.batch.lock_holder import LockHolder
 from tests.batching import LEASE_TIMES_SECONDS, batch, context, set_lease_times
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     shorten_takeover(arguments.takeover or TAKEOVER_SECONDS)
     if arguments.takeover:  # a holder must know when others may have taken over
         lease.LEASE_EXPIRY_SECONDS = LEASE_TIMES_SECONDS["LEASE_EXPIRY_SECONDS"] = arguments.takeover
-    write_ahead_log.OUTAGE_TIMEOUT_SECONDS = 1.0
+    group_commit.OUTAGE_TIMEOUT_SECONDS = 1.0
     if arguments.fill:
         arguments.then_remove.write_bytes(b"x" * arguments.fill)
     run(arguments)

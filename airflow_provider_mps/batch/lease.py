@@ -222,16 +222,22 @@ class Lease:
         if self.is_lost:
             self._raise_locked(await self._read())
 
-    async def mark_deferred(self) -> None:
-        """Keep the lock while the batch waits in the triggerer, where a ``DeferredLease`` renews it."""
-        if await self._check_ownership():
+    async def mark_deferred(self) -> bool:
+        """
+        Keep the lock while the batch waits in the triggerer, where a ``DeferredLease`` renews it.
+
+        :return: whether this batch held the lock
+        """
+        if is_own := await self._check_ownership():
             self._holder = self._holder.as_deferred()
             await self._replace(self._holder)
+        return is_own
 
-    async def release(self) -> None:
-        """Remove the lock, so that the next batch starts at once."""
-        if await self._check_ownership():
+    async def release(self) -> bool:
+        """Remove the lock, so that the next batch starts at once; return whether this batch held it."""
+        if is_own := await self._check_ownership():
             await run_in_daemon_thread(lambda: remove_object(self._path))
+        return is_own
 
     async def _check_ownership(self) -> bool:
         if self._pending_write is not None:  # its thread continues after the heartbeat task is cancelled

@@ -125,3 +125,11 @@ class Results:
         summary = self.read_summary()
         if summary.get("run") == run and summary.get("finished") and read_object(self.lock_path) is None:
             self.write_summary({**summary, "ended": try_number})
+
+
+def parse_covered_parts(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return the parts of the write-ahead log that the results cover; none if the summary, e.g. of 1.0, names none."""
+    covered = summary.get("write_ahead_log")
+    if not isinstance(covered, dict):
+        return {}
+    return {str(writer): number for writer, number in covered.items() if type(number) is int and number >= 0}

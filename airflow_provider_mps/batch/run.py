@@ -47,6 +47,8 @@ shuts down. Airflow 2 kills it after ``[core] killed_task_cleanup_time``, 60 sec
 """
 INTERIM_RESULTS_SECONDS = 2.0
 """Time after which the results are written although responses are missing: Airflow may kill the task soon."""
+REMOVAL_TIMEOUT_SECONDS = 30.0
+"""Longest time for which a batch that has ended removes its write-ahead log."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,19 @@ class Batch:
                 await run_in_daemon_thread(lambda: self._report_progress(summary.to_markdown()))  # noqa: B023
             started = time.monotonic()
             # Shielded: a cancelled write would continue in its thread, and could overwrite a later one.
-            await asyncio.shield(asyncio.create_task(self._write_interim_results()))
+            is_saved = await asyncio.shield(asyncio.create_task(self._save_interim_results()))
             delay = max(REPORT_INTERVAL_SECONDS, REPORT_INTERVAL_FACTOR * (time.monotonic() - started))
+            if is_saved:
+                with suppress(AirflowException):  # the heartbeat reports a lost lease
+                    await self._state.remove_log()
 
-    async def _write_interim_results(self) -> None:
+    async def _save_interim_results(self) -> bool:
         try:
-            await self._state.write_results(finished=False)
+            await self._state.save_results(finished=False)
         except AirflowException as error:  # the write-ahead log keeps what it has
             self._log.warning("Writing the result manifest failed, will retry: %s", error)
+            return False
+        return True
 
     async def _close(self, lease: Lease, heartbeat: asyncio.Task[NoReturn], *, finished: bool, deferred: bool) -> None:
         """Record the outcome of all submits in flight, write the results, and release the lock or mark it deferred."""
@@ -206,14 +213,14 @@ class Batch:
             settling = asyncio.create_task(self._submitter.settle(SHUTDOWN_GRACE_SECONDS))
             done, _ = await asyncio.wait([settling], timeout=INTERIM_RESULTS_SECONDS)
             if not done and not lease.is_lost:
-                await self._write_interim_results()
+                await self._save_interim_results()
             await settling
             await self._state.flush()
             await self._hook.aclose()
             if lease.is_lost:
                 return
             try:
-                await self._state.write_results(finished=finished)
+                await self._state.save_results(finished=finished)
             except AirflowException as error:
                 self._log.error("Writing the result manifest failed; a retry reads the write-ahead log: %s", error)
                 if finished:
@@ -222,9 +229,21 @@ class Batch:
                 heartbeat.cancel()
                 await asyncio.wait([heartbeat])
                 with suppress(AirflowException):
-                    await (lease.mark_deferred() if deferred else lease.release())
+                    is_own = await (lease.mark_deferred() if deferred else lease.release())
+                    # After the release: nothing waits for the removal, and the next batch ignores what is left.
+                    if is_own:
+                        await self._remove_log()
         finally:
             heartbeat.cancel()
+
+    async def _remove_log(self) -> None:
+        removing = asyncio.create_task(self._state.remove_log(released=True))
+        done, _ = await asyncio.wait([removing], timeout=REMOVAL_TIMEOUT_SECONDS)
+        if not done:
+            removing.cancel()
+            self._log.warning(
+                "Removing the write-ahead log took longer than %g s; the next batch removes it", REMOVAL_TIMEOUT_SECONDS
+            )
 
     def _stop_all(self) -> None:
         self._submitter.stop(NotSubmittedError())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.batch.results import Results
+from airflow_provider_mps.batch.results import Results, parse_covered_parts
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.row_store import RowStore
 from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.batch.write_ahead_log import Checkpoint
 
 
 LEASE_TIMEOUT_SECONDS = 10.0
 """How long a write of the results waits for a heartbeat while the lease is uncertain."""
 _IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
+_REPEATABLE = {LineStatus.STORED, LineStatus.STORE_FAILED, LineStatus.FAILED}
+"""Outcomes that a retry finds again if a kill loses their row: it queries the task, and stores its audio, for free."""
 
 
 class BatchState:
@@ -53,6 +56,7 @@ class BatchState:
         self._write_ahead_log = WriteAheadLog(self._results.write_ahead_log_path, self._writer, log)
         self._is_restored = False  # until the row store has all earlier rows, the results must not be overwritten
         self._results_lock = asyncio.Lock()
+        self._checkpoint: Checkpoint | None = None  # of the results that were saved last
 
     async def restore(self) -> None:
         """Restore the state that earlier runs left in the destination, and write it to the result manifest."""
@@ -70,7 +74,7 @@ class BatchState:
         :raises DestinationError: when one of its files is damaged, and billed lines would be submitted again
         """
         summary = await run_in_daemon_thread(self._results.read_summary)
-        earlier = await self._write_ahead_log.read(summary.get("writer"))
+        earlier = await self._write_ahead_log.read(summary.get("writer"), parse_covered_parts(summary))
         if not self._options.resume and summary.get("run") not in (None, self._run):
             self._log.warning("resume=False: ignoring the results of another run in %s", self._options.destination)
             return
@@ -90,9 +94,16 @@ class BatchState:
         self.row_store.forget_line_numbers()
 
     async def record(self, row: Row) -> None:
-        """Record a row, and return when it is durable; raise if it could not be written."""
+        """
+        Record a row, and return when it is durable, unless the step before it can be repeated.
+
+        :raises AirflowException: when the write-ahead log cannot be written
+        """
         self.row_store.put(row)
-        await self._write_ahead_log.write(row)
+        if row.status in _REPEATABLE:
+            self._write_ahead_log.write_later(row)
+        else:
+            await self._write_ahead_log.write(row, may_wait=row.status is not LineStatus.SUBMITTING)
 
     async def merge_late_rows(self) -> list[Row]:
         """
@@ -125,8 +136,13 @@ class BatchState:
         self.row_store.put(row)
 
     async def write_results(self, *, finished: bool) -> None:
+        """Save the results as :meth:`save_results` does, then remove the write-ahead log that they replace."""
+        await self.save_results(finished=finished)
+        await self.remove_log()
+
+    async def save_results(self, *, finished: bool) -> None:
         """
-        Write the result manifest and the summary, then remove the parts of the write-ahead log that they replace.
+        Write the result manifest and the summary, which names the parts of the write-ahead log that they replace.
 
         :raises DestinationLockedError: when another batch has taken over; its files are unchanged
         :raises AirflowException: when they could not be written; the write-ahead log keeps what it has
@@ -135,7 +151,7 @@ class BatchState:
             if not self._is_restored:
                 return
             ensure_held = self._make_lease_check()
-            part = await self._write_ahead_log.start_part()
+            checkpoint = await self._write_ahead_log.start_part()
             summary = {
                 **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
@@ -143,6 +159,7 @@ class BatchState:
                 "run": self._run,
                 "max_tries": self._holder.max_tries,
                 "writer": self._writer,
+                "write_ahead_log": checkpoint.covered,
             }
 
             def write() -> None:
@@ -151,7 +168,19 @@ class BatchState:
                 self._results.write_summary(summary)
 
             await run_in_daemon_thread(write)
-            await self._write_ahead_log.remove_parts_before(part, ensure_held)
+            self._checkpoint = checkpoint
+
+    async def remove_log(self, *, released: bool = False) -> None:
+        """
+        Remove the parts of the write-ahead log that the saved results cover.
+
+        :param released: whether this batch has released its lease after it saved the results. The next batch ignores
+            these parts in any case.
+        :raises DestinationLockedError: when another batch has taken over, unless ``released``
+        """
+        if self._checkpoint is not None:
+            ensure_held = (lambda: None) if released else self._make_lease_check()
+            await self._write_ahead_log.remove_parts(self._checkpoint, ensure_held)
 
     def _make_lease_check(self) -> Callable[[], None]:
         """Return a lease check that a thread calls just before a change: the worker may be suspended at any time."""

@@ -3,6 +3,9 @@ The write-ahead log of a batch: rows that changed after the last result manifest
 
 It consists of parts, ``{number}-{writer}.jsonl``. On a local disk a part grows with each write. Object storage cannot
 append, so each write there makes a new part. Parts are read in the order of their names.
+
+The results cover a part if they have all its rows. The summary names the covered parts, and the next batch ignores
+them. So it does not matter which of them have been removed.
 """
 
 from __future__ import annotations
@@ -11,29 +14,33 @@ import asyncio
 import fcntl
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.batch.group_commit import GroupCommit
 from airflow_provider_mps.batch.row import Row
 from airflow_provider_mps.concurrency import run_in_daemon_thread
-from airflow_provider_mps.exceptions import DestinationError
 from airflow_provider_mps.storage.destination import is_local
-from airflow_provider_mps.storage.errors import is_storage_full, translate_storage_errors
-from airflow_provider_mps.storage.objects import list_objects, read_object, remove_object, replace_object
+from airflow_provider_mps.storage.errors import translate_storage_errors
+from airflow_provider_mps.storage.objects import (
+    MAX_REMOVED_OBJECTS,
+    list_objects,
+    read_object,
+    remove_object,
+    remove_objects,
+    replace_object,
+)
 from airflow_provider_mps.storage.writers.local import ignore_unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-OUTAGE_TIMEOUT_SECONDS = 60.0
-"""How long writes may fail before the batch is stopped: a line must not be submitted before its row is durable."""
-MIN_BACKOFF_SECONDS = 0.25
-MAX_BACKOFF_SECONDS = 8.0
+CONCURRENT_READS = 16
+"""Parts that are read at once: a killed batch may have left hundreds."""
 
 
 class _Part(NamedTuple):
@@ -47,9 +54,18 @@ class _PartProgress(NamedTuple):
     complete_size: int  # up to the end of the last complete line
 
 
-class WriteAheadLog:
+class Checkpoint(NamedTuple):
+    """The parts whose rows the row store has, at one moment."""
+
+    covered: Mapping[str, int]
+    """By writer, the number of its last covered part. The parts before it are covered, too."""
+    parts: list[_Part]
+    """The parts that can be removed when the results are written, oldest first."""
+
+
+class WriteAheadLog(GroupCommit):
     """
-    Append rows, one write at a time; rows that arrive during a write share the next one.
+    The log of one batch, and what earlier batches left.
 
     A batch that was suspended and has lost its lease may still record the outcome of its submits here. Therefore a part
     is removed only if this batch wrote it, or has read it and it has not grown since.
@@ -58,152 +74,149 @@ class WriteAheadLog:
     """
 
     def __init__(self, folder: ObjectStoragePath, writer: str, log: Any) -> None:
+        super().__init__(log)
         self._folder = folder
         self._writer = writer
-        self._log = log
         self._part_number = 0
-        self._queue: list[Row] = []
-        self._write_lock = asyncio.Lock()
-        self._next_write: asyncio.Task[None] | None = None  # writes the queue when the current write has ended
         self._is_torn = False  # whether the last write to the current part may be incomplete
-        self._read_parts: dict[str, _PartProgress] = {}  # parts of other writers, by name
-        self._late_rows: list[Row] = []
-        self.failure: AirflowException | None = None  # why the log cannot be written any more
-        self.unwritten: list[Row] = []  # rows that could not be written
+        self._covered: dict[str, int] = {}  # the parts that the results of the last writer cover, as in a checkpoint
+        self._own_parts: dict[str, _Part] = {}  # by name, oldest first
+        self._read_parts: dict[str, tuple[_Part, _PartProgress]] = {}  # parts of other writers, by name
+        self._late_rows: list[tuple[str, Row]] = []  # with their writers
 
-    async def read(self, last_writer: str | None = None) -> list[Row]:
+    async def read(self, last_writer: str | None = None, covered: Mapping[str, int] | None = None) -> list[Row]:
         """
-        Return the rows of earlier runs, oldest first, and start a new part behind them.
+        Return the rows of earlier runs that the results do not cover, oldest first; later writes go behind them.
 
         :param last_writer: the writer of the current result manifest; rows of others are left to :meth:`read_late_rows`
+        :param covered: the parts that the current results cover, as in a :class:`Checkpoint`
         """
+        self._covered = dict(covered or {})
         parts = await run_in_daemon_thread(self._list_parts)
-        self._part_number = max((part.number for part in parts), default=0) + 1
+        self._part_number = max((*(part.number for part in parts), *self._covered.values()), default=0) + 1
         found = await self._read_new_rows(parts)
-        self._late_rows = [row for writer, row in found if last_writer not in {None, writer}]
+        self._late_rows = [(writer, row) for writer, row in found if last_writer not in {None, writer}]
         return [row for writer, row in found if last_writer in {None, writer}]
 
     async def read_late_rows(self) -> list[Row]:
-        """Return the rows that other writers wrote after they had lost their lease; each row is returned once."""
+        """
+        Return the rows that other writers wrote after they had lost their lease; each row is returned once.
+
+        Of the rows that one writer wrote for a line, only the last one counts: an earlier one may say that the line was
+        not accepted, although the writer has submitted it again since.
+        """
         found = await self._read_new_rows(await run_in_daemon_thread(self._list_parts))
-        late, self._late_rows = self._late_rows, []
-        return late + [row for _, row in found]
+        late, self._late_rows = self._late_rows + found, []
+        return list({(writer, row.key): row for writer, row in late}.values())
 
     async def _read_new_rows(self, parts: list[_Part]) -> list[tuple[str, Row]]:
+        reads = asyncio.Semaphore(CONCURRENT_READS)
+
+        async def read(part: _Part) -> tuple[_Part, bytes | None]:
+            async with reads:
+                return part, await run_in_daemon_thread(lambda: read_object(part.path))
+
+        new_parts = [part for part in parts if self._may_have_new_rows(part)]
         rows: list[tuple[str, Row]] = []
-        for part in parts:
-            known = self._read_parts.get(part.path.name)
-            # A part in object storage never changes.
-            if part.writer == self._writer or (known and not is_local(part.path)):
-                continue
-            content = await run_in_daemon_thread(lambda part=part: read_object(part.path))  # type: ignore[misc]
+        progress = {
+            part.path.name: (part, _PartProgress(0, 0)) for part in parts if self._is_covered(part)
+        }  # not read, but to be removed
+        for part, content in await asyncio.gather(*map(read, new_parts)):
+            _, known = self._read_parts.get(part.path.name, (part, None))
             if content is None or (known and known.size == len(content)):
                 continue
             new = content[known.complete_size :] if known else content
             rows += [(part.writer, row) for row in self._parse_rows(part.path, new)]
-            self._read_parts[part.path.name] = _PartProgress(len(content), content.rfind(b"\n") + 1)
+            progress[part.path.name] = part, _PartProgress(len(content), content.rfind(b"\n") + 1)
+        # Only now: a checkpoint during the reads must not have parts whose rows the caller has not got yet.
+        self._read_parts |= progress
         return rows
 
-    async def write(self, row: Row) -> None:
-        """
-        Write a row, and return when it is durable.
+    def _may_have_new_rows(self, part: _Part) -> bool:
+        # A part in object storage never changes.
+        is_known = part.path.name in self._read_parts and not is_local(part.path)
+        return part.writer != self._writer and not is_known and not self._is_covered(part)
 
-        :raises DestinationError: when the storage is full or must be fixed
-        :raises AirflowException: when writes failed for :data:`OUTAGE_TIMEOUT_SECONDS`
-        """
-        self._queue.append(row)
-        if self._next_write is None:
-            self._next_write = asyncio.create_task(self._write_queue())
-        write = self._next_write
-        # Shielded: the write holds rows of other callers, too.
-        try:
-            await asyncio.shield(write)
-        except asyncio.CancelledError:
-            write.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
+    def _is_covered(self, part: _Part) -> bool:
+        """Return whether the results of the last writer had all rows of a part when this batch started."""
+        return part.writer != self._writer and part.number <= self._covered.get(part.writer, -1)
 
-    async def flush(self) -> None:
-        """Wait until all queued rows are written, or have failed."""
-        if self._next_write is not None:
-            await asyncio.wait([self._next_write])
-        async with self._write_lock:
-            return
-
-    async def start_part(self) -> int:
-        """Start a new part, and return its number; the row store has all rows of earlier parts."""
-        async with self._write_lock:
+    async def start_part(self) -> Checkpoint:
+        """Start a new part, and return the earlier ones; the row store has all rows of these."""
+        async with self.write_lock:
+            covered = {self._writer: self._part_number}
             self._part_number += 1
-            return self._part_number
+            read_parts = [part for part, _ in self._read_parts.values()]
+            for part in read_parts:
+                # A local part may still grow if its writer was suspended.
+                if not is_local(part.path) or self._is_covered(part):
+                    covered[part.writer] = max(part.number, covered.get(part.writer, 0))
+            parts = sorted([*read_parts, *self._own_parts.values()], key=lambda part: part.path.name)
+            return Checkpoint(covered, parts)
 
-    async def remove_parts_before(self, number: int, ensure_held: Callable[[], None] = lambda: None) -> None:
+    async def remove_parts(self, checkpoint: Checkpoint, ensure_held: Callable[[], None] = lambda: None) -> None:
         """
-        Remove the parts before ``number`` that this batch wrote or read, oldest first: the results have their rows.
+        Remove the parts of a checkpoint, oldest first: the results have their rows.
+
+        If that fails, they are left: the next batch ignores and removes them.
 
         :param ensure_held: called in a thread before each removal; raises when the lease is lost
         """
+        names = {*self._own_parts, *self._read_parts}
+        parts = [part for part in checkpoint.parts if part.path.name in names]
+        at_once = 1 if is_local(self._folder) else MAX_REMOVED_OBJECTS
+        for start in range(0, len(parts), at_once):
+            group = parts[start : start + at_once]
 
-        def remove() -> None:
-            for part in self._list_parts():
-                if part.number < number and (part.writer == self._writer or part.path.name in self._read_parts):
-                    ensure_held()
-                    self._remove_part(part)
+            def remove(group: list[_Part] = group) -> bool:
+                ensure_held()
+                return self._remove_parts(group)
 
-        await run_in_daemon_thread(remove)
+            if not await run_in_daemon_thread(remove):
+                return
 
-    def _remove_part(self, part: _Part) -> None:
-        if part.writer == self._writer or not is_local(part.path):
+    def _remove_parts(self, parts: list[_Part]) -> bool:
+        """Remove parts; return whether the storage did not fail."""
+        try:
+            if not is_local(self._folder):
+                remove_objects([part.path for part in parts])
+            elif not self._remove_part(parts[0]):
+                return True
+        except AirflowException as error:
+            self._log.warning("Removing files of the write-ahead log failed; the next batch removes them: %s", error)
+            return False
+        for part in parts:
+            self._own_parts.pop(part.path.name, None)
+            self._read_parts.pop(part.path.name, None)
+        return True
+
+    def _remove_part(self, part: _Part) -> bool:
+        """Remove a local part; return whether it is gone, or ``False`` if it has grown or is being written to."""
+        if part.writer == self._writer or self._is_covered(part):
             remove_object(part.path)
-            return
-        file = Path(part.path.path)
-        # BlockingIOError: its writer is writing to it now.
-        with (
-            translate_storage_errors(part.path, action="remove"),
-            suppress(FileNotFoundError, BlockingIOError),
-            file.open("rb") as opened,
-        ):
-            _lock(opened.fileno(), fcntl.LOCK_NB)
-            if os.fstat(opened.fileno()).st_size == self._read_parts[part.path.name].size:
-                file.unlink()
-                del self._read_parts[part.path.name]
+            return True
+        file, known = Path(part.path.path), self._read_parts.get(part.path.name)
+        with translate_storage_errors(part.path, action="remove"):
+            try:
+                with file.open("rb") as opened:
+                    _lock(opened.fileno(), fcntl.LOCK_NB)
+                    is_unchanged = known is not None and os.fstat(opened.fileno()).st_size == known[1].size
+                    if is_unchanged:
+                        file.unlink()
+                    return is_unchanged
+            except FileNotFoundError:
+                return True
+            except BlockingIOError:  # its writer is writing to it now
+                return False
 
     def _list_parts(self) -> list[_Part]:
         named = [(path, *path.name.removesuffix(".jsonl").partition("-")[::2]) for path in list_objects(self._folder)]
         return [_Part(int(number), writer, path) for path, number, writer in named if number.isdecimal()]
 
-    async def _write_queue(self) -> None:
-        async with self._write_lock:
-            self._next_write = None
-            rows, self._queue = self._queue, []
-            try:
-                if self.failure:
-                    raise self.failure
-                await self._append(b"".join(json.dumps(row.to_json()).encode() + b"\n" for row in rows))
-            except AirflowException as error:
-                self.failure = error
-                self.unwritten += rows
-                raise
-
-    async def _append(self, rows: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        backoff, deadline = MIN_BACKOFF_SECONDS, loop.time() + OUTAGE_TIMEOUT_SECONDS
-        while True:
-            try:
-                return await run_in_daemon_thread(lambda: self._write_rows(rows))
-            except AirflowException as error:
-                if is_storage_full(error):
-                    raise DestinationError(
-                        f"{error} The storage is full, so the batch was stopped: lines that were being submitted are "
-                        "unknown, and may be billed. Make room and clear the task; it resumes, and resubmits nothing "
-                        "that was recorded."
-                    ) from error
-                if isinstance(error, DestinationError) or loop.time() + backoff > deadline:
-                    raise
-                self._log.warning("Writing the batch state failed, will retry in %.2f s: %s", backoff, error)
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-
     def _write_rows(self, rows: bytes) -> None:
         path = self._folder / f"{self._part_number:012}-{self._writer}.jsonl"
+        # First: a write that fails may take effect later.
+        self._own_parts[path.name] = _Part(self._part_number, self._writer, path)
         if not is_local(path):
             replace_object(path, rows)
             self._part_number += 1

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_mps.storage.conditional_write import ConditionFailedError, get_conditional_object, is_unsupported
+from fsspec.asyn import sync
+
+from airflow_provider_mps.storage.conditional_write import (
+    S3_PROTOCOLS,
+    ConditionFailedError,
+    get_conditional_object,
+    is_missing,
+    is_unsupported,
+)
 from airflow_provider_mps.storage.destination import get_filesystem, is_local
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.writers import open_writer
@@ -14,11 +23,16 @@ from airflow_provider_mps.storage.writers.base import BlockBuffer
 from airflow_provider_mps.storage.writers.local import LocalWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.storage.writers.base import AtomicWriter
+
+MAX_REMOVED_OBJECTS = 1000
+"""Objects that S3 removes by one request. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+CONCURRENT_REMOVALS = 8
+"""Requests at once to a storage that removes objects one by one."""
 
 
 def read_object(path: ObjectStoragePath) -> bytes | None:
@@ -27,10 +41,26 @@ def read_object(path: ObjectStoragePath) -> bytes | None:
     with translate_storage_errors(path, action="read"):
         try:
             fs.invalidate_cache()
+            if path.protocol in S3_PROTOCOLS:
+                return cast("bytes", sync(fs.loop, _read_s3_object, fs, path.path))
             content: bytes = fs.cat_file(path.path)
         except FileNotFoundError:
             return None
     return content
+
+
+async def _read_s3_object(fs: Any, path: str) -> bytes:
+    """Read an object by one request; s3fs would request its size first."""
+    from s3fs.core import _error_wrapper  # retries a body that was cut off, as `cat_file` does
+
+    bucket, key, _ = fs.split_path(path)
+
+    async def read() -> bytes:
+        response = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+        async with response["Body"] as body:
+            return cast("bytes", await body.read())
+
+    return cast("bytes", await _error_wrapper(read, retries=fs.retries))
 
 
 def replace_object(path: ObjectStoragePath, content: bytes) -> None:
@@ -117,6 +147,40 @@ def remove_object(path: ObjectStoragePath) -> None:
             get_filesystem(path).rm_file(path.path)
         except FileNotFoundError:
             return
+
+
+def remove_objects(paths: Sequence[ObjectStoragePath]) -> None:
+    """
+    Remove objects of one folder, in any order; S3 and COS need one request.
+
+    :param paths: at most :data:`MAX_REMOVED_OBJECTS`; missing ones are ignored
+    :raises AirflowException: when at least one of them could not be removed
+    """
+    fs = get_filesystem(paths[0])
+    if not getattr(fs, "async_impl", False):
+        for path in paths:
+            remove_object(path)
+        return
+    remove = _remove_s3_objects if paths[0].protocol in S3_PROTOCOLS else _remove_one_by_one
+    with translate_storage_errors(paths[0].parent, action="remove"):
+        sync(fs.loop, remove, fs, [path.path for path in paths])
+
+
+async def _remove_s3_objects(fs: Any, paths: list[str]) -> None:
+    # Not `fs.rm()`: it takes e.g. "[" in a name for a pattern, and ignores errors.
+    bucket = fs.split_path(paths[0])[0]
+    keys = [{"Key": fs.split_path(path)[1]} for path in paths]
+    response = await fs._call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    if errors := response.get("Errors"):
+        raise OSError(f"{len(errors)} of {len(paths)} objects, the first because of {errors[0].get('Code')}")
+
+
+async def _remove_one_by_one(fs: Any, paths: list[str]) -> None:
+    for start in range(0, len(paths), CONCURRENT_REMOVALS):
+        group = paths[start : start + CONCURRENT_REMOVALS]
+        for outcome in await asyncio.gather(*map(fs._rm_file, group), return_exceptions=True):
+            if isinstance(outcome, BaseException) and not is_missing(outcome):
+                raise outcome
 
 
 def list_objects(folder: ObjectStoragePath) -> list[ObjectStoragePath]:

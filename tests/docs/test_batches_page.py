@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mps.batch import deferred_lease, lease, run, storer, submitter, write_ahead_log
+from airflow_provider_mps.batch import deferred_lease, group_commit, lease, run, storer, submitter
 from airflow_provider_mps.batch.lock_holder import DEFERRED_LOCK_SECONDS
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -128,7 +128,7 @@ def test_on_unknown_table_has_every_value():
         ("The lock expires {} minutes after", DEFERRED_LOCK_SECONDS / 60),
         ("waits up to {} seconds for the responses", run.SHUTDOWN_GRACE_SECONDS),
         ("After {} minutes it fails", request_gate.OUTAGE_TIMEOUT_SECONDS / 60),
-        ("retries writes of its state for up to {} seconds", write_ahead_log.OUTAGE_TIMEOUT_SECONDS),
+        ("retries writes of its state for up to {} seconds", group_commit.OUTAGE_TIMEOUT_SECONDS),
         ("rewritten every {} seconds or less often", run.REPORT_INTERVAL_SECONDS),
         ("{} lines in a row cannot be stored", storer.MAX_CONSECUTIVE_FAILURES),
     ],

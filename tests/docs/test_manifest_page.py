@@ -177,7 +177,15 @@ def test_summary_table_has_the_keys_of_the_sample_with_their_types():
 
 def test_return_value_is_described_by_the_summary_table():
     described = {*read_keys("summary.json"), "results", "summary"}
-    assert set(RETURN_VALUE) == described - {"manifest", "finished", "run", "max_tries", "writer", "ended"}
+    assert set(RETURN_VALUE) == described - {
+        "manifest",
+        "finished",
+        "run",
+        "max_tries",
+        "writer",
+        "write_ahead_log",
+        "ended",
+    }
     introduction = read_section(PAGE, "Return value and XComs").partition("```")[0]
     assert "`results` and `summary` are the paths of both files" in introduction
 

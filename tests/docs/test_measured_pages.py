@@ -17,7 +17,7 @@ MANY_MACHINES = DOCS / "many-machines.md"
 HEARTBEATS = "How long does the loss of a machine go unnoticed?"
 CAPACITY = "How many triggerers for 10,000 waiting tasks?"
 # Helpers that a benchmark starts by itself.
-NOT_COMMANDS = {"benchmarks.storing_candidates", "benchmarks.storing_source"}
+NOT_COMMANDS = {"benchmarks.one_batch", "benchmarks.storing_candidates", "benchmarks.storing_source"}
 
 
 def read_options(page):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from benchmarks.storing_candidates import CANDIDATES
+from benchmarks.storing_candidates import CANDIDATES, CLIP_CANDIDATES, OTHER
 from dev.airflow_environment import REPOSITORY
 from tests.programs import require_program
 
@@ -47,12 +47,20 @@ def test_quick_storing_benchmark_measures_every_candidate(scheme):
         require_program("rclone")
     output = run_benchmark("benchmarks.storing", "--quick", "--to", scheme, timeout=600)
     for candidate in CANDIDATES[scheme].values():
-        large, clips, *dying = rows(output, candidate.title)
+        large, *dying = rows(output, candidate.title)
         assert re.match(r"\d+\.\d \(", large[1])
-        assert re.match(r"\d+\.\d \(", clips[1])
         assert len(dying) == candidate.downloads
-    assert rows(output, "this provider")[2][1:5] == ["nothing", "the older one", "nothing", "AudioTransferError"]
-    assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[2][1]
+    assert rows(output, "this provider")[1][1:5] == ["nothing", "the older one", "nothing", "AudioTransferError"]
+    assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[1][1]
+
+
+def test_quick_clips_benchmark_measures_every_candidate_by_http_and_https():
+    output = run_benchmark("benchmarks.storing_clips", "--quick", "--to", "file", timeout=600)
+    for name, candidate in CLIP_CANDIDATES.items():
+        if name != OTHER:
+            found = rows(output, candidate.title)
+            assert len(found) == 4
+            assert all(re.match(r"\d+ \(", row[1]) for row in found)
 
 
 def test_client_cost_benchmark_counts_loaded_certificates():
@@ -71,3 +79,12 @@ def test_import_cost_benchmark_finds_no_sdk_import():
     assert row[-1] == "no"
     (row,) = rows(output, "hook, sensor, trigger, operators, and the SDK")
     assert row[-1] == "yes"
+
+
+def test_quick_batch_on_s3_benchmark_counts_requests():
+    require_program("rclone")
+    output = run_benchmark("benchmarks.batch_on_s3", "--lines", "40", "--synthesis", "1", "2", timeout=300)
+    measured, *_ = rows(output, "This version")
+    assert measured[1:3] == ["40", "0"]
+    assert [row[1].rstrip(" |") for row in rows(output, "PUT clips")] == ["40"]
+    assert rows(output, "DELETE log") == []

@@ -311,3 +311,53 @@ def test_late_row_of_a_new_line_is_added(make_state):
         return last.row_store.find("a")
 
     assert asyncio.run(main()) == replace(LATE["accepted"], line=None)
+
+
+def test_only_the_last_late_row_of_a_line_counts(take_over, make_state):
+    """Its submit was throttled and repeated within one second: the first outcome says nothing about the second."""
+
+    async def main():
+        suspended, following = await take_over()
+        await following.write_results(finished=False)
+        await suspended.record(LATE["not accepted"])
+        await suspended.record(SENT)
+        last = make_state("run-3")
+        await last.restore()
+        return last.row_store.find("a").status
+
+    assert asyncio.run(main()) is LineStatus.UNKNOWN
+
+
+def test_recorded_outcome_of_a_submit_is_durable_but_a_stored_row_may_wait(make_state):
+    """If a kill loses the row of a stored line, its task is queried and its audio stored again, which is free."""
+
+    async def main():
+        state = make_state()
+        await state.restore()
+        await state.record(row("a", LineStatus.SUBMITTING))
+        await state.record(row("a"))
+        await state.record(row("a", LineStatus.STORED))
+        after_a_kill = make_state()
+        await after_a_kill.read_earlier_state()
+        assert after_a_kill.row_store.find("a").status is LineStatus.PROCESSING
+        await state.flush()
+        resumed = make_state()
+        await resumed.restore()
+        return resumed.row_store.find("a").status
+
+    assert asyncio.run(main()) is LineStatus.STORED
+
+
+def test_results_are_saved_before_the_log_is_removed(make_state, tmp_path):
+    journal = tmp_path / "clips" / ".mps-batch" / "journal"
+
+    async def main():
+        state = make_state()
+        await state.restore()
+        await state.record(row("a"))
+        await state.save_results(finished=True)
+        assert list(journal.glob("*.jsonl"))
+        await state.remove_log(released=True)
+        assert not list(journal.glob("*.jsonl"))
+
+    asyncio.run(main())

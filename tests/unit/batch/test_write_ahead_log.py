@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
+from airflow_provider_mps.batch import group_commit
 from airflow_provider_mps.batch import write_ahead_log as module
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.write_ahead_log import WriteAheadLog
@@ -113,7 +114,7 @@ def test_new_part_starts_after_the_current_write(folder, held_writes):
         assert not done
         held_writes["before"].set()
         await before
-        await wal.remove_parts_before(await beginning)
+        await wal.remove_parts(await beginning)
 
     asyncio.run(write())
     assert read_rows(folder) == []
@@ -157,13 +158,13 @@ def test_writers_append_and_do_not_overwrite_each_other(folder):
     assert found[-1] == "three"
 
 
-def test_remove_parts_before_keeps_later_rows(folder):
+def test_remove_parts_keeps_later_rows(folder):
     async def write():
         wal = WriteAheadLog(folder, "first", LOG)
         await wal.write(row("before"))
         part = await wal.start_part()
         await wal.write(row("after"))
-        await wal.remove_parts_before(part)
+        await wal.remove_parts(part)
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["after"]
@@ -203,7 +204,7 @@ def test_failed_write_is_retried(folder, monkeypatch, caplog):
 
 @pytest.mark.parametrize("error", [AudioTransferError("timeout"), DestinationError("no permission")])
 def test_lasting_failure_stops_all_writes_and_keeps_unwritten_rows(folder, monkeypatch, error):
-    monkeypatch.setattr(module, "OUTAGE_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(group_commit, "OUTAGE_TIMEOUT_SECONDS", 0.3)
 
     def fail(*_):
         raise error
@@ -270,11 +271,10 @@ def test_unread_parts_are_kept_and_read_later(folder):
         assert [found.id for found in await wal.read()] == ["read"]
         await suspended.write(row("late"))
         await wal.write(row("own"))
-        part = await wal.start_part()
-        await wal.remove_parts_before(part)
+        await wal.remove_parts(await wal.start_part())
         assert [found.id for found in await wal.read_late_rows()] == ["late"]
         assert await wal.read_late_rows() == []
-        await wal.remove_parts_before(part)
+        await wal.remove_parts(await wal.start_part())
 
     asyncio.run(write())
     assert read_rows(folder) == []
@@ -294,7 +294,7 @@ def test_part_that_grows_during_its_removal_is_kept(tmp_path, monkeypatch):
         await suspended.write(row("read"))
         await wal.read()
         monkeypatch.setattr(module, "_lock", grow)
-        await wal.remove_parts_before(await wal.start_part())
+        await wal.remove_parts(await wal.start_part())
         return await wal.read_late_rows()
 
     assert [found.id for found in asyncio.run(write())] == ["late"]
@@ -331,7 +331,7 @@ def test_part_with_a_write_in_progress_is_not_removed(tmp_path):
         (part,) = list_objects(folder)
         with Path(part.path).open("ab") as file:  # noqa: ASYNC230
             module._lock(file.fileno())
-            await wal.remove_parts_before(await wal.start_part())
+            await wal.remove_parts(await wal.start_part())
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["read"]
@@ -356,7 +356,7 @@ def test_torn_line_is_read_once_complete_and_its_part_removed(tmp_path, caplog):
         assert [found.id for found in await wal.read_late_rows()] == ["late"]
         append_bytes(part, line[:20])
         assert await wal.read_late_rows() == []
-        await wal.remove_parts_before(await wal.start_part())
+        await wal.remove_parts(await wal.start_part())
 
     asyncio.run(write())
     assert list_objects(folder) == []
@@ -371,7 +371,7 @@ def test_lost_lease_keeps_all_parts(folder):
             raise AirflowException("lost")
 
         with pytest.raises(AirflowException, match="lost"):
-            await wal.remove_parts_before(await wal.start_part(), ensure_held)
+            await wal.remove_parts(await wal.start_part(), ensure_held)
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["a"]

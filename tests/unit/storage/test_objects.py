@@ -3,11 +3,21 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
+from airflow_provider_mps.exceptions import DestinationError
 from airflow_provider_mps.storage import objects
-from airflow_provider_mps.storage.objects import create_object, read_object, replace_object, write_object
+from airflow_provider_mps.storage.objects import (
+    create_object,
+    read_object,
+    remove_objects,
+    replace_object,
+    write_object,
+)
 from airflow_provider_mps.storage.writers.base import WriteReceipt
 
 
@@ -105,3 +115,36 @@ def test_write_object_discards_if_blocks_raise(path, writer):
         write_object(path, blocks())
     assert writer.is_discarded
     assert not writer.is_committed
+
+
+@pytest.fixture
+def _memory():
+    attach("memory", fs=fsspec.filesystem("memory"))
+
+
+@pytest.mark.usefixtures("_memory")
+@pytest.mark.parametrize("kind", ["memory", "asynchronous"])
+def test_remove_objects_removes_all_and_ignores_missing_ones(tmp_path, monkeypatch, kind):
+    folder = ObjectStoragePath(f"memory://bucket{tmp_path}/[a] folder")
+    if kind == "asynchronous":
+        wrapped = AsyncFileSystemWrapper(folder.fs, asynchronous=False)
+        monkeypatch.setattr(objects, "get_filesystem", lambda *_: wrapped)
+    paths = [folder / f"{number}.jsonl" for number in range(3 * objects.CONCURRENT_REMOVALS)]
+    for path in paths[1:]:
+        folder.fs.pipe_file(path.path, b"content")
+    remove_objects(paths)
+    assert folder.fs.find(folder.path) == []
+
+
+@pytest.mark.usefixtures("_memory")
+def test_remove_objects_reports_an_error(tmp_path, monkeypatch):
+    folder = ObjectStoragePath(f"memory://bucket{tmp_path}/folder")
+    wrapped = AsyncFileSystemWrapper(folder.fs, asynchronous=False)
+
+    async def reject(_):
+        raise PermissionError("no")
+
+    wrapped._rm_file = reject
+    monkeypatch.setattr(objects, "get_filesystem", lambda *_: wrapped)
+    with pytest.raises(DestinationError, match="no permission to remove"):
+        remove_objects([folder / "a"])
