@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -47,13 +48,7 @@ class Item(NamedTuple):
 def _ours() -> Store:
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # noqa: PLC0415
 
-    try:
-        from airflow_provider_mps.storage.transfer import store_audio  # noqa: PLC0415
-    except ImportError:  # version 1.0
-        from airflow_provider_mps.audio import store_audio as store_audio_1_0  # noqa: PLC0415
-
-        def store_audio(*arguments: Any, get_fresh_url: Any, **options: Any) -> Any:
-            return store_audio_1_0(*arguments, fresh_url=get_fresh_url, **options)
+    store_audio = _import_store_audio()
 
     def store(item: Item) -> None:
         store_audio(
@@ -65,6 +60,14 @@ def _ours() -> Store:
         )
 
     return store
+
+
+def _import_store_audio() -> Any:
+    try:
+        return import_module("airflow_provider_mps.storage.transfer").store_audio
+    except ImportError:  # version 1.0
+        store_audio = import_module("airflow_provider_mps.audio").store_audio
+        return lambda *arguments, get_fresh_url, **options: store_audio(*arguments, fresh_url=get_fresh_url, **options)
 
 
 def _other_version() -> Store:

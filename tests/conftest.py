@@ -162,8 +162,8 @@ def no_waiting(monkeypatch):
     """Let retries follow each other at once: what is tested is whether there are any."""
     from tenacity import wait_none
 
-    for module in ("api.retry", "storage.download"):
-        monkeypatch.setattr(f"airflow_provider_mps.{module}.wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("airflow_provider_mps.api.retry.wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("airflow_provider_mps.storage.download.MAX_BACKOFF_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcrc import crc64
-from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
 from airflow_provider_mps.concurrency import call_interruptibly
 from airflow_provider_mps.exceptions import AudioTransferError
@@ -16,8 +16,6 @@ from airflow_provider_mps.storage.writers.base import MAX_LENGTH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tenacity import RetryCallState
 
     from airflow_provider_mps.storage.deadline import Deadline
     from airflow_provider_mps.storage.http import OpenResponse
@@ -37,6 +35,9 @@ MAX_ATTEMPTS_WITHOUT_PROGRESS = 5
 """Consecutive attempts that bring no new byte."""
 MAX_RESTARTS = 4
 """Times that all received bytes are discarded."""
+MIN_BACKOFF_SECONDS = 0.5
+"""The longest pause after the first failed attempt; it doubles with each, and a random part of it is waited."""
+MAX_BACKOFF_SECONDS = 10.0
 
 
 @dataclass(repr=False, eq=False)  # the URL must not appear in a repr
@@ -57,6 +58,8 @@ class Download:
     """Bytes that the sink has."""
     crc64: int = 0
     """CRC-64/XZ of these bytes."""
+    _attempts: int = 0
+    """Failed attempts."""
     _attempts_without_progress: int = 0
     _restarts: int = 0
 
@@ -68,23 +71,21 @@ class Download:
         :return: whether the audio was downloaded
         :raises AudioTransferError: if the audio cannot be downloaded whole in several attempts
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type((_RetryableError, TransientUrlError)),
-            stop=self._is_exhausted,
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            sleep=self.deadline.sleep,
-            before_sleep=self._prepare_retry,
-            reraise=True,
-        )
         try:
             validate_http_url(self.url)
-            downloaded: bool = retrying(self._attempt, is_stored)
+            while True:
+                try:
+                    return self._attempt(is_stored)
+                except (_RetryableError, TransientUrlError) as error:
+                    self._prepare_retry(error)
+                # Not with tenacity, whose cyclic garbage would take a tenth of the time of a small clip.
+                longest = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (self._attempts - 1))
+                self.deadline.sleep(random.uniform(0, longest))  # noqa: S311 - not for security
         except (_RetryableError, TransientUrlError) as error:
             self.deadline.check()  # the deadline may have ended the last attempt
             raise self._make_error(f"{self._format_received()}, and the last attempt failed: {error}") from error
         except UrlError as error:
             raise self._make_error(str(error)) from error
-        return downloaded
 
     def _attempt(self, is_stored: Callable[[AudioMetadata], bool]) -> bool:
         """Download the missing bytes and verify the audio; return ``False`` if it is stored already."""
@@ -147,16 +148,16 @@ class Download:
         if not self.metadata.is_verifiable:
             raise self._make_error("it is sent with neither a length nor a checksum, so it cannot be verified")
 
-    def _is_exhausted(self, state: RetryCallState) -> bool:
-        return (
+    def _prepare_retry(self, error: Exception) -> None:
+        """Raise the error if no attempt is left."""
+        self._attempts += 1
+        if (
             self._attempts_without_progress >= MAX_ATTEMPTS_WITHOUT_PROGRESS
             or self._restarts > MAX_RESTARTS
-            or state.attempt_number >= MAX_ATTEMPTS
-        )
-
-    def _prepare_retry(self, state: RetryCallState) -> None:
+            or self._attempts >= MAX_ATTEMPTS
+        ):
+            raise error
         self.deadline.check()
-        error = state.outcome.exception() if state.outcome else None
         self.log.warning(
             "Downloading the audio of %s failed, will retry: %s (%s)", self.subject, error, self._format_received()
         )

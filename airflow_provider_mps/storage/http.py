@@ -58,12 +58,9 @@ class OpenResponse:
 
         :raises TransientUrlError: if the connection breaks
         """
-        while True:
-            with _translate_http_errors(self._check):
-                block = self._response.read1(MAX_READ_BYTES, decode_content=False)
-            if not block:
-                return
-            yield block
+        with _translate_http_errors(self._check):
+            while block := self._response.read1(MAX_READ_BYTES, decode_content=False):
+                yield block
 
 
 def validate_http_url(url: str) -> None:

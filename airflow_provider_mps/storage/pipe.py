@@ -26,7 +26,7 @@ class Pipe:
     Fills blocks in the calling thread; writes and commits them in a second thread.
 
     One block is filled while one waits and one is written. An error of the second thread is raised by the next call.
-    A file of one block is written and committed at once, without a switch between the threads in between.
+    A file of one block is written and committed in one step, if possible in the calling thread.
     A wait ends when ``check`` or a signal handler raises; only a ``SimpleQueue`` still works after the latter.
 
     :param check: called while waiting; raises to end the wait, e.g. after a deadline
@@ -59,7 +59,10 @@ class Pipe:
         if rest := self._buffer.get_rest():
             self._send(rest)
         self._blocks.put(None)
-        self._start_thread()
+        if self._writer.is_bounded and not self._is_started:
+            self._run()
+        else:
+            self._start_thread()
         while not self._has_ended(SIGNAL_CHECK_SECONDS):
             self._check()
         self._raise_error()

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,6 +30,9 @@ _UNSUPPORTED_ERRNOS = {
 """Errors of mounts (SMB, NFS, FUSE, Azure Files, FAT) that keep no permissions or cannot sync a folder."""
 _DESCRIPTOR_FOLDER = Path("/proc/self/fd")
 """Where Linux lists the open files of a process, also those without a name. Some containers lack it."""
+_MOUNTS = Path("/proc/self/mountinfo")
+"""The file systems of a Linux process: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html"""
+_LOCAL_FILE_SYSTEMS = {"btrfs", "ext3", "ext4", "overlay", "tmpfs", "xfs", "zfs"}
 _TEMPORARY_NAME = re.compile(r"\.mps-audio-[0-9a-f]{32}\.part")
 _ABANDONED_SECONDS = 24 * 60 * 60.0
 """Age after which a temporary file must be from a killed process."""
@@ -47,26 +51,38 @@ class LocalWriter(AtomicWriter):
     """
 
     def __init__(self, path: Path, *, create_only: bool = False, reserve_name: bool = False) -> None:
-        mode = _get_mode(path)
+        if (mode := _get_mode(path, follow_symlinks=False)) is not None and stat.S_ISLNK(mode):
+            path = path.resolve()  # keeps a symbolic link and replaces its target
+            mode = _get_mode(path)
         if mode is not None and stat.S_ISDIR(mode):
             raise IsADirectoryError(path)
         if mode is not None and not stat.S_ISREG(mode):
             raise ValueError(f"{path} is no regular file")
-        self._path = path.resolve()  # keeps a symbolic link and replaces its target
+        self._path = path
+        self._replaced_mode = mode
         self._create_only = create_only
         self._reserve_name = reserve_name
-        _create_folder(self._path.parent)
-        _remove_abandoned_files(self._path.parent)
         self._temporary = self._path.parent / f".mps-audio-{uuid.uuid4().hex}.part"
-        self._is_unnamed = True
-        self._file: IO[bytes] = os.fdopen(self._open(), "wb")
+        try:
+            descriptor = self._open()
+        except FileNotFoundError:
+            _create_folder(self._path.parent)
+            descriptor = self._open()
+        _remove_abandoned_files(self._path.parent)
+        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
         self._written = 0
         self._lock = threading.Lock()
         """Held while the descriptor is in use: after a close, its number may be another file's."""
         self._is_discarded = False
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the disk is in this machine: a network file system may hang."""
+        return _is_local_disk(os.fstat(self._file.fileno()).st_dev)
+
     def _open(self) -> int:
-        if _DESCRIPTOR_FOLDER.is_dir():  # required to name the file later
+        self._is_unnamed = _DESCRIPTOR_FOLDER.is_dir()  # required to name the file later
+        if self._is_unnamed:
             with suppress(AttributeError, OSError):  # the system or the disk has no files without a name
                 return os.open(self._path.parent, os.O_TMPFILE | os.O_RDWR, _NEW_FILE_MODE)
         self._is_unnamed = False
@@ -106,9 +122,9 @@ class LocalWriter(AtomicWriter):
 
     def _sync(self, descriptor: int) -> int:
         """Sync a file, with the permissions of the file that it replaces; return its size."""
-        if (mode := _get_mode(self._path)) is not None:
+        if self._replaced_mode is not None:
             with ignore_unsupported():
-                os.fchmod(descriptor, mode & 0o777)
+                os.fchmod(descriptor, self._replaced_mode & 0o777)
         with ignore_unsupported():
             os.fsync(descriptor)
         size = os.fstat(descriptor).st_size
@@ -158,6 +174,17 @@ class LocalWriter(AtomicWriter):
             self._lock.release()
 
 
+@cache
+def _is_local_disk(device: int) -> bool:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError, ValueError):
+        for line in _MOUNTS.read_text().splitlines():
+            fields = line.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] in _LOCAL_FILE_SYSTEMS
+    return False
+
+
 @contextmanager
 def ignore_unsupported() -> Iterator[None]:
     """Ignore that a mount denies or lacks an operation that does not affect the content of a file."""
@@ -170,10 +197,10 @@ def ignore_unsupported() -> Iterator[None]:
             raise
 
 
-def _get_mode(path: Path) -> int | None:
+def _get_mode(path: Path, *, follow_symlinks: bool = True) -> int | None:
     """Return the type and the permissions of a file; ``None`` if there is none."""
     try:
-        return path.stat().st_mode
+        return path.stat(follow_symlinks=follow_symlinks).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -6,7 +6,6 @@ import time
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
-from tenacity import wait_fixed
 
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped
 from airflow_provider_mps.storage.deadline import Deadline
@@ -71,7 +70,7 @@ def test_transfer_timeout_ends_stalled_tls_download(file, tmp_path_factory, monk
 
 
 def test_transfer_timeout_ends_backoff(file, monkeypatch):
-    monkeypatch.setattr("airflow_provider_mps.storage.download.wait_random_exponential", lambda **_: wait_fixed(20))
+    monkeypatch.setattr("airflow_provider_mps.storage.download.random.uniform", lambda *_: 20.0)
     with ScriptedServer(Reply(b"busy", 503)) as server:
         assert_ends_at_timeout(f"{server.url}/clip.wav", file)
 
@@ -99,7 +98,7 @@ def test_transfer_timeout_ends_redirect_to_hanging_server(file):
 
 
 def test_cancelled_deadline_ends_backoff(file, monkeypatch):
-    monkeypatch.setattr("airflow_provider_mps.storage.download.wait_random_exponential", lambda **_: wait_fixed(20))
+    monkeypatch.setattr("airflow_provider_mps.storage.download.random.uniform", lambda *_: 20.0)
     cancelled = threading.Event()
 
     def cancel_and_fail(_):
