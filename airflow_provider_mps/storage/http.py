@@ -11,7 +11,7 @@ import http.client
 import os
 import time
 from contextlib import closing, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 from weakref import WeakKeyDictionary
@@ -24,6 +24,8 @@ from airflow_provider_mps.storage.watchdog import WatchedConnection, watching
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
+
+    from airflow_provider_mps.storage.watchdog import Watch
 
 MAX_REDIRECTS = 5
 TIMEOUT_SECONDS = (10, 30)
@@ -91,9 +93,9 @@ def open_url(url: str, headers: Mapping[str, str], check: Callable[[], None]) ->
     :raises InvalidMpsConnectionError: if the proxy or the certificates that the environment names are unusable
     """
     scheme = urlsplit(url).scheme
-    with watching(check):
+    with watching(check) as watch:
         for _ in range(MAX_REDIRECTS + 1):
-            with closing(_send_request(url, headers, check)) as response:
+            with closing(_send_request(url, headers, watch)) as response:
                 with _translate_http_errors(check):
                     location = response.get_redirect_location()
                     redirect_url = urljoin(url, location) if location else None
@@ -108,18 +110,25 @@ def open_url(url: str, headers: Mapping[str, str], check: Callable[[], None]) ->
     raise UrlError(f"its server redirects more than {MAX_REDIRECTS} times")
 
 
-def _send_request(url: str, headers: Mapping[str, str], check: Callable[[], None]) -> urllib3.BaseHTTPResponse:
-    pool = _get_pool(url)
-    with _translate_http_errors(check):
-        return pool.request(
-            "GET",
-            url,
-            headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
-            timeout=urllib3.Timeout(*TIMEOUT_SECONDS),
-            preload_content=False,
-            redirect=False,
-            retries=False,
-        )
+def _send_request(url: str, headers: Mapping[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
+    send = partial(
+        _get_pool(url).request,
+        "GET",
+        url,
+        headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
+        timeout=urllib3.Timeout(*TIMEOUT_SECONDS),
+        preload_content=False,
+        redirect=False,
+        retries=False,
+    )
+    with _translate_http_errors(watch.check):
+        try:
+            return send()
+        except urllib3.exceptions.ProtocolError:
+            if not watch.reuses_connection:
+                raise
+        # The server has closed the kept connection, perhaps while the request was sent.
+        return send()
 
 
 def _get_pool(url: str) -> urllib3.PoolManager:

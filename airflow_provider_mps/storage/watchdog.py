@@ -31,6 +31,8 @@ class Watch:
 
     def __init__(self, check: Callable[[], None]) -> None:
         self.check = check
+        self.reuses_connection = False
+        """Whether its last request was sent through a connection that was kept after an earlier one."""
         self._connection: WatchedConnection | None = None
         self._socket: Any = None
 
@@ -56,13 +58,16 @@ class WatchedConnection:
 
     def connect(self) -> None:
         """Connect; abandoned when the download must not continue, e.g. during a DNS lookup, which has no timeout."""
+        self.watch = None
         call_interruptibly(super().connect, _current.watch.check)  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request."""
-        self.watch = _current.watch
+        """Send a request; connect first if there is no connection."""
+        watch = _current.watch
+        watch.reuses_connection = self.sock is not None and self.watch is not None
         super().request(*args, **kwargs)  # type: ignore[misc]
-        self.watch.use(self, self.sock)
+        self.watch = watch
+        watch.use(self, self.sock)
 
 
 class _Current(threading.local):
@@ -117,7 +122,7 @@ os.register_at_fork(after_in_child=_restart)
 
 
 @contextmanager
-def watching(check: Callable[[], None]) -> Iterator[None]:
+def watching(check: Callable[[], None]) -> Iterator[Watch]:
     """
     Watch what this thread does in the ``with`` block, with connections of :class:`WatchedConnection`.
 
@@ -127,7 +132,7 @@ def watching(check: Callable[[], None]) -> Iterator[None]:
     _current.watch = watch
     try:
         watchdog.add(watch)
-        yield
+        yield watch
     finally:
         _current.watch = before
         watchdog.remove(watch)

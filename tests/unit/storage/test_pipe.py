@@ -14,6 +14,8 @@ BLOCK = 100
 class MemoryWriter:
     """A writer in memory whose writes can be made to wait or to fail."""
 
+    is_bounded = False
+
     def __init__(self, fails_at=None):
         self.blocks = []
         self.committed = False
@@ -237,7 +239,6 @@ def test_discard_of_hanging_upload_discards_late_writes():
     pipe.write(bytes(2 * BLOCK))
     pipe.discard()
     assert pipe._has_ended(60)
-    assert not pipe._thread.is_alive()
     assert writer.discards == 2
 
 
