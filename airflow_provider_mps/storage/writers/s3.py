@@ -123,7 +123,8 @@ class S3Writer(AtomicWriter):
         self._upload_id = response["UploadId"]
         if date := response["ResponseMetadata"]["HTTPHeaders"].get("date"):
             self._started_at = parsedate_to_datetime(date)
-        client = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._location["Bucket"]), self._fs.loop).result()
+        getting = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._location["Bucket"]), self._fs.loop)
+        client = self._await(getting, _RESPONSE_TIMEOUT_SECONDS)
         client.meta.events.register("provide-client-params.s3.UploadPart", rewind_body, unique_id="mps-rewind")
 
     def _await_oldest_part(self, timeout: float = _RESPONSE_TIMEOUT_SECONDS) -> None:
