@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.server import RunningEmulator
 from benchmarks.bulk import write_manifest
+from benchmarks.other_version import make_environment
 from benchmarks.slow_s3 import SlowProxy
 from benchmarks.storing_candidates import BUCKET, CONN_ID
 from benchmarks.storing_destinations import S3
@@ -54,21 +53,6 @@ class Setting:
         self._number = 0
         self._errors = (home / "errors.txt").open("w")
 
-    def _write_metadata(self, version: Path) -> Path:
-        """Write the metadata of a version that is not installed, by which Airflow finds its provider."""
-        entry_points = tomllib.loads((version / "pyproject.toml").read_text())["project"]["entry-points"]
-        folder = self._home / f"metadata-{version.name}"
-        info = folder / "airflow_provider_mps-0.dist-info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-provider-mps\nVersion: 0\n")
-        (info / "entry_points.txt").write_text(
-            "".join(
-                f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in found.items())
-                for group, found in entry_points.items()
-            )
-        )
-        return folder
-
     @contextmanager
     def start(self, version: Path) -> Iterator[RunningBatch]:
         """Start a batch in a fresh process of a version."""
@@ -77,7 +61,7 @@ class Setting:
         app = make_app(options)
         manifest, folder = self._home / "manifest.jsonl", self._home / f"s3-{self._number}"
         write_manifest(manifest, self.lines)
-        with RunningEmulator(options, app) as emulator, S3(folder) as s3:
+        with RunningEmulator(options, app) as emulator, S3(folder) as s3, make_environment(version) as environment:
             connection = json.loads(s3.environment[f"AIRFLOW_CONN_{CONN_ID.upper()}"])
             port = int(connection["extra"]["endpoint_url"].rpartition(":")[2])
             with SlowProxy(port, self._delay) as proxy:
@@ -85,8 +69,7 @@ class Setting:
                 process = subprocess.Popen(
                     [sys.executable, REPOSITORY / "benchmarks/one_batch.py", f"file://{manifest}", f"{s3.root}/batch/"],
                     env={
-                        **os.environ,
-                        "PYTHONPATH": os.pathsep.join((str(version), str(self._write_metadata(version)))),
+                        **environment,
                         "AIRFLOW_CONN_MPS_DEFAULT": emulator.connection_uri,
                         f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps(connection),
                     },

@@ -76,7 +76,7 @@ class HangingS3:
             self.cancelled.set()
 
 
-@pytest.mark.parametrize("error", [AudioTransferError, KeyboardInterrupt], ids=["of the deadline", "of a signal handler"])
+@pytest.mark.parametrize("error", [AudioTransferError, KeyboardInterrupt], ids=["deadline", "signal handler"])
 def test_hanging_commit_ends_and_cancels_its_request_when_check_raises(error):
     def raise_error():
         raise error("stop")
