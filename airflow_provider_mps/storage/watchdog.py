@@ -85,9 +85,9 @@ class _Watchdog:
     def add(self, watch: Watch) -> None:
         self._watches[watch] = None
         if not self._is_started:
-            self._is_started = True
             # Its own context: the thread outlives the task that started it.
             Context().run(start_daemon_thread, self._run, "mps-download-watchdog")
+            self._is_started = True
         if not self._is_awake:
             self._wake.put(None)
 
