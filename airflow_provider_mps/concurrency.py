@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Job: TypeAlias = "tuple[contextvars.Context, Callable[[], None], str]"
+"""The context, the function, and the name of the thread while it runs."""
 
 SIGNAL_CHECK_SECONDS = 0.5
 """Interval at which a waiting main thread wakes, so that Python runs the handler of a pending signal."""

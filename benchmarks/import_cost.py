@@ -2,7 +2,7 @@
 What importing the provider adds to ``import airflow.sdk``, beside what a user would import instead.
 
 Every figure is the median over fresh processes, each of which imports ``airflow.sdk`` first; the candidates take turns,
-so that a machine whose speed drifts is the same for all. Bytecode is compiled before, as pip does when it installs a
+so that changes of the machine's speed affect all of them. Bytecode is compiled before, as pip does when it installs a
 package. Run it with ``python -m benchmarks.import_cost``; ``--beside FOLDER`` also measures the version of a checkout.
 """
 

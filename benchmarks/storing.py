@@ -1,11 +1,11 @@
 """
-Storing one large audio, beside what a user would write instead and the upload alone.
+Measure storing one large audio: this provider, what a user would write instead, and the upload alone.
 
 The audio comes over HTTP from a process of its own, and goes to rclone's S3 server and to a folder. Every figure is the
 median over fresh processes, each of which has imported all it needs and stored one small file before it is measured;
 the candidates take turns. Then each sees a download die half way. In the folder, this provider and the write alone wait
 until the disk has it, the others do not. Run it with ``python -m benchmarks.storing``, which takes about ten minutes
-and 4 GiB of ``TMPDIR`` (with ``--huge`` 14): a file system in memory takes the disk's moods out of the figures.
+and 4 GiB of ``TMPDIR`` (with ``--huge`` 14): a file system in memory keeps the disk's speed out of the figures.
 ``--quick`` only shows that it works. ``benchmarks.storing_clips`` stores many small files.
 """
 

@@ -5,7 +5,7 @@ The clips come over HTTP and HTTPS from a process of its own, one after another 
 S3 server and to a folder. Every figure is the median over fresh processes, each of which has imported all it needs and
 stored one clip before it is measured; the candidates take turns. In the folder, only this provider waits until the disk
 has the clip. Run it with ``python -m benchmarks.storing_clips``, which takes about ten minutes; a ``TMPDIR`` in memory
-takes the disk's moods out of the figures. ``--quick`` only shows that it works.
+keeps the disk's speed out of the figures. ``--quick`` only shows that it works.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ MIN_BACKOFF_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 8.0
 MAX_SHARING_DELAY_SECONDS = 0.1
 """Longest time that an awaited row waits for another row to start the write."""
-LATER_SECONDS = 1.0
+MAX_UNAWAITED_DELAY_SECONDS = 1.0
 """Longest time that a row which is not awaited waits for another row to start the write."""
 
 
@@ -45,16 +45,17 @@ class GroupCommit(ABC):
         self.unwritten: list[Row] = []
         """Rows that could not be written."""
 
-    async def write(self, row: Row, *, may_wait: bool = False) -> None:
+    async def write(self, row: Row, *, may_delay: bool = False) -> None:
         """
         Write a row, and return when it is durable.
 
-        :param may_wait: wait for another row to start the write, as long as a write takes. Then both share one write.
+        :param may_delay: first wait for another row to start a write, which both then share. This row waits as long as
+            the last write took, at most :data:`MAX_SHARING_DELAY_SECONDS`.
         :raises DestinationError: when the storage is full or must be fixed
         :raises AirflowException: when writes failed for :data:`OUTAGE_TIMEOUT_SECONDS`
         """
         # As long as a write takes: with a fast disk, sharing saves nothing.
-        delay = min(self._write_seconds, MAX_SHARING_DELAY_SECONDS) if may_wait else 0.0
+        delay = min(self._write_seconds, MAX_SHARING_DELAY_SECONDS) if may_delay else 0.0
         write = self._add(row, delay)
         # Shielded: the write holds rows of other callers, too.
         try:
@@ -65,20 +66,20 @@ class GroupCommit(ABC):
 
     def write_later(self, row: Row) -> None:
         """
-        Write a row within about :data:`LATER_SECONDS`, without waiting for it.
+        Write a row within about :data:`MAX_UNAWAITED_DELAY_SECONDS`, without waiting for it.
 
         :raises AirflowException: when an earlier write has failed for good; a later failure is raised by later calls
         """
         if self.failure:
             raise self.failure
-        self._add(row, LATER_SECONDS).add_done_callback(_ignore_error)
+        self._add(row, MAX_UNAWAITED_DELAY_SECONDS).add_done_callback(_ignore_error)
 
     async def flush(self) -> None:
         """Write all queued rows at once, and wait until they are written, or have failed."""
         if self._next is not None:
             self._next.is_due.set()
             await asyncio.wait([self._next.write])
-        async with self.write_lock:
+        async with self.write_lock:  # a write may be running
             return
 
     @abstractmethod

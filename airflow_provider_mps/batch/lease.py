@@ -224,7 +224,7 @@ class Lease:
 
     async def mark_deferred(self) -> bool:
         """
-        Keep the lock while the batch waits in the triggerer, where a ``DeferredLease`` renews it.
+        Keep the lock while the batch waits in the triggerer, where a ``DeferredLease`` extends it.
 
         :return: whether this batch held the lock
         """

@@ -168,7 +168,7 @@ class Batch:
                     await self._line_processor.begin(line, group)
 
     async def _query_task(self, task_id: str) -> TextToSpeechTask:
-        """Query a finished task again, within the same rate limit as all polls."""
+        """Query a finished task again, before the lines that wait, within the same rate limit."""
         return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
 
     def _validate_all_submitted(self) -> None:
@@ -230,14 +230,14 @@ class Batch:
                 await asyncio.wait([heartbeat])
                 with suppress(AirflowException):
                     is_own = await (lease.mark_deferred() if deferred else lease.release())
-                    # After the release: nothing waits for the removal, and the next batch ignores what is left.
+                    # Last, because nothing waits for the removal: the next batch ignores what is left.
                     if is_own:
                         await self._remove_log()
         finally:
             heartbeat.cancel()
 
     async def _remove_log(self) -> None:
-        removing = asyncio.create_task(self._state.remove_log(released=True))
+        removing = asyncio.create_task(self._state.remove_log(check_lease=False))
         done, _ = await asyncio.wait([removing], timeout=REMOVAL_TIMEOUT_SECONDS)
         if not done:
             removing.cancel()

@@ -103,7 +103,7 @@ class BatchState:
         if row.status in _REPEATABLE:
             self._write_ahead_log.write_later(row)
         else:
-            await self._write_ahead_log.write(row, may_wait=row.status is not LineStatus.SUBMITTING)
+            await self._write_ahead_log.write(row, may_delay=row.status is not LineStatus.SUBMITTING)
 
     async def merge_late_rows(self) -> list[Row]:
         """
@@ -151,7 +151,7 @@ class BatchState:
             if not self._is_restored:
                 return
             ensure_held = self._make_lease_check()
-            checkpoint = await self._write_ahead_log.start_part()
+            checkpoint = await self._write_ahead_log.make_checkpoint()
             summary = {
                 **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
@@ -170,16 +170,16 @@ class BatchState:
             await run_in_daemon_thread(write)
             self._checkpoint = checkpoint
 
-    async def remove_log(self, *, released: bool = False) -> None:
+    async def remove_log(self, *, check_lease: bool = True) -> None:
         """
         Remove the parts of the write-ahead log that the saved results cover.
 
-        :param released: whether this batch has released its lease after it saved the results. The next batch ignores
-            these parts in any case.
-        :raises DestinationLockedError: when another batch has taken over, unless ``released``
+        :param check_lease: whether to do so only while this batch holds its lease. Not needed after the lock has been
+            released or marked deferred: the next batch ignores these parts in any case.
+        :raises DestinationLockedError: when another batch has taken over
         """
         if self._checkpoint is not None:
-            ensure_held = (lambda: None) if released else self._make_lease_check()
+            ensure_held = self._make_lease_check() if check_lease else lambda: None
             await self._write_ahead_log.remove_parts(self._checkpoint, ensure_held)
 
     def _make_lease_check(self) -> Callable[[], None]:

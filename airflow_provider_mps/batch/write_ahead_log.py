@@ -50,6 +50,8 @@ class _Part(NamedTuple):
 
 
 class _PartProgress(NamedTuple):
+    """How much of a part has been read, in bytes."""
+
     size: int
     complete_size: int  # up to the end of the last complete line
 
@@ -141,8 +143,8 @@ class WriteAheadLog(GroupCommit):
         """Return whether the results of the last writer had all rows of a part when this batch started."""
         return part.writer != self._writer and part.number <= self._covered.get(part.writer, -1)
 
-    async def start_part(self) -> Checkpoint:
-        """Start a new part, and return the earlier ones; the row store has all rows of these."""
+    async def make_checkpoint(self) -> Checkpoint:
+        """Start a new part, and return a checkpoint of the earlier ones, whose rows the row store already has."""
         async with self.write_lock:
             covered = {self._writer: self._part_number}
             self._part_number += 1
@@ -156,11 +158,11 @@ class WriteAheadLog(GroupCommit):
 
     async def remove_parts(self, checkpoint: Checkpoint, ensure_held: Callable[[], None] = lambda: None) -> None:
         """
-        Remove the parts of a checkpoint, oldest first: the results have their rows.
+        Remove the parts of a checkpoint, because the results have their rows.
 
-        If that fails, they are left: the next batch ignores and removes them.
+        If the storage fails, the rest stays, and the next batch removes it.
 
-        :param ensure_held: called in a thread before each removal; raises when the lease is lost
+        :param ensure_held: called in a thread before each request; raises when the lease is lost
         """
         names = {*self._own_parts, *self._read_parts}
         parts = [part for part in checkpoint.parts if part.path.name in names]

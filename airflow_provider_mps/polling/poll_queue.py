@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.speech.task import TextToSpeechTask
 
 REPEAT_AGE_FRACTION = 0.1
-"""A busy loop polls the oldest tasks again after this fraction of their age: some may take far longer than others."""
+"""A busy loop polls an unfinished task again after this fraction of its age, so that slow tasks do not delay others."""
 MAX_STALE_ENTRIES = 100
 """Entries of removed waiters, beyond the number of waiters, at which the queue is rebuilt."""
 
@@ -85,6 +85,11 @@ class PollQueue:
             waiter.due = due
             heapq.heappush(self._later, (due, next(self._sequence), waiter))
 
+    def add(self, waiter: Waiter) -> None:
+        """Add a waiter, to be polled when it is due."""
+        self.waiters.add(waiter)
+        self.push(waiter, waiter.due)
+
     def remove(self, waiter: Waiter) -> None:
         """Remove a waiter for good."""
         self.waiters.discard(waiter)
@@ -106,7 +111,7 @@ class PollQueue:
         return self._later[0][0] if self._later else None
 
     def pop(self) -> Waiter:
-        """Return the waiter to poll next; one is due, as :meth:`next_due` has just returned."""
+        """Remove and return the waiter to poll next; requires that :meth:`next_due` has returned a time in the past."""
         return heapq.heappop(self._due)[2]
 
     def __len__(self) -> int:

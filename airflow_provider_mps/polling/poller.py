@@ -54,8 +54,8 @@ async def wait_for_task(
     :param region: overrides the connection's region
     :param first_poll_in: seconds until the first poll
     :param last_seen: updated with each poll, for the error of a caller that stops waiting
-    :param oldest_first: of the tasks that are due, poll the one whose wait began first: it has most likely finished.
-        Tasks without ``oldest_first`` are polled before them, the one due first before the others.
+    :param oldest_first: poll due tasks in the order in which their waits began: the oldest has most likely finished.
+        Due tasks without ``oldest_first`` come before them, in the order in which they became due.
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
@@ -110,8 +110,8 @@ class Poller:
 
     def add(self, waiter: Waiter) -> None:
         """Add a waiter."""
-        self._queue.waiters.add(waiter)
-        self._enqueue(waiter, waiter.due)
+        self._queue.add(waiter)
+        self._queue_changed.set()
 
     async def remove(self, waiter: Waiter) -> None:
         """Remove a waiter at once; removing the last one ends the loop and closes the client."""
@@ -143,7 +143,7 @@ class Poller:
             in_flight = asyncio.Semaphore(limit)
             while True:
                 await in_flight.acquire()
-                waiter = await self._next_due()
+                waiter = await self._wait_for_due()
                 permit = await self._gate.acquire()
                 await self._gate.sleep_until(self._gate.reserve_slot(permit))
                 self._requests += 1
@@ -152,7 +152,7 @@ class Poller:
         except Exception as error:  # noqa: BLE001 - any error must end the waits
             self._fail_all(error)
 
-    async def _next_due(self) -> Waiter:
+    async def _wait_for_due(self) -> Waiter:
         """Return the waiter to poll next, once a request for it may be sent."""
         while True:
             now = self._loop.time()

@@ -35,8 +35,8 @@ MAX_ATTEMPTS_WITHOUT_PROGRESS = 5
 """Consecutive attempts that bring no new byte."""
 MAX_RESTARTS = 4
 """Times that all received bytes are discarded."""
-MIN_BACKOFF_SECONDS = 0.5
-"""The longest pause after the first failed attempt; it doubles with each, and a random part of it is waited."""
+FIRST_BACKOFF_SECONDS = 0.5
+"""Upper limit of the first pause; it doubles with each failed attempt. Each pause is random, from 0 to its limit."""
 MAX_BACKOFF_SECONDS = 10.0
 
 
@@ -77,13 +77,15 @@ class Download:
                 try:
                     return self._attempt(is_stored)
                 except (_RetryableError, TransientUrlError) as error:
+                    self.deadline.check()  # may have ended the attempt
+                    self._attempts += 1
+                    if not self._has_attempts_left():
+                        problem = f"{self._format_received()}, and the last attempt failed: {error}"
+                        raise self._make_error(problem) from error
                     self._prepare_retry(error)
                 # Not with tenacity, whose cyclic garbage would take a tenth of the time of a small clip.
-                longest = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (self._attempts - 1))
+                longest = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (self._attempts - 1))
                 self.deadline.sleep(random.uniform(0, longest))  # noqa: S311 - not for security
-        except (_RetryableError, TransientUrlError) as error:
-            self.deadline.check()  # the deadline may have ended the last attempt
-            raise self._make_error(f"{self._format_received()}, and the last attempt failed: {error}") from error
         except UrlError as error:
             raise self._make_error(str(error)) from error
 
@@ -148,16 +150,15 @@ class Download:
         if not self.metadata.is_verifiable:
             raise self._make_error("it is sent with neither a length nor a checksum, so it cannot be verified")
 
+    def _has_attempts_left(self) -> bool:
+        return (
+            self._attempts_without_progress < MAX_ATTEMPTS_WITHOUT_PROGRESS
+            and self._restarts <= MAX_RESTARTS
+            and self._attempts < MAX_ATTEMPTS
+        )
+
     def _prepare_retry(self, error: Exception) -> None:
-        """Raise the error if no attempt is left."""
-        self._attempts += 1
-        if (
-            self._attempts_without_progress >= MAX_ATTEMPTS_WITHOUT_PROGRESS
-            or self._restarts > MAX_RESTARTS
-            or self._attempts >= MAX_ATTEMPTS
-        ):
-            raise error
-        self.deadline.check()
+        """Log the error, and discard bytes that cannot be resumed."""
         self.log.warning(
             "Downloading the audio of %s failed, will retry: %s (%s)", self.subject, error, self._format_received()
         )

@@ -1,8 +1,8 @@
 """
 Open an audio URL over HTTP: follow safe redirects, and separate transient from permanent errors.
 
-Connections are kept open for later downloads of this process. It uses ``urllib3``: ``read1`` returns whatever has
-arrived, and a request takes half the CPU time of one with ``requests``, and a quarter of one with ``httpx``.
+Connections are kept open for later downloads of this process. This module uses ``urllib3``, whose ``read1`` returns
+whatever has arrived. A request takes half the CPU time of one with ``requests``, and a quarter of one with ``httpx``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_READ_BYTES = 256 * 1024
 MAX_KEPT_CONNECTIONS = 16
 """Connections to one server that are kept open; a batch uses eight at once."""
 MAX_IDLE_SECONDS = 20.0
-"""Idle seconds after which no connection is reused: a firewall may have dropped it, and a read would hang."""
+"""A pool manager that is idle for longer closes its connections: a firewall may have dropped them unnoticed."""
 
 
 class UrlError(Exception):
@@ -112,7 +112,7 @@ def open_url(url: str, headers: Mapping[str, str], check: Callable[[], None]) ->
 
 def _send_request(url: str, headers: Mapping[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
     send = partial(
-        _get_pool(url).request,
+        _get_pool_manager(url).request,
         "GET",
         url,
         headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
@@ -131,42 +131,42 @@ def _send_request(url: str, headers: Mapping[str, str], watch: Watch) -> urllib3
         return send()
 
 
-def _get_pool(url: str) -> urllib3.PoolManager:
+def _get_pool_manager(url: str) -> urllib3.PoolManager:
     """
-    Return the connections that a URL is requested with: by the proxy and the certificates that the environment names.
+    Return the pool manager for a URL: one for each proxy and set of certificates that the environment names.
 
     :raises InvalidMpsConnectionError: if those are unusable
     """
     proxy = find_proxy(url)
     needs_tls = "https" in {urlsplit(url).scheme, urlsplit(proxy or "").scheme}
-    pool = _make_pool(proxy, get_tls_context() if needs_tls else None)
+    manager = _make_pool_manager(proxy, get_tls_context() if needs_tls else None)
     now = time.monotonic()
-    if now - _last_used.get(pool, now) > MAX_IDLE_SECONDS:
-        pool.clear()
-    _last_used[pool] = now
-    return pool
+    if now - _last_used.get(manager, now) > MAX_IDLE_SECONDS:
+        manager.clear()
+    _last_used[manager] = now
+    return manager
 
 
 _last_used: WeakKeyDictionary[urllib3.PoolManager, float] = WeakKeyDictionary()
 
 
 @lru_cache(maxsize=8)
-def _make_pool(proxy: str | None, tls_context: ssl.SSLContext | None) -> urllib3.PoolManager:
+def _make_pool_manager(proxy: str | None, tls_context: ssl.SSLContext | None) -> urllib3.PoolManager:
     settings: dict[str, Any] = {"maxsize": MAX_KEPT_CONNECTIONS, "ssl_context": tls_context}
     if proxy is None:
-        pool = urllib3.PoolManager(**settings)
+        manager = urllib3.PoolManager(**settings)
     elif proxy.startswith("socks"):
         from urllib3.contrib.socks import SOCKSProxyManager
 
-        pool = SOCKSProxyManager(proxy, **settings)
+        manager = SOCKSProxyManager(proxy, **settings)
     else:
         user = unquote(urllib3.util.parse_url(proxy).auth or "")
         proxy_headers = urllib3.util.make_headers(proxy_basic_auth=user) if user else None
-        pool = urllib3.ProxyManager(proxy, proxy_headers=proxy_headers, proxy_ssl_context=tls_context, **settings)
-    pool.pool_classes_by_scheme = {
-        scheme: _make_watched(pool_class) for scheme, pool_class in pool.pool_classes_by_scheme.items()
+        manager = urllib3.ProxyManager(proxy, proxy_headers=proxy_headers, proxy_ssl_context=tls_context, **settings)
+    manager.pool_classes_by_scheme = {
+        scheme: _make_watched(pool_class) for scheme, pool_class in manager.pool_classes_by_scheme.items()
     }
-    return pool
+    return manager
 
 
 def _make_watched(pool_class: Any) -> Any:
@@ -176,7 +176,7 @@ def _make_watched(pool_class: Any) -> Any:
 
 
 # A forked process must not use the connections of its parent.
-os.register_at_fork(after_in_child=_make_pool.cache_clear)
+os.register_at_fork(after_in_child=_make_pool_manager.cache_clear)
 
 
 @contextmanager

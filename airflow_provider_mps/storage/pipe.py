@@ -26,7 +26,7 @@ class Pipe:
     Fills blocks in the calling thread; writes and commits them in a second thread.
 
     One block is filled while one waits and one is written. An error of the second thread is raised by the next call.
-    A file of one block is written and committed in one step, if possible in the calling thread.
+    A file of one block is written at the commit: in the calling thread, unless a call of its writer may hang.
     A wait ends when ``check`` or a signal handler raises; only a ``SimpleQueue`` still works after the latter.
 
     :param check: called while waiting; raises to end the wait, e.g. after a deadline
@@ -59,7 +59,7 @@ class Pipe:
         if rest := self._buffer.get_rest():
             self._send(rest)
         self._blocks.put(None)
-        if self._writer.is_bounded and not self._is_started:
+        if not (self._is_started or self._writer.can_hang):
             self._run()
         else:
             self._start_thread()

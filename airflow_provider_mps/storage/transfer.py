@@ -62,7 +62,7 @@ def store_audio(
     :raises DestinationError: if the destination must be fixed first
     :raises AudioTransferStopped: if ``deadline`` is cancelled
     """
-    from airflow_provider_mps.storage.download import Download  # imports requests
+    from airflow_provider_mps.storage.download import Download  # imports requests and urllib3
 
     get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
     validate_protocol(path, subject)

@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, check: Callable[[], None]) -> None:
         self.check = check
         self.reuses_connection = False
-        """Whether its last request was sent through a connection that was kept after an earlier one."""
+        """Whether its last request used a connection that an earlier request had opened."""
         self._connection: WatchedConnection | None = None
         self._socket: Any = None
 
@@ -97,7 +97,7 @@ class _Watchdog:
     def _run(self) -> None:
         while True:
             self._is_awake = False
-            if not self._watches:  # or it was added before the line above
+            if not self._watches:  # `add` wakes this thread only after the line above
                 self._wake.get()
             self._is_awake = True
             time.sleep(SIGNAL_CHECK_SECONDS)

@@ -54,7 +54,7 @@ def test_quick_storing_benchmark_measures_every_candidate(scheme):
     assert "bytes that look finished" in rows(output, "read/write loop into ObjectStoragePath")[1][1]
 
 
-def test_quick_clips_benchmark_measures_every_candidate_by_http_and_https():
+def test_clips_benchmark_measures_candidates_by_http_and_https():
     output = run_benchmark("benchmarks.storing_clips", "--quick", "--to", "file", timeout=600)
     for name, candidate in CLIP_CANDIDATES.items():
         if name != OTHER:

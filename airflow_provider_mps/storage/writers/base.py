@@ -68,9 +68,9 @@ class AtomicWriter(Protocol):
     """Writes a file that becomes visible only when it is committed."""
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether no call hangs longer than its caller may wait; other writers are called in a thread of their own."""
-        return False
+    def can_hang(self) -> bool:
+        """Whether a call may last longer than its caller may wait, so that it needs a thread of its own."""
+        return True
 
     def get_block_size(self, written: int, /) -> int:
         """Return the size in bytes of the block after ``written`` bytes; only the last block may be smaller."""

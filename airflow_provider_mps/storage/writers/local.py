@@ -76,9 +76,9 @@ class LocalWriter(AtomicWriter):
         self._is_discarded = False
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether the disk is in this machine: a network file system may hang."""
-        return _is_local_disk(os.fstat(self._file.fileno()).st_dev)
+    def can_hang(self) -> bool:
+        """Whether the file may be on a network file system."""
+        return not _is_local_disk(os.fstat(self._file.fileno()).st_dev)
 
     def _open(self) -> int:
         self._is_unnamed = _DESCRIPTOR_FOLDER.is_dir()  # required to name the file later
@@ -176,6 +176,7 @@ class LocalWriter(AtomicWriter):
 
 @cache
 def _is_local_disk(device: int) -> bool:
+    """Return whether a device has a file system of this machine; ``False`` if that is unknown."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError, ValueError):
         for line in _MOUNTS.read_text().splitlines():

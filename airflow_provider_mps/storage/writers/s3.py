@@ -89,9 +89,9 @@ class S3Writer(AtomicWriter):
         self._discarded = threading.Event()
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether no call hangs: each wait ends when ``check`` raises."""
-        return True
+    def can_hang(self) -> bool:
+        """Return ``False``: each wait ends when ``check`` raises."""
+        return False
 
     def get_block_size(self, written: int) -> int:
         """Return the size in bytes of the block after ``written`` bytes."""

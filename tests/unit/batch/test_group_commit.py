@@ -36,7 +36,7 @@ def row(name):
 @pytest.fixture
 def _long_delays(monkeypatch):
     monkeypatch.setattr(group_commit, "MAX_SHARING_DELAY_SECONDS", LONG_SECONDS)
-    monkeypatch.setattr(group_commit, "LATER_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(group_commit, "MAX_UNAWAITED_DELAY_SECONDS", LONG_SECONDS)
 
 
 @pytest.mark.usefixtures("_long_delays")
@@ -45,7 +45,7 @@ def test_waiting_rows_share_the_write_of_an_urgent_one():
         log = Log()
         log._write_seconds = LONG_SECONDS
         log.write_later(row("later"))
-        outcome = asyncio.create_task(log.write(row("outcome"), may_wait=True))
+        outcome = asyncio.create_task(log.write(row("outcome"), may_delay=True))
         await asyncio.sleep(0)
         assert not outcome.done()
         await log.write(row("urgent"))
@@ -61,7 +61,7 @@ def test_flush_writes_waiting_rows_at_once():
         log = Log()
         log._write_seconds = LONG_SECONDS
         log.write_later(row("later"))
-        outcome = asyncio.create_task(log.write(row("outcome"), may_wait=True))
+        outcome = asyncio.create_task(log.write(row("outcome"), may_delay=True))
         await asyncio.sleep(0)
         await log.flush()
         assert log.writes == [["later", "outcome"]]
@@ -75,10 +75,10 @@ def test_waiting_rows_start_a_write_after_their_delay():
         clock, log = asyncio.get_running_loop().time, Log()
         log._write_seconds = 0.04
         started = clock()
-        await log.write(row("outcome"), may_wait=True)
+        await log.write(row("outcome"), may_delay=True)
         outcome_after = clock() - started
         log.write_later(row("later"))
-        await asyncio.sleep(group_commit.LATER_SECONDS + 0.1)
+        await asyncio.sleep(group_commit.MAX_UNAWAITED_DELAY_SECONDS + 0.1)
         assert log.writes == [["outcome"], ["later"]]
         return outcome_after
 
@@ -92,9 +92,9 @@ def test_timer_of_an_earlier_group_does_not_start_a_later_one():
         log = Log()
         log.write_later(row("a"))
         await log.write(row("b"))
-        await asyncio.sleep(0.9 * group_commit.LATER_SECONDS)
+        await asyncio.sleep(0.9 * group_commit.MAX_UNAWAITED_DELAY_SECONDS)
         log.write_later(row("c"))
-        await asyncio.sleep(0.5 * group_commit.LATER_SECONDS)
+        await asyncio.sleep(0.5 * group_commit.MAX_UNAWAITED_DELAY_SECONDS)
         assert log.writes == [["a", "b"]]
         await log.flush()
 
@@ -105,16 +105,16 @@ def test_awaited_row_is_durable_when_write_returns():
     async def main():
         log = Log()
 
-        async def write(name, *, may_wait):
-            await log.write(row(name), may_wait=may_wait)
+        async def write(name, *, may_delay):
+            await log.write(row(name), may_delay=may_delay)
             assert name in [written for write in log.writes for written in write]
 
-        await asyncio.gather(*(write(f"{number}", may_wait=number % 3 > 0) for number in range(30)))
+        await asyncio.gather(*(write(f"{number}", may_delay=number % 3 > 0) for number in range(30)))
 
     run_in_simulated_time(main())
 
 
-def test_failure_of_a_row_that_is_not_awaited_stops_the_next_submit():
+def test_failed_row_that_is_not_awaited_stops_next_submit():
     async def main():
         log = Log()
         log.error = DestinationError("no permission")
@@ -146,7 +146,7 @@ def test_slow_storage_needs_about_one_write_per_line():
         async def run_line(name):
             await log.write(row(name))
             await asyncio.sleep(0.08)
-            await log.write(row(name), may_wait=True)
+            await log.write(row(name), may_delay=True)
             await asyncio.sleep(3)
             log.write_later(row(name))
 

@@ -64,7 +64,7 @@ class Model:
 
     async def save(self, wal, name):
         """Save the results; return whether the batch still runs."""
-        checkpoint = await wal.start_part()
+        checkpoint = await wal.make_checkpoint()
         self.results = dict(self.rows)
         if self.rng.random() < 0.2:
             return False  # killed before the summary

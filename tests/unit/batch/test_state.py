@@ -328,7 +328,7 @@ def test_only_the_last_late_row_of_a_line_counts(take_over, make_state):
     assert asyncio.run(main()) is LineStatus.UNKNOWN
 
 
-def test_recorded_outcome_of_a_submit_is_durable_but_a_stored_row_may_wait(make_state):
+def test_record_waits_for_submit_outcome_but_not_for_stored_row(make_state):
     """If a kill loses the row of a stored line, its task is queried and its audio stored again, which is free."""
 
     async def main():
@@ -357,7 +357,7 @@ def test_results_are_saved_before_the_log_is_removed(make_state, tmp_path):
         await state.record(row("a"))
         await state.save_results(finished=True)
         assert list(journal.glob("*.jsonl"))
-        await state.remove_log(released=True)
+        await state.remove_log(check_lease=False)
         assert not list(journal.glob("*.jsonl"))
 
     asyncio.run(main())

@@ -109,7 +109,7 @@ def test_new_part_starts_after_the_current_write(folder, held_writes):
         wal = WriteAheadLog(folder, "first", LOG)
         before = asyncio.create_task(wal.write(row("before")))
         await wait_for_write(held_writes, "before")
-        beginning = asyncio.create_task(wal.start_part())
+        beginning = asyncio.create_task(wal.make_checkpoint())
         done, _ = await asyncio.wait([beginning], timeout=0.2)
         assert not done
         held_writes["before"].set()
@@ -162,7 +162,7 @@ def test_remove_parts_keeps_later_rows(folder):
     async def write():
         wal = WriteAheadLog(folder, "first", LOG)
         await wal.write(row("before"))
-        part = await wal.start_part()
+        part = await wal.make_checkpoint()
         await wal.write(row("after"))
         await wal.remove_parts(part)
 
@@ -271,10 +271,10 @@ def test_unread_parts_are_kept_and_read_later(folder):
         assert [found.id for found in await wal.read()] == ["read"]
         await suspended.write(row("late"))
         await wal.write(row("own"))
-        await wal.remove_parts(await wal.start_part())
+        await wal.remove_parts(await wal.make_checkpoint())
         assert [found.id for found in await wal.read_late_rows()] == ["late"]
         assert await wal.read_late_rows() == []
-        await wal.remove_parts(await wal.start_part())
+        await wal.remove_parts(await wal.make_checkpoint())
 
     asyncio.run(write())
     assert read_rows(folder) == []
@@ -294,7 +294,7 @@ def test_part_that_grows_during_its_removal_is_kept(tmp_path, monkeypatch):
         await suspended.write(row("read"))
         await wal.read()
         monkeypatch.setattr(module, "_lock", grow)
-        await wal.remove_parts(await wal.start_part())
+        await wal.remove_parts(await wal.make_checkpoint())
         return await wal.read_late_rows()
 
     assert [found.id for found in asyncio.run(write())] == ["late"]
@@ -331,7 +331,7 @@ def test_part_with_a_write_in_progress_is_not_removed(tmp_path):
         (part,) = list_objects(folder)
         with Path(part.path).open("ab") as file:  # noqa: ASYNC230
             module._lock(file.fileno())
-            await wal.remove_parts(await wal.start_part())
+            await wal.remove_parts(await wal.make_checkpoint())
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["read"]
@@ -356,7 +356,7 @@ def test_torn_line_is_read_once_complete_and_its_part_removed(tmp_path, caplog):
         assert [found.id for found in await wal.read_late_rows()] == ["late"]
         append_bytes(part, line[:20])
         assert await wal.read_late_rows() == []
-        await wal.remove_parts(await wal.start_part())
+        await wal.remove_parts(await wal.make_checkpoint())
 
     asyncio.run(write())
     assert list_objects(folder) == []
@@ -371,7 +371,7 @@ def test_lost_lease_keeps_all_parts(folder):
             raise AirflowException("lost")
 
         with pytest.raises(AirflowException, match="lost"):
-            await wal.remove_parts(await wal.start_part(), ensure_held)
+            await wal.remove_parts(await wal.make_checkpoint(), ensure_held)
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["a"]

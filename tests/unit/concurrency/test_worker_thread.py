@@ -2,6 +2,7 @@ import contextvars
 import os
 import queue
 import threading
+import time
 import weakref
 
 import pytest
@@ -18,9 +19,10 @@ def _no_idle_workers():
 
 
 def wait_for_idle_workers(count):
-    deadline = threading.Event()
+    deadline = time.monotonic() + 60
     while len(concurrency._idle_workers) < count:
-        deadline.wait(0.01)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def run_in_worker(function=threading.get_ident):

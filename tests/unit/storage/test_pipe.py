@@ -14,7 +14,7 @@ BLOCK = 100
 class MemoryWriter:
     """A writer in memory whose writes can be made to wait or to fail."""
 
-    is_bounded = False
+    can_hang = True
 
     def __init__(self, fails_at=None):
         self.blocks = []
@@ -253,3 +253,33 @@ def test_file_of_one_block_is_written_and_committed_in_one_step(monkeypatch, len
     assert (started, writer.blocks) == ([], [])
     assert pipe.commit() == WriteReceipt(size=sum(sizes))
     assert started == [True]
+
+
+def test_small_file_of_writer_that_cannot_hang_is_written_in_calling_thread():
+    writer = MemoryWriter()
+    writer.can_hang = False
+    pipe = Pipe(writer, no_check)
+    pipe.write(bytes(BLOCK))
+    assert pipe.commit() == WriteReceipt(size=BLOCK)
+    assert writer.threads == {threading.current_thread().name}
+
+
+def test_large_file_of_writer_that_cannot_hang_is_written_in_second_thread():
+    writer = MemoryWriter()
+    writer.can_hang = False
+    pipe = Pipe(writer, no_check)
+    pipe.write(bytes(BLOCK))
+    pipe.write(bytes(BLOCK))
+    assert pipe.commit() == WriteReceipt(size=2 * BLOCK)
+    assert writer.threads == {"mps-upload"}
+
+
+def test_error_of_writer_in_calling_thread_is_raised_and_nothing_committed():
+    writer = MemoryWriter(fails_at=0)
+    writer.can_hang = False
+    pipe = Pipe(writer, no_check)
+    pipe.write(b"audio")
+    with pytest.raises(OSError, match="no space left"):
+        pipe.commit()
+    pipe.discard()
+    assert (writer.committed, writer.discards) == (False, 1)

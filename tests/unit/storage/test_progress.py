@@ -86,7 +86,7 @@ def test_store_audio_logs_progress_during_slow_commit(clock, caplog, monkeypatch
 
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(LocalWriter, "commit", commit_after_log_line)
-    monkeypatch.setattr(LocalWriter, "is_bounded", False)  # as on a network file system
+    monkeypatch.setattr(LocalWriter, "can_hang", True)  # as on a network file system
     with ScriptedServer(make_audio_reply(bytes(MIB))) as server:
         path = ObjectStoragePath(f"file://{tmp_path}/a.wav")
         store_audio(server.url, path, get_fresh_url=str, subject="task 1", log=logging.getLogger())

@@ -73,7 +73,7 @@ class Writer(AtomicWriter):
 
 
 @pytest.mark.parametrize(("length", "sizes"), [(None, [1000, 1000]), (2300, [1000, 1000, 300]), (300, [300])])
-def test_block_buffer_makes_no_block_longer_than_the_rest_of_the_file(length, sizes):
+def test_block_buffer_blocks_are_not_longer_than_rest_of_file(length, sizes):
     buffer = BlockBuffer(Writer(), length)
     data = bytes(length or 2300)
     blocks = [len(block) for block in buffer.fill(data)]

@@ -215,10 +215,10 @@ def test_folder_that_cannot_be_listed_is_not_cleaned(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("file_system", "is_bounded"),
-    [("ext4", True), ("tmpfs", True), ("nfs4", False), ("fuse.s3fs", False), (None, False)],
+    ("file_system", "can_hang"),
+    [("ext4", False), ("tmpfs", False), ("nfs4", True), ("fuse.s3fs", True), (None, True)],
 )
-def test_only_disks_of_this_machine_are_bounded(tmp_path, monkeypatch, file_system, is_bounded):
+def test_writer_can_hang_unless_disk_is_in_this_machine(tmp_path, monkeypatch, file_system, can_hang):
     device = tmp_path.stat().st_dev
     other = "22 27 0:999 / /proc rw,relatime - proc proc rw\n"
     mount = f"27 1 {os.major(device)}:{os.minor(device)} / / rw shared:1 - {file_system} /dev/vda rw\n"
@@ -226,12 +226,12 @@ def test_only_disks_of_this_machine_are_bounded(tmp_path, monkeypatch, file_syst
     mounts.write_text(other + (mount if file_system else ""))
     monkeypatch.setattr(local, "_MOUNTS", mounts)
     local._is_local_disk.cache_clear()
-    assert LocalWriter(tmp_path / "a.wav").is_bounded is is_bounded
+    assert LocalWriter(tmp_path / "a.wav").can_hang is can_hang
     local._is_local_disk.cache_clear()
 
 
-def test_disk_is_not_bounded_if_mounts_cannot_be_read(tmp_path, monkeypatch):
+def test_writer_can_hang_if_mounts_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_MOUNTS", tmp_path / "missing")
     local._is_local_disk.cache_clear()
-    assert not LocalWriter(tmp_path / "a.wav").is_bounded
+    assert LocalWriter(tmp_path / "a.wav").can_hang
     local._is_local_disk.cache_clear()

@@ -83,7 +83,7 @@ def test_hanging_commit_ends_and_cancels_its_request_when_check_raises(error):
 
     fs = HangingS3()
     file = S3Writer(fs, "clips/clip.wav", check=raise_error)
-    assert file.is_bounded
+    assert not file.can_hang
     file.write(bytearray(b"audio"))
     with pytest.raises(error, match="stop"):
         file.commit()
