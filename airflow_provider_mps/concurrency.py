@@ -47,7 +47,10 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
 
 
 _idle_workers: list[queue.SimpleQueue[_Job]] = []
-"""The job queues of threads that wait for a job; a forked process does not have these threads."""
+"""
+The job queues of threads that wait for a job, as many as were ever busy at once. They live as long as the process. A
+forked process does not have them.
+"""
 os.register_at_fork(after_in_child=_idle_workers.clear)
 
 

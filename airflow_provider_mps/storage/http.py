@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import http.client
 import os
-import time
+import queue
+from collections import deque
 from contextlib import closing, contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
-from weakref import WeakKeyDictionary
 
 import urllib3
 
@@ -33,8 +33,6 @@ TIMEOUT_SECONDS = (10, 30)
 MAX_READ_BYTES = 256 * 1024
 MAX_KEPT_CONNECTIONS = 16
 """Connections to one server that are kept open; a batch uses eight at once."""
-MAX_IDLE_SECONDS = 20.0
-"""A pool manager that is idle for longer closes its connections: a firewall may have dropped them unnoticed."""
 
 
 class UrlError(Exception):
@@ -111,17 +109,17 @@ def open_url(url: str, headers: Mapping[str, str], check: Callable[[], None]) ->
 
 
 def _send_request(url: str, headers: Mapping[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
-    send = partial(
-        _get_pool_manager(url).request,
-        "GET",
-        url,
-        headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
-        timeout=urllib3.Timeout(*TIMEOUT_SECONDS),
-        preload_content=False,
-        redirect=False,
-        retries=False,
-    )
     with _translate_http_errors(watch.check):
+        send = partial(
+            _get_pool_manager(url).request,
+            "GET",
+            url,
+            headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
+            timeout=urllib3.Timeout(*TIMEOUT_SECONDS),
+            preload_content=False,
+            redirect=False,
+            retries=False,
+        )
         try:
             return send()
         except urllib3.exceptions.ProtocolError:
@@ -139,15 +137,7 @@ def _get_pool_manager(url: str) -> urllib3.PoolManager:
     """
     proxy = find_proxy(url)
     needs_tls = "https" in {urlsplit(url).scheme, urlsplit(proxy or "").scheme}
-    manager = _make_pool_manager(proxy, get_tls_context() if needs_tls else None)
-    now = time.monotonic()
-    if now - _last_used.get(manager, now) > MAX_IDLE_SECONDS:
-        manager.clear()
-    _last_used[manager] = now
-    return manager
-
-
-_last_used: WeakKeyDictionary[urllib3.PoolManager, float] = WeakKeyDictionary()
+    return _make_pool_manager(proxy, get_tls_context() if needs_tls else None)
 
 
 @lru_cache(maxsize=8)
@@ -172,7 +162,33 @@ def _make_pool_manager(proxy: str | None, tls_context: ssl.SSLContext | None) ->
 def _make_watched(pool_class: Any) -> Any:
     """Return a pool class whose connections are shut down when their download must not continue."""
     connection_class = type("Connection", (WatchedConnection, pool_class.ConnectionCls), {})
-    return type("ConnectionPool", (pool_class,), {"ConnectionCls": connection_class})
+    return type("ConnectionPool", (pool_class,), {"ConnectionCls": connection_class, "QueueCls": _ConnectionQueue})
+
+
+class _ConnectionQueue:
+    """
+    The queue of a pool: last in, first out, and without a lock.
+
+    A signal handler that raises in the methods of ``queue.LifoQueue`` could leave its lock held for good.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._items: deque[Any] = deque()
+
+    def put(self, item: Any, block: bool = True) -> None:  # noqa: FBT001, FBT002 - as in the queue module
+        if len(self._items) >= self._maxsize:
+            raise queue.Full
+        self._items.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+        try:
+            return self._items.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def qsize(self) -> int:
+        return len(self._items)
 
 
 # A forked process must not use the connections of its parent.

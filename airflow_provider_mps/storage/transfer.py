@@ -133,11 +133,7 @@ class Upload:
         content_type = choose_content_type(metadata.content_type, self.path.name)
         with translate_storage_errors(self.path, self.subject):
             writer = open_writer(
-                self.path,
-                content_type=content_type,
-                length=metadata.length,
-                create_only=self.create_only,
-                check=self.raise_if_cancelled,
+                self.path, content_type=content_type, length=metadata.length, create_only=self.create_only
             )
             self._pipe = Pipe(writer, self.raise_if_cancelled, metadata.length)
 

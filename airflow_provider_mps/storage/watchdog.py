@@ -21,6 +21,9 @@ from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS, call_interrup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MAX_IDLE_SECONDS = 20.0
+"""Seconds since its last request after which a connection is replaced: a firewall may have dropped it unnoticed."""
+
 
 class Watch:
     """
@@ -55,6 +58,13 @@ class WatchedConnection:
 
     sock: Any
     watch: Watch | None = None
+    used_at = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection can be reused: it is open, and has not been idle for long."""
+        is_recent = time.monotonic() - self.used_at < MAX_IDLE_SECONDS
+        return is_recent and super().is_connected  # type: ignore[misc]
 
     def connect(self) -> None:
         """Connect; abandoned when the download must not continue, e.g. during a DNS lookup, which has no timeout."""
@@ -64,6 +74,7 @@ class WatchedConnection:
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; connect first if there is no connection."""
         watch = _current.watch
+        self.used_at = time.monotonic()
         watch.reuses_connection = self.sock is not None and self.watch is not None
         super().request(*args, **kwargs)  # type: ignore[misc]
         self.watch = watch

@@ -15,8 +15,6 @@ from airflow_provider_mps.storage.writers.s3 import S3Writer
 from airflow_provider_mps.storage.writers.spooled import SPOOLED_PROTOCOLS, SpooledWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.storage.writers.base import AtomicWriter
@@ -45,7 +43,6 @@ def open_writer(
     content_type: str | None = None,
     length: int | None = None,
     create_only: bool = False,
-    check: Callable[[], None] = lambda: None,
 ) -> AtomicWriter:
     """
     Return a writer of a file that appears at ``path`` when it is committed.
@@ -53,7 +50,6 @@ def open_writer(
     :param content_type: stored with the file if the storage can, so that a browser plays it
     :param length: bytes that will be written, if known
     :param create_only: never replace an existing file, as far as the storage enforces that
-    :param check: called while waiting for the storage; raises to end the wait. Not all writers call it
     :raises DestinationError: when no filesystem is known for the path, its package is missing, or it is not supported
     """
     fs = get_filesystem(path)
@@ -61,7 +57,7 @@ def open_writer(
     if is_local(path):
         return LocalWriter(Path(path.path), create_only=create_only)
     if path.protocol in S3_PROTOCOLS:
-        return S3Writer(fs, path.path, content_type=content_type, length=length, create_only=create_only, check=check)
+        return S3Writer(fs, path.path, content_type=content_type, length=length, create_only=create_only)
     if path.protocol in GCS_PROTOCOLS:
         return GcsWriter(fs, path.path, content_type=content_type, create_only=create_only)
     return SpooledWriter(fs, path.path, path.protocol, content_type=content_type, create_only=create_only)

@@ -69,7 +69,7 @@ class AtomicWriter(Protocol):
 
     @property
     def can_hang(self) -> bool:
-        """Whether a call may last longer than its caller may wait, so that it needs a thread of its own."""
+        """Whether a call may hang, or a signal handler must not interrupt it, so that it needs a thread of its own."""
         return True
 
     def get_block_size(self, written: int, /) -> int:

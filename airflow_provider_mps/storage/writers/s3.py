@@ -11,7 +11,6 @@ import base64
 import hashlib
 import random
 import threading
-import time
 import uuid
 from collections import deque
 from concurrent.futures import CancelledError
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS
 from airflow_provider_mps.storage.conditional_write import (
     TOKEN_KEY,
     ConditionFailedError,
@@ -60,14 +58,12 @@ class S3Writer(AtomicWriter):
         content_type: str | None = None,
         length: int | None = None,
         create_only: bool = False,
-        check: Callable[[], None] = lambda: None,
     ) -> None:
         bucket, key, _ = fs.split_path(path)
         if not key:
             raise ValueError(f"{path} is a bucket, not a file in one")
         self._fs = fs
         self._path = path
-        self._check = check
         self._location = {"Bucket": bucket, "Key": key}
         self._options: dict[str, Any] = {"ContentType": content_type} if content_type else {}
         self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if create_only else {}
@@ -87,11 +83,6 @@ class S3Writer(AtomicWriter):
         self._parts_were_listed = False  # by the server, before the upload was completed
         self._calls: list[Future[Any]] = []  # running requests other than parts, which a discard cancels
         self._discarded = threading.Event()
-
-    @property
-    def can_hang(self) -> bool:
-        """Return ``False``: each wait ends when ``check`` raises."""
-        return False
 
     def get_block_size(self, written: int) -> int:
         """Return the size in bytes of the block after ``written`` bytes."""
@@ -123,13 +114,12 @@ class S3Writer(AtomicWriter):
         self._upload_id = response["UploadId"]
         if date := response["ResponseMetadata"]["HTTPHeaders"].get("date"):
             self._started_at = parsedate_to_datetime(date)
-        getting = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._location["Bucket"]), self._fs.loop)
-        client = self._await(getting, _RESPONSE_TIMEOUT_SECONDS)
+        client = asyncio.run_coroutine_threadsafe(self._fs.get_s3(self._location["Bucket"]), self._fs.loop).result()
         client.meta.events.register("provide-client-params.s3.UploadPart", rewind_body, unique_id="mps-rewind")
 
     def _await_oldest_part(self, timeout: float = _RESPONSE_TIMEOUT_SECONDS) -> None:
         sending, part = self._sending[0]
-        response = self._await(sending, timeout)
+        response = sending.result(timeout)
         self._sending.popleft()
         self._spare = part if isinstance(part, bytearray) else None
         # A server that returns a checksum of the part requires it at the completion.
@@ -267,25 +257,14 @@ class S3Writer(AtomicWriter):
         call = self._start_call(method, **arguments)
         self._calls.append(call)
         try:
-            return self._await(call, timeout)
+            return call.result(timeout)
         except TimeoutError as error:
             if call.done():
                 raise
+            call.cancel()
             raise OSError(f"the storage has not responded to {method} for {timeout:g} seconds") from error
         finally:
-            call.cancel()  # no effect if it is done
             self._calls.remove(call)
-
-    def _await(self, call: Future[Any], timeout: float) -> Any:
-        """Wait for a response; end when ``check`` or a signal handler raises, or after ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return call.result(min(SIGNAL_CHECK_SECONDS, max(0.0, deadline - time.monotonic())))
-            except TimeoutError:
-                if call.done() or time.monotonic() >= deadline:
-                    raise
-            self._check()
 
     def _start_call(self, method: str, **arguments: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._fs._call_s3(method, **self._location, **arguments), self._fs.loop)

@@ -3,12 +3,14 @@
 import os
 import ssl
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_mps.storage import http as module
+from airflow_provider_mps.storage import watchdog
 from airflow_provider_mps.storage.http import open_url
 from tests.certificates import PrivateCa
 from tests.scripted_server import HANG, Reply, ScriptedServer
@@ -116,10 +118,16 @@ def test_connection_with_unread_body_is_not_reused():
         assert server.connections == 2
 
 
-def test_connection_idle_for_long_is_not_reused(monkeypatch):
-    monkeypatch.setattr(module, "MAX_IDLE_SECONDS", -1.0)
+def test_connection_is_reused_until_it_was_idle_for_long(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
     with serve() as (server, url):
-        assert [read(url) for _ in range(2)] == [AUDIO] * 2
+        read(url)
+        now += watchdog.MAX_IDLE_SECONDS - 1
+        assert read(url) == AUDIO
+        assert server.connections == 1
+        now += watchdog.MAX_IDLE_SECONDS + 1
+        assert read(url) == AUDIO
         assert server.connections == 2
 
 

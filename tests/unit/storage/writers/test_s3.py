@@ -1,11 +1,8 @@
-import asyncio
-import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.storage.writers.s3 import S3Writer
 from airflow_provider_mps.storage.writers.s3_body import compute_multipart_etag
 
@@ -56,36 +53,3 @@ def test_other_etag_without_date_or_part_list_is_unknown(upload, attribute, valu
     setattr(upload, attribute, value)
     assert upload._was_completed(make_head(etag="another")) is None
     assert upload._was_completed(make_head()) is True
-
-
-class HangingS3:
-    """A filesystem whose requests never end, and record that they were cancelled."""
-
-    def __init__(self):
-        self.loop = asyncio.new_event_loop()
-        self.cancelled = threading.Event()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-
-    def split_path(self, path):
-        return (*path.split("/"), None)
-
-    async def _call_s3(self, *_, **__):
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
-
-
-@pytest.mark.parametrize("error", [AudioTransferError, KeyboardInterrupt], ids=["deadline", "signal handler"])
-def test_hanging_commit_ends_and_cancels_its_request_when_check_raises(error):
-    def raise_error():
-        raise error("stop")
-
-    fs = HangingS3()
-    file = S3Writer(fs, "clips/clip.wav", check=raise_error)
-    assert not file.can_hang
-    file.write(bytearray(b"audio"))
-    with pytest.raises(error, match="stop"):
-        file.commit()
-    assert fs.cancelled.wait(60)
-    fs.loop.call_soon_threadsafe(fs.loop.stop)
