@@ -1,9 +1,12 @@
 """Connections of downloads are kept for later ones."""
 
 import os
+import random
+import signal
 import ssl
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -161,3 +164,30 @@ def test_password_of_proxy_is_sent_to_proxy_only(monkeypatch):
         assert read("http://audio.example/a.wav") == b"audio"
         assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
         assert "authorization" not in proxy.requests[0].headers
+
+
+def test_signal_at_any_moment_leaves_usable_connections():
+    class StopTask(BaseException):  # like Airflow's own
+        pass
+
+    def interrupt(*_):
+        raise StopTask
+
+    outcomes = Counter()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with serve() as (_, url):
+            for _ in range(300):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.002))
+                    outcomes[read(url) == AUDIO] += 1
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except StopTask:
+                    outcomes["interrupted"] += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert read(url) == AUDIO
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert outcomes["interrupted"]
+    assert not outcomes[False]
