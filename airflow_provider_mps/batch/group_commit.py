@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.exceptions import DestinationError
+from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.storage.errors import is_storage_full
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class GroupCommit(ABC):
         try:
             await asyncio.shield(write)
         except asyncio.CancelledError:
-            write.add_done_callback(_ignore_error)
+            write.add_done_callback(ignore_error)
             raise
 
     def write_later(self, row: Row) -> None:
@@ -72,7 +73,7 @@ class GroupCommit(ABC):
         """
         if self.failure:
             raise self.failure
-        self._add(row, MAX_UNAWAITED_DELAY_SECONDS).add_done_callback(_ignore_error)
+        self._add(row, MAX_UNAWAITED_DELAY_SECONDS).add_done_callback(ignore_error)
 
     async def flush(self) -> None:
         """Write all queued rows at once, and wait until they are written, or have failed."""
@@ -108,10 +109,12 @@ class GroupCommit(ABC):
                 if self.failure:
                     raise self.failure
                 await self._append(b"".join(json.dumps(row.to_json()).encode() + b"\n" for row in group.rows))
-            except AirflowException as error:
-                self.failure = error
+            except Exception as error:  # also e.g. of a thread that cannot be started
+                self.failure = error if isinstance(error, AirflowException) else _make_failure(error)
                 self.unwritten += group.rows
-                raise
+                if self.failure is error:
+                    raise
+                raise self.failure from error
             self._write_seconds = clock() - started
 
     async def _append(self, rows: bytes) -> None:
@@ -134,6 +137,13 @@ class GroupCommit(ABC):
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
 
+def _make_failure(error: Exception) -> AirflowException:
+    return AirflowException(
+        f"The batch state could not be written ({describe_error(error)}), so the batch was stopped. A retry or a clear "
+        "resumes it."
+    )
+
+
 class _Group:
     """Rows that are written together, as soon as one of them is due."""
 
@@ -144,7 +154,7 @@ class _Group:
         self.is_due = asyncio.Event()
 
 
-def _ignore_error(write: asyncio.Task[None]) -> None:
+def ignore_error(write: asyncio.Task[None]) -> None:
     """Keep asyncio from logging an error that later calls raise."""
     if not write.cancelled():
         write.exception()
