@@ -109,12 +109,10 @@ class GroupCommit(ABC):
                 if self.failure:
                     raise self.failure
                 await self._append(b"".join(json.dumps(row.to_json()).encode() + b"\n" for row in group.rows))
-            except Exception as error:  # also e.g. of a thread that cannot be started
-                self.failure = error if isinstance(error, AirflowException) else _make_failure(error)
+            except AirflowException as error:
+                self.failure = error
                 self.unwritten += group.rows
-                if self.failure is error:
-                    raise
-                raise self.failure from error
+                raise
             self._write_seconds = clock() - started
 
     async def _append(self, rows: bytes) -> None:
@@ -135,13 +133,11 @@ class GroupCommit(ABC):
                 self._log.warning("Writing the batch state failed, will retry in %.2f s: %s", backoff, error)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-
-
-def _make_failure(error: Exception) -> AirflowException:
-    return AirflowException(
-        f"The batch state could not be written ({describe_error(error)}), so the batch was stopped. A retry or a clear "
-        "resumes it."
-    )
+            except Exception as error:  # e.g. a thread could not be started
+                raise AirflowException(
+                    f"The batch state could not be written ({describe_error(error)}), so the batch was stopped. A "
+                    "retry or a clear resumes it."
+                ) from error
 
 
 class _Group:
