@@ -167,6 +167,12 @@ class EventLoopThread(Generic[T]):
             concurrent.futures.wait([self._outcome], self._grace)
             raise
 
+    def get_result(self) -> T | None:
+        """Return the result of a coroutine that has ended without an error, although :meth:`run` may have raised."""
+        if self._outcome.done() and self._outcome.exception() is None:
+            return self._outcome.result()
+        return None
+
     def stop(self) -> None:
         """
         Cancel the coroutine; can be called by a signal handler, and before :meth:`run`.

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.exceptions import DestinationError
+from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.storage.errors import is_storage_full
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class GroupCommit(ABC):
         try:
             await asyncio.shield(write)
         except asyncio.CancelledError:
-            write.add_done_callback(_ignore_error)
+            write.add_done_callback(ignore_error)
             raise
 
     def write_later(self, row: Row) -> None:
@@ -72,7 +73,7 @@ class GroupCommit(ABC):
         """
         if self.failure:
             raise self.failure
-        self._add(row, MAX_UNAWAITED_DELAY_SECONDS).add_done_callback(_ignore_error)
+        self._add(row, MAX_UNAWAITED_DELAY_SECONDS).add_done_callback(ignore_error)
 
     async def flush(self) -> None:
         """Write all queued rows at once, and wait until they are written, or have failed."""
@@ -132,6 +133,11 @@ class GroupCommit(ABC):
                 self._log.warning("Writing the batch state failed, will retry in %.2f s: %s", backoff, error)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            except Exception as error:  # e.g. a thread could not be started
+                raise AirflowException(
+                    f"The batch state could not be written ({describe_error(error)}), so the batch was stopped. A "
+                    "retry or a clear resumes it."
+                ) from error
 
 
 class _Group:
@@ -144,7 +150,7 @@ class _Group:
         self.is_due = asyncio.Event()
 
 
-def _ignore_error(write: asyncio.Task[None]) -> None:
+def ignore_error(write: asyncio.Task[None]) -> None:
     """Keep asyncio from logging an error that later calls raise."""
     if not write.cancelled():
         write.exception()

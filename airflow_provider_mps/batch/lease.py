@@ -68,6 +68,8 @@ class Lease:
         self._pending_write: asyncio.Future[str | None] | None = None
         self.is_lost = False
         """Whether another batch has taken over, so that nothing may be written any more."""
+        self._has_ended = False
+        """Whether this batch gives the lock back, or has done so. A write in a thread must stop, too."""
 
     async def acquire(self) -> None:
         """
@@ -208,18 +210,19 @@ class Lease:
     def is_held(self) -> bool:
         """Return whether no other batch can have taken over yet; :meth:`ensure_held` waits while that is uncertain."""
         last = self._last_heartbeat
-        return not self.is_lost and last is not None and last.elapsed_seconds <= LEASE_VALIDITY_SECONDS
+        has_lock = not self.is_lost and not self._has_ended
+        return has_lock and last is not None and last.elapsed_seconds <= LEASE_VALIDITY_SECONDS
 
     async def ensure_held(self) -> None:
         """
         Return when no other batch can have taken over; wait for the next heartbeat while that is uncertain.
 
-        :raises DestinationLockedError: when another batch has taken over
+        :raises DestinationLockedError: when another batch has taken over, or this one has released the lock
         """
-        while not self.is_lost and not self.is_held():
+        while not self.is_lost and not self._has_ended and not self.is_held():
             async with self._heartbeat_ended:
                 await self._heartbeat_ended.wait()
-        if self.is_lost:
+        if self.is_lost or self._has_ended:
             self._raise_locked(await self._read())
 
     async def mark_deferred(self) -> bool:
@@ -228,6 +231,7 @@ class Lease:
 
         :return: whether this batch held the lock
         """
+        await self._end()
         if is_own := await self._check_ownership():
             self._holder = self._holder.as_deferred()
             await self._replace(self._holder)
@@ -235,9 +239,15 @@ class Lease:
 
     async def release(self) -> bool:
         """Remove the lock, so that the next batch starts at once; return whether this batch held it."""
+        await self._end()
         if is_own := await self._check_ownership():
             await run_in_daemon_thread(lambda: remove_object(self._path))
         return is_own
+
+    async def _end(self) -> None:
+        self._has_ended = True  # first: the next batch may start as soon as the lock has changed
+        async with self._heartbeat_ended:
+            self._heartbeat_ended.notify_all()
 
     async def _check_ownership(self) -> bool:
         if self._pending_write is not None:  # its thread continues after the heartbeat task is cancelled

@@ -67,10 +67,16 @@ class Results:
         names = [*(status.value for status in LineStatus if status not in _REMOVABLE), *LEGACY_STATUSES]
         expected = sum(summary.get(name, 0) for name in names)
         if rows < expected and get_existing_size(self.rows_path) is not None:
+            # An unfinished batch may have rows only in its log. Of a finished one, it may have older rows.
+            advice = (
+                f" If you removed lines to submit them again, remove {self.summary_path} and "
+                f"{self.write_ahead_log_path}; to submit all lines again, remove all three."
+                if summary.get("finished")
+                else ""
+            )
             raise DestinationError(
                 f"{self.rows_path} has {rows} of at least {expected} lines that {self.summary_path} counts, so nothing "
-                "was submitted. It records what is billed already: restore it. If you removed lines to submit them "
-                f"again, remove {self.summary_path}; to submit all lines again, remove both."
+                f"was submitted. It records what is billed already: restore it.{advice}"
             )
 
     def write_rows(self, rows: Iterable[Row], before_commit: Callable[[], None] = lambda: None) -> None:

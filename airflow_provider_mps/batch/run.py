@@ -22,7 +22,7 @@ from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.poller import wait_for_task
-from airflow_provider_mps.redaction import hide_signed_urls_in_logs
+from airflow_provider_mps.redaction import describe_error, hide_signed_urls_in_logs
 from airflow_provider_mps.storage.destination import get_filesystem
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ shuts down. Airflow 2 kills it after ``[core] killed_task_cleanup_time``, 60 sec
 """
 INTERIM_RESULTS_SECONDS = 2.0
 """Time after which the results are written although responses are missing: Airflow may kill the task soon."""
-REMOVAL_TIMEOUT_SECONDS = 30.0
-"""Longest time for which a batch that has ended removes its write-ahead log."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class Batch:
         self._report_progress = report_progress
         self._log = log
         self._hook = MpsHook(options.mps_conn_id, options.region)
+        self._is_released = False  # the lock, after the results were saved
 
     async def run(self) -> BatchOutcome:
         """
@@ -112,9 +111,13 @@ class Batch:
             try:
                 await asyncio.shield(closing)
             except asyncio.CancelledError:
-                # Airflow ends the task meanwhile: the outcome of what was sent must still be recorded.
-                await asyncio.wait([closing])
-                raise
+                if is_finished and self._is_released:
+                    closing.cancel()  # only the removal of the log is left, so the batch has succeeded
+                    await asyncio.wait([closing])
+                else:
+                    # Airflow ends the task meanwhile: the outcome of what was sent must still be recorded.
+                    await asyncio.wait([closing])
+                    raise
 
     async def _process_lines(self, heartbeat: asyncio.Task[NoReturn]) -> None:
         async def wait_for_heartbeat_error() -> None:
@@ -191,8 +194,7 @@ class Batch:
             with suppress(Exception):  # a table that is not shown must not stop the batch
                 await run_in_daemon_thread(lambda: self._report_progress(summary.to_markdown()))  # noqa: B023
             started = time.monotonic()
-            # Shielded: a cancelled write would continue in its thread, and could overwrite a later one.
-            is_saved = await asyncio.shield(asyncio.create_task(self._save_interim_results()))
+            is_saved = await self._save_interim_results()
             delay = max(REPORT_INTERVAL_SECONDS, REPORT_INTERVAL_FACTOR * (time.monotonic() - started))
             if is_saved:
                 with suppress(AirflowException):  # the heartbeat reports a lost lease
@@ -232,17 +234,20 @@ class Batch:
                     is_own = await (lease.mark_deferred() if deferred else lease.release())
                     # Last, because nothing waits for the removal: the next batch ignores what is left.
                     if is_own:
+                        self._is_released = True
                         await self._remove_log()
         finally:
             heartbeat.cancel()
 
     async def _remove_log(self) -> None:
-        removing = asyncio.create_task(self._state.remove_log(check_lease=False))
-        done, _ = await asyncio.wait([removing], timeout=REMOVAL_TIMEOUT_SECONDS)
-        if not done:
-            removing.cancel()
+        try:
+            await self._state.remove_log(check_lease=False)
+        except asyncio.CancelledError:
+            self._log.warning("Removing the write-ahead log was interrupted; the next batch removes it")
+            raise
+        except Exception as error:  # noqa: BLE001 - the batch has ended, and the next one removes the log
             self._log.warning(
-                "Removing the write-ahead log took longer than %g s; the next batch removes it", REMOVAL_TIMEOUT_SECONDS
+                "Removing the write-ahead log failed; the next batch removes it: %s", describe_error(error)
             )
 
     def _stop_all(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_mps.batch.group_commit import ignore_error
 from airflow_provider_mps.batch.results import Results, parse_covered_parts
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.row_store import RowStore
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.write_ahead_log import Checkpoint
 
 
+REMOVAL_TIMEOUT_SECONDS = 30.0
+"""Longest time for which a batch removes its write-ahead log before it continues."""
 LEASE_TIMEOUT_SECONDS = 10.0
 """How long a write of the results waits for a heartbeat while the lease is uncertain."""
 _IN_DOUBT = {LineStatus.SUBMITTING, LineStatus.UNKNOWN}
@@ -147,6 +150,15 @@ class BatchState:
         :raises DestinationLockedError: when another batch has taken over; its files are unchanged
         :raises AirflowException: when they could not be written; the write-ahead log keeps what it has
         """
+        saving = asyncio.create_task(self._save_results(finished=finished))
+        # Shielded: a cancelled write would continue in its thread, and could overwrite a later one. The next one waits.
+        try:
+            await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            saving.add_done_callback(ignore_error)
+            raise
+
+    async def _save_results(self, *, finished: bool) -> None:
         async with self._results_lock:
             if not self._is_restored:
                 return
@@ -172,15 +184,26 @@ class BatchState:
 
     async def remove_log(self, *, check_lease: bool = True) -> None:
         """
-        Remove the parts of the write-ahead log that the saved results cover.
+        Remove the parts of the write-ahead log that the saved results cover, for :data:`REMOVAL_TIMEOUT_SECONDS`.
 
         :param check_lease: whether to do so only while this batch holds its lease. Not needed after the lock has been
             released or marked deferred: the next batch ignores these parts in any case.
         :raises DestinationLockedError: when another batch has taken over
         """
-        if self._checkpoint is not None:
-            ensure_held = self._make_lease_check() if check_lease else lambda: None
-            await self._write_ahead_log.remove_parts(self._checkpoint, ensure_held)
+        if self._checkpoint is None:
+            return
+        ensure_held = self._make_lease_check() if check_lease else lambda: None
+        removing = asyncio.create_task(self._write_ahead_log.remove_parts(self._checkpoint, ensure_held))
+        try:
+            done, _ = await asyncio.wait([removing], timeout=REMOVAL_TIMEOUT_SECONDS)
+        finally:
+            removing.cancel()
+        if done:
+            await removing
+            return
+        self._log.warning(
+            "Removing the write-ahead log took longer than %g s; a later removal continues", REMOVAL_TIMEOUT_SECONDS
+        )
 
     def _make_lease_check(self) -> Callable[[], None]:
         """Return a lease check that a thread calls just before a change: the worker may be suspended at any time."""

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 CONCURRENT_READS = 16
 """Parts that are read at once: a killed batch may have left hundreds."""
 
+_REMOVAL_FAILED = "Removing files of the write-ahead log failed; the next batch removes them"
+
 
 class _Part(NamedTuple):
     number: int
@@ -148,48 +150,56 @@ class WriteAheadLog(GroupCommit):
         async with self.write_lock:
             covered = {self._writer: self._part_number}
             self._part_number += 1
-            read_parts = [part for part, _ in self._read_parts.values()]
+            # Copied at once: a removal in a thread changes them.
+            read_parts = [part for part, _ in list(self._read_parts.values())]
             for part in read_parts:
                 # A local part may still grow if its writer was suspended.
                 if not is_local(part.path) or self._is_covered(part):
                     covered[part.writer] = max(part.number, covered.get(part.writer, 0))
-            parts = sorted([*read_parts, *self._own_parts.values()], key=lambda part: part.path.name)
+            parts = sorted(read_parts + list(self._own_parts.values()), key=lambda part: part.path.name)
             return Checkpoint(covered, parts)
 
     async def remove_parts(self, checkpoint: Checkpoint, ensure_held: Callable[[], None] = lambda: None) -> None:
         """
         Remove the parts of a checkpoint, because the results have their rows.
 
-        If the storage fails, the rest stays, and the next batch removes it.
+        If the storage fails, the rest stays, and the next batch removes it. A part that cannot be removed stays alone.
 
         :param ensure_held: called in a thread before each request; raises when the lease is lost
         """
-        names = {*self._own_parts, *self._read_parts}
+        names = set(list(self._own_parts) + list(self._read_parts))
         parts = [part for part in checkpoint.parts if part.path.name in names]
         at_once = 1 if is_local(self._folder) else MAX_REMOVED_OBJECTS
+        kept: dict[str, str] = {}
         for start in range(0, len(parts), at_once):
             group = parts[start : start + at_once]
 
             def remove(group: list[_Part] = group) -> bool:
                 ensure_held()
-                return self._remove_parts(group)
+                return self._remove_parts(group, kept)
 
             if not await run_in_daemon_thread(remove):
-                return
+                break
+        if kept:
+            name, reason = next(iter(kept.items()))
+            self._log.warning("%s: %s of %s, e.g. %s (%s)", _REMOVAL_FAILED, len(kept), len(parts), name, reason)
 
-    def _remove_parts(self, parts: list[_Part]) -> bool:
-        """Remove parts; return whether the storage did not fail."""
+    def _remove_parts(self, parts: list[_Part], kept: dict[str, str]) -> bool:
+        """Remove parts; add those that could not be removed to ``kept``. Return whether the storage did not fail."""
+        failed: dict[str, str] = {}
         try:
             if not is_local(self._folder):
-                remove_objects([part.path for part in parts])
+                failed = remove_objects([part.path for part in parts])
             elif not self._remove_part(parts[0]):
                 return True
         except AirflowException as error:
-            self._log.warning("Removing files of the write-ahead log failed; the next batch removes them: %s", error)
+            self._log.warning("%s: %s", _REMOVAL_FAILED, error)
             return False
+        kept |= failed
         for part in parts:
-            self._own_parts.pop(part.path.name, None)
-            self._read_parts.pop(part.path.name, None)
+            if part.path.name not in failed:
+                self._own_parts.pop(part.path.name, None)
+                self._read_parts.pop(part.path.name, None)
         return True
 
     def _remove_part(self, part: _Part) -> bool:

@@ -226,6 +226,12 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 "The batch was stopped by Airflow. The tasks that MPS has accepted continue there and may be billed; "
                 f"the result manifest in {options.destination} lists them. A retry or a clear resumes the batch."
             ) from None
+        except (Exception, AirflowTaskTimeout):  # of a signal handler
+            finished = self._loop.get_result()
+            # A finished batch succeeds, even if the removal of its log was interrupted.
+            if finished is None or finished.waiting_task_ids:
+                raise
+            end = finished
         if end.waiting_task_ids:
             self._defer(context, end.waiting_task_ids, str(Results(options.destination).lock_path), holder.token)
         try:

@@ -31,6 +31,7 @@ _TRANSIENT_S3_CODES = {
 }
 """S3 codes worth a retry, although s3fs raises them as permission, missing-file or argument errors."""
 _PERMISSION_STATUSES = {401, 403}
+_UNSUPPORTED_STATUSES = {400, 405, 411, 501}
 _PAST_TENSES = {"list": "listed", "look at": "looked at", "remove": "removed", "write": "written"}
 
 
@@ -75,6 +76,14 @@ def get_s3_error_code(error: BaseException) -> str | None:
     """Return the error code of an S3 response that s3fs has turned into an operating system error."""
     response = getattr(error.__cause__, "response", None)
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+
+
+def is_rejected_by_s3(error: BaseException) -> bool:
+    """Return whether a server of the S3 API does not support a request as it was sent."""
+    response = getattr(error.__cause__, "response", None)
+    if not isinstance(response, dict) or get_s3_error_code(error) in _TRANSIENT_S3_CODES:
+        return False
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _UNSUPPORTED_STATUSES
 
 
 _FAILED = "{path} could not be {done}: {code}{reason}."

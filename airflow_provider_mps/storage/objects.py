@@ -6,9 +6,11 @@ import asyncio
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from fsspec.asyn import sync
 
+from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.storage.conditional_write import (
     S3_PROTOCOLS,
     ConditionFailedError,
@@ -17,7 +19,7 @@ from airflow_provider_mps.storage.conditional_write import (
     is_unsupported,
 )
 from airflow_provider_mps.storage.destination import get_filesystem, is_local
-from airflow_provider_mps.storage.errors import translate_storage_errors
+from airflow_provider_mps.storage.errors import is_rejected_by_s3, translate_storage_errors
 from airflow_provider_mps.storage.writers import open_writer
 from airflow_provider_mps.storage.writers.base import BlockBuffer
 from airflow_provider_mps.storage.writers.local import LocalWriter
@@ -33,6 +35,8 @@ MAX_REMOVED_OBJECTS = 1000
 """Objects that S3 removes by one request. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 CONCURRENT_REMOVALS = 8
 """Requests at once to a storage that removes objects one by one."""
+_without_bulk_removal: WeakSet[Any] = WeakSet()
+"""Filesystems whose server has rejected the removal of several objects by one request."""
 
 
 def read_object(path: ObjectStoragePath) -> bytes | None:
@@ -149,38 +153,59 @@ def remove_object(path: ObjectStoragePath) -> None:
             return
 
 
-def remove_objects(paths: Sequence[ObjectStoragePath]) -> None:
+def remove_objects(paths: Sequence[ObjectStoragePath]) -> dict[str, str]:
     """
     Remove objects of one folder, in any order; S3 and COS need one request.
 
     :param paths: at most :data:`MAX_REMOVED_OBJECTS`; missing ones are ignored
-    :raises AirflowException: when at least one of them could not be removed
+    :return: by name, why objects could not be removed; empty if all are gone
+    :raises AirflowException: when the storage failed; some of them may be gone
     """
     fs = get_filesystem(paths[0])
     if not getattr(fs, "async_impl", False):
         for path in paths:
             remove_object(path)
-        return
+        return {}
     remove = _remove_s3_objects if paths[0].protocol in S3_PROTOCOLS else _remove_one_by_one
     with translate_storage_errors(paths[0].parent, action="remove"):
-        sync(fs.loop, remove, fs, [path.path for path in paths])
+        return cast("dict[str, str]", sync(fs.loop, remove, fs, [path.path for path in paths]))
 
 
-async def _remove_s3_objects(fs: Any, paths: list[str]) -> None:
+async def _remove_s3_objects(fs: Any, paths: list[str]) -> dict[str, str]:
+    if fs in _without_bulk_removal:
+        return await _remove_one_by_one(fs, paths)
     # Not `fs.rm()`: it takes e.g. "[" in a name for a pattern, and ignores errors.
     bucket = fs.split_path(paths[0])[0]
     keys = [{"Key": fs.split_path(path)[1]} for path in paths]
-    response = await fs._call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
-    if errors := response.get("Errors"):
-        raise OSError(f"{len(errors)} of {len(paths)} objects, the first because of {errors[0].get('Code')}")
+    try:
+        response = await fs._call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    except Exception as error:
+        if not is_rejected_by_s3(error):
+            raise
+        # E.g. some servers require Content-MD5, which botocore does not send.
+        _without_bulk_removal.add(fs)
+        return await _remove_one_by_one(fs, paths)
+    errors = response.get("Errors", ())
+    return {str(error.get("Key")).rpartition("/")[2]: str(error.get("Code")) for error in errors}
 
 
-async def _remove_one_by_one(fs: Any, paths: list[str]) -> None:
+async def _remove_one_by_one(fs: Any, paths: list[str]) -> dict[str, str]:
+    failed: dict[str, Exception] = {}
     for start in range(0, len(paths), CONCURRENT_REMOVALS):
         group = paths[start : start + CONCURRENT_REMOVALS]
-        for outcome in await asyncio.gather(*map(fs._rm_file, group), return_exceptions=True):
-            if isinstance(outcome, BaseException) and not is_missing(outcome):
-                raise outcome
+        outcomes = await asyncio.gather(*map(fs._rm_file, group), return_exceptions=True)
+        errors = {
+            path: error
+            for path, error in zip(group, outcomes, strict=True)
+            if isinstance(error, Exception) and not is_missing(error)
+        }
+        failed |= errors
+        if len(errors) == len(group):  # the storage is down, or there is no permission
+            failed |= dict.fromkeys(paths[start:], next(iter(errors.values())))
+            break
+    if len(failed) == len(paths):
+        raise next(iter(failed.values()))
+    return {path.rpartition("/")[2]: describe_error(error) for path, error in failed.items()}
 
 
 def list_objects(folder: ObjectStoragePath) -> list[ObjectStoragePath]:

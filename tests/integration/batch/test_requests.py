@@ -118,3 +118,22 @@ def test_sigterm_leaves_no_lock_and_no_log(app, manifest, s3_clips, tmp_path):
     fs.invalidate_cache()
     assert not [name for name in fs.find(s3_clips.root.path) if ".mps-batch" in name]
     assert s3_clips.statuses()["processing"] == len(accepted(app.app))
+
+
+NO_MD5 = b"<Error><Code>MissingContentMD5</Code><Message>Missing required header: Content-Md5.</Message></Error>"
+
+
+def test_log_is_removed_one_by_one_if_the_server_rejects_the_bulk_request(app, manifest, monkeypatch):
+    """Some servers of the S3 API require Content-MD5 for it."""
+    monkeypatch.setattr(run, "REPORT_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(run, "REPORT_INTERVAL_FACTOR", 1)
+    monkeypatch.setitem(
+        conditional_s3._OPERATIONS, ("POST", "delete"), lambda _: (400, {"Content-Type": "application/xml"}, NO_MD5)
+    )
+    with ConditionalS3() as s3:
+        conn_id, connection, root = s3.connection()
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        assert run_batch(manifest(LINES), f"{root}clips/")["stored"] == LINES
+        assert run_batch(manifest(LINES), f"{root}others/")["stored"] == LINES
+        assert len(list(filter(is_removal, s3.requests))) == 1
+        assert not [key for key in s3.objects if "/journal/" in key]

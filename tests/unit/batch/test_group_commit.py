@@ -159,3 +159,16 @@ def test_slow_storage_needs_about_one_write_per_line():
         return len(log.writes)
 
     assert run_in_simulated_time(main()) <= 1.25 * lines
+
+
+def test_any_error_of_a_write_stops_the_batch():
+    async def main():
+        log = Log()
+        log.error = RuntimeError("can't start new thread")
+        with pytest.raises(AirflowException, match=r"could not be written \(RuntimeError: can't start new thread\)"):
+            await log.write(row("a"))
+        with pytest.raises(AirflowException, match="could not be written"):
+            log.write_later(row("b"))
+        return [one.id for one in log.unwritten]
+
+    assert asyncio.run(main()) == ["a"]

@@ -636,3 +636,19 @@ class TestConditionalStorage:
 
         run_in_simulated_time(asyncio.wait_for(scenario(), 20))
         assert confirmed == ["second"]
+
+
+@pytest.mark.parametrize("end", ["release", "mark_deferred"])
+def test_lease_is_not_held_once_its_lock_is_given_back(path, end):
+    """A write that continues in its thread must not overwrite the results of the next batch."""
+
+    async def main():
+        lease = Lease(path, LockHolder("dag", "run", "task"), LOG)
+        await lease.acquire()
+        assert lease.is_held()
+        assert await getattr(lease, end)()
+        assert not lease.is_held()
+        with pytest.raises(DestinationLockedError):
+            await lease.ensure_held()
+
+    asyncio.run(main())

@@ -2,10 +2,12 @@ import asyncio
 import logging
 from types import SimpleNamespace
 
+import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.batch.run import Batch
+from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.speech.parsing import OnUnknown
 
 
@@ -43,3 +45,57 @@ def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):
     cancelled, steps = asyncio.run(main())
     assert cancelled
     assert steps == ["responses are awaited", "their outcome is recorded"]
+
+
+@pytest.fixture
+def finished_batch(monkeypatch, tmp_path):
+    """A batch that has nothing to do, and whose log cannot be removed."""
+    options = SimpleNamespace(
+        mps_conn_id="mps_default",
+        region=None,
+        destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
+        on_unknown=OnUnknown.FAIL,
+        transfer_timeout=60.0,
+        resume=True,
+        manifest="manifest.jsonl",
+    )
+
+    async def process(self, _):
+        await self._state.restore()
+
+    monkeypatch.setattr(Batch, "_process_lines", process)
+    return Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
+
+
+def is_locked(tmp_path):
+    return (tmp_path / "clips" / ".mps-batch" / "lock.json").exists()
+
+
+def test_finished_batch_succeeds_although_its_removal_is_interrupted(finished_batch, monkeypatch, tmp_path, caplog):
+    async def main():
+        started = asyncio.Event()
+
+        async def hang(_, *, check_lease=True):
+            if not check_lease:
+                started.set()
+                await asyncio.sleep(60)
+
+        monkeypatch.setattr(BatchState, "remove_log", hang)
+        running = asyncio.create_task(finished_batch.run())
+        await started.wait()
+        assert not is_locked(tmp_path)
+        running.cancel()
+        return await running
+
+    assert asyncio.run(main()).waiting_task_ids == []
+    assert "Removing the write-ahead log was interrupted; the next batch removes it" in caplog.text
+
+
+def test_finished_batch_succeeds_although_its_removal_fails(finished_batch, monkeypatch, caplog):
+    async def fail(_, *, check_lease=True):
+        if not check_lease:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(BatchState, "remove_log", fail)
+    asyncio.run(finished_batch.run())
+    assert "Removing the write-ahead log failed; the next batch removes it: RuntimeError: can't start" in caplog.text

@@ -1,12 +1,14 @@
 import asyncio
 import errno
 import logging
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
 
+from airflow_provider_mps.batch import state as state_module
 from airflow_provider_mps.batch.lock_holder import LockHolder
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus, Row
@@ -361,3 +363,57 @@ def test_results_are_saved_before_the_log_is_removed(make_state, tmp_path):
         assert not list(journal.glob("*.jsonl"))
 
     asyncio.run(main())
+
+
+def test_save_waits_for_a_cancelled_one(make_state, monkeypatch):
+    """The thread of a cancelled save continues, and would overwrite the results of a later one."""
+    write_summary, proceed, order = Results.write_summary, threading.Event(), []
+
+    def write(self, summary):
+        order.append("begin")
+        proceed.wait(30)
+        write_summary(self, summary)
+        order.append("end")
+
+    async def main():
+        monkeypatch.setattr(Results, "write_summary", write)
+        state = make_state()
+        restoring = asyncio.create_task(state.restore())
+        while not order:
+            await asyncio.sleep(0.01)
+        restoring.cancel()
+        await asyncio.wait([restoring])
+        assert restoring.cancelled()
+        saving = asyncio.create_task(state.save_results(finished=False))
+        await asyncio.sleep(0.1)
+        proceed.set()
+        await saving
+
+    asyncio.run(main())
+    assert order == ["begin", "end"] * 2
+
+
+def test_removal_that_hangs_is_abandoned(make_state, monkeypatch, caplog):
+    proceed = threading.Event()
+
+    async def main():
+        state = make_state()
+        await state.restore()
+        await state.record(row("a"))
+        monkeypatch.setattr(state_module, "REMOVAL_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr(WriteAheadLog, "_remove_parts", lambda *_: proceed.wait(30))
+        await state.write_results(finished=False)
+        assert not proceed.is_set()
+        proceed.set()
+
+    asyncio.run(main())
+    assert "Removing the write-ahead log took longer than 0.05 s" in caplog.text
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_missing_rows_of_an_unfinished_batch_must_be_restored(make_state, tmp_path, finished):
+    complete_run(make_state(), row("a"), finished=finished)
+    (tmp_path / "clips" / "results.jsonl").write_text("")
+    with pytest.raises(DestinationError, match="so nothing was submitted") as caught:
+        asyncio.run(make_state().restore())
+    assert ("journal; to submit all lines again, remove all three" in str(caught.value)) is finished

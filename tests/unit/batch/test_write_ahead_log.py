@@ -375,3 +375,42 @@ def test_lost_lease_keeps_all_parts(folder):
 
     asyncio.run(write())
     assert [found.id for found in read_rows(folder)] == ["a"]
+
+
+def test_checkpoint_while_a_removal_forgets_parts():
+    wal = WriteAheadLog(ObjectStoragePath("memory://bucket/race/journal"), "next", LOG)
+
+    class Entry(tuple):
+        def __iter__(self):
+            wal._read_parts.pop("1", None)  # as the thread of a removal does
+            return super().__iter__()
+
+    for number in range(3):
+        part = module._Part(number, "first", wal._folder / f"{number}-first.jsonl")
+        wal._read_parts[str(number)] = Entry((part, module._PartProgress(0, 0)))
+    checkpoint = asyncio.run(wal.make_checkpoint())
+    assert [part.number for part in checkpoint.parts] == [0, 1, 2]
+
+
+def test_part_that_cannot_be_removed_does_not_block_the_others(monkeypatch, caplog):
+    folder = ObjectStoragePath("memory://bucket/held/journal")
+    requests = []
+
+    def remove(paths):
+        requests.append([path.name for path in paths])
+        return {"000000000001-first.jsonl": "AccessDenied"} if len(requests) == 1 else {}
+
+    async def write():
+        wal = WriteAheadLog(folder, "first", LOG)
+        await wal.read()
+        for name in "abcde":
+            await wal.write(row(name))
+        await wal.remove_parts(await wal.make_checkpoint())
+        return list(wal._own_parts)
+
+    monkeypatch.setattr(module, "MAX_REMOVED_OBJECTS", 2)
+    monkeypatch.setattr(module, "remove_objects", remove)
+    assert asyncio.run(write()) == ["000000000001-first.jsonl"]
+    assert [len(names) for names in requests] == [2, 2, 1]
+    (record,) = caplog.records
+    assert "1 of 5, e.g. 000000000001-first.jsonl (AccessDenied)" in record.getMessage()

@@ -104,3 +104,25 @@ def test_second_stop_does_not_cancel_cleanup():
     with pytest.raises(CancelledError):
         loop.run()
     assert cleaned == [True]
+
+
+def test_result_is_kept_when_a_signal_interrupted_the_caller():
+    async def main():
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "finished"
+
+    def handler(*_):
+        raise TimeoutError("from a signal")
+
+    loop = EventLoopThread(main)
+    assert loop.get_result() is None
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(TimeoutError, match="from a signal"):
+            loop.run()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert loop.get_result() == "finished"

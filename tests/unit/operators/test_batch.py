@@ -3,9 +3,13 @@
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from airflow_provider_mps.batch.line import ManifestLine
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.run import Batch, BatchOutcome
+from airflow_provider_mps.batch.summary import Summary
+from airflow_provider_mps.concurrency import EventLoopThread
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.batching import context, write_manifest
@@ -123,3 +127,25 @@ def test_fingerprints_of_earlier_versions_are_unchanged(tmp_path):
 def test_empty_target_duration_keeps_the_fingerprint(tmp_path, empty):
     operator = make_batch(tmp_path, target_duration=empty, translate_to="", translate_requirement=None)
     assert make_fingerprint(operator) == make_fingerprint(make_batch(tmp_path))
+
+
+@pytest.mark.parametrize("waiting", [[], ["task-1"]])
+def test_execution_timeout_does_not_fail_a_finished_batch(tmp_path, monkeypatch, waiting):
+    """It may come while only the removal of the log is left. A deferred batch has not finished."""
+    run = EventLoopThread.run
+
+    async def finish(_):
+        return BatchOutcome(Summary({LineStatus.STORED: 1}), waiting)
+
+    def interrupt(self):
+        run(self)
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(Batch, "__init__", lambda *_: None)
+    monkeypatch.setattr(Batch, "run", finish)
+    monkeypatch.setattr(EventLoopThread, "run", interrupt)
+    if waiting:
+        with pytest.raises(AirflowTaskTimeout):
+            make_batch(tmp_path).execute(context())
+    else:
+        assert make_batch(tmp_path).execute(context())["stored"] == 1

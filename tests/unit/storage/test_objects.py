@@ -148,3 +148,24 @@ def test_remove_objects_reports_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(objects, "get_filesystem", lambda *_: wrapped)
     with pytest.raises(DestinationError, match="no permission to remove"):
         remove_objects([folder / "a"])
+
+
+@pytest.mark.usefixtures("_memory")
+def test_remove_objects_names_those_that_cannot_be_removed(tmp_path, monkeypatch):
+    folder = ObjectStoragePath(f"memory://bucket{tmp_path}/folder")
+    wrapped = AsyncFileSystemWrapper(folder.fs, asynchronous=False)
+    remove = wrapped._rm_file
+
+    async def hold_one(path):
+        if path.endswith("/held"):
+            raise OSError("retention")
+        await remove(path)
+
+    wrapped._rm_file = hold_one
+    monkeypatch.setattr(objects, "get_filesystem", lambda *_: wrapped)
+    monkeypatch.setattr(objects, "CONCURRENT_REMOVALS", 2)
+    paths = [folder / name for name in ("held", "a", "b", "c", "d")]
+    for path in paths:
+        folder.fs.pipe_file(path.path, b"content")
+    assert list(remove_objects(paths)) == ["held"]
+    assert [name.rpartition("/")[2] for name in folder.fs.find(folder.path)] == ["held"]
