@@ -47,6 +47,7 @@ class Setting:
 
     def __init__(self, home: Path, lines: int, delay: float, synthesis: tuple[float, float]) -> None:
         self._home = home
+        home.mkdir()
         self.lines = lines
         self._delay = delay
         self.synthesis = synthesis
@@ -213,8 +214,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mps-benchmark-") as home:
         synthesis = (given.synthesis[0], given.synthesis[1])
         if given.lines:
-            print_duration(Setting(Path(home), given.lines, given.delay, synthesis), versions)
-        setting = Setting(Path(home), 600, given.delay, synthesis)
+            print_duration(Setting(Path(home, "whole"), given.lines, given.delay, synthesis), versions)
+        setting = Setting(Path(home, "ended"), 600, given.delay, synthesis)
         if given.kills:
             print_kills(setting, versions, given.kills)
         if given.terminations:
