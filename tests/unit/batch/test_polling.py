@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import statistics
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_short_batch_polls_each_line_every_interval(latency):
 def test_lines_that_never_end_do_not_hold_up_the_others():
     outcome = simulate([3600.0] * 300 + [20.0] * 1000)
     assert max(outcome.ages[300:]) <= 400
+
+
+@pytest.mark.parametrize(("slow", "quick"), [(500, 2000), (1000, 1000), (2000, 2000)])
+def test_slow_lines_delay_quick_ones_behind_them_little_more_than_the_order_by_due_time(slow, quick):
+    latencies = [1800.0] * slow + [8.0] * quick
+    outcome, expected = simulate(latencies), simulate(latencies, make_interval_wait())
+    assert statistics.mean(outcome.delays[slow:]) <= 2.25 * statistics.mean(expected.delays[slow:])
+    assert max(outcome.delays[slow:]) <= 2 * max(expected.delays[slow:])
+    assert outcome.seconds <= 1.01 * expected.seconds
 
 
 def test_waiting_line_keeps_no_text_in_memory():
