@@ -22,7 +22,7 @@ LINES = 2000
 MAX_WASTED = {
     "30 to 90 s": 0.75,
     "1 to 9 s": 0.0,
-    "60 s": 0.5,
+    "60 s": 0.6,
     "5 s, or 120 s for 30 %": 1.05,
     "exponential, mean 60 s": 1.6,
     "10 to 30 s, or 20 minutes for 3 %": 3.5,
@@ -38,7 +38,8 @@ MAX_WASTED = {
 def test_busy_batch_notices_lines_in_time_and_wastes_few_polls(name, seed):
     latencies = make_latencies(name, LINES, seed)
     outcome = simulate(latencies)
-    assert max(outcome.ages) <= 1.1 * max(latencies) + INTERVAL + 1
+    half_cycle = LINES / REQUESTS_PER_SECOND / 2  # an unfinished line loses its head start over newer ones
+    assert max(outcome.ages) <= 1.1 * max(latencies) + half_cycle + INTERVAL + 1
     assert outcome.seconds <= 1.1 * outcome.least_seconds
     assert outcome.wasted <= MAX_WASTED[name]
 
