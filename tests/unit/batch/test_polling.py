@@ -27,7 +27,7 @@ MAX_WASTED = {
     "exponential, mean 60 s": 1.6,
     "10 to 30 s, or 20 minutes for 3 %": 3.5,
     "300 to 600 s": 5.1,
-    "rises from 30 to 120 s": 1.1,
+    "rises from 30 to 120 s": 1.15,
     "falls from 120 to 30 s": 1.1,
 }
 """Polls per line that find it unfinished. Most are sent before the first lines are done, and delay nothing."""
