@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 REPEAT_AGE_FRACTION = 0.1
 """A busy loop polls an unfinished task again after this fraction of its age, so that slow tasks do not delay others."""
+HEAD_START_CYCLES = 0.75
+"""The head start of an unfinished task over newer ones, as a share of the cycle. With more, many slow tasks delay quick
+ones behind them; with less, new tasks are polled too early."""
 MAX_STALE_ENTRIES = 100
 """Entries of removed waiters, beyond the number of waiters, at which the queue is rebuilt."""
 
@@ -42,13 +46,17 @@ class Waiter:
     """Number of ``processing`` responses."""
     errors: int = 0
     """Number of errors since the last response."""
+    head_start: float = math.inf
+    """A waiter that is polled oldest first counts as begun no earlier than this many seconds before it is due."""
     context: Context = field(default_factory=copy_context)
     """The caller's context, so that a warning about its task goes to its log, e.g. that of a trigger."""
 
     @property
     def rank(self) -> tuple[bool, float]:
         """The place among all waiters that are due: the lowest is polled first."""
-        return (False, self.due) if self.oldest_first_since is None else (True, self.oldest_first_since)
+        if self.oldest_first_since is None:
+            return (False, self.due)
+        return (True, max(self.oldest_first_since, self.due - self.head_start))
 
     def finish(self, outcome: TextToSpeechTask | Exception) -> None:
         """End the wait, unless it has ended."""

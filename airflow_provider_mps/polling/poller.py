@@ -18,7 +18,7 @@ from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_act
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.event import LastSeen
-from airflow_provider_mps.polling.poll_queue import PollQueue, Waiter
+from airflow_provider_mps.polling.poll_queue import HEAD_START_CYCLES, PollQueue, Waiter
 from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.task import TaskStatus
 
@@ -55,6 +55,7 @@ async def wait_for_task(
     :param first_poll_in: seconds until the first poll
     :param last_seen: updated with each poll, for the error of a caller that stops waiting
     :param oldest_first: poll due tasks in the order in which their waits began: the oldest has most likely finished.
+        A task that was polled before has only a limited head start over newer ones.
         Due tasks without ``oldest_first`` come before them, in the order in which they became due.
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
@@ -184,8 +185,8 @@ class Poller:
                 waiter.last_seen.record_processing()
                 waiter.polls += 1
                 fraction = random.random()  # noqa: S311 - no secret
-                cycle = len(self._queue.waiters) / self._gate.rate_limiter.requests_per_second
-                self._enqueue(waiter, permit.sent_at + waiter.delay_after_poll(permit.sent_at, cycle, fraction))
+                delay = waiter.delay_after_poll(permit.sent_at, self._cycle, fraction)
+                self._enqueue(waiter, permit.sent_at + delay)
             else:
                 waiter.finish(task)
         finally:
@@ -210,7 +211,14 @@ class Poller:
             case PollErrorAction.FAIL:
                 waiter.finish(error)
 
+    @property
+    def _cycle(self) -> float:
+        """The seconds in which the rate limit allows one poll of each waiting task."""
+        return len(self._queue.waiters) / self._gate.rate_limiter.requests_per_second
+
     def _enqueue(self, waiter: Waiter, due: float) -> None:
+        """Poll a waiter again at ``due``."""
+        waiter.head_start = HEAD_START_CYCLES * self._cycle
         self._queue.push(waiter, due)
         self._queue_changed.set()
 

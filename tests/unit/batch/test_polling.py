@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import statistics
 
 import pytest
 
@@ -21,12 +22,12 @@ LINES = 2000
 MAX_WASTED = {
     "30 to 90 s": 0.75,
     "1 to 9 s": 0.0,
-    "60 s": 0.5,
+    "60 s": 0.6,
     "5 s, or 120 s for 30 %": 1.05,
     "exponential, mean 60 s": 1.6,
     "10 to 30 s, or 20 minutes for 3 %": 3.5,
     "300 to 600 s": 5.1,
-    "rises from 30 to 120 s": 1.1,
+    "rises from 30 to 120 s": 1.15,
     "falls from 120 to 30 s": 1.1,
 }
 """Polls per line that find it unfinished. Most are sent before the first lines are done, and delay nothing."""
@@ -37,7 +38,8 @@ MAX_WASTED = {
 def test_busy_batch_notices_lines_in_time_and_wastes_few_polls(name, seed):
     latencies = make_latencies(name, LINES, seed)
     outcome = simulate(latencies)
-    assert max(outcome.ages) <= 1.1 * max(latencies) + INTERVAL + 1
+    half_cycle = LINES / REQUESTS_PER_SECOND / 2  # an unfinished line loses its head start over newer ones
+    assert max(outcome.ages) <= 1.1 * max(latencies) + half_cycle + INTERVAL + 1
     assert outcome.seconds <= 1.1 * outcome.least_seconds
     assert outcome.wasted <= MAX_WASTED[name]
 
@@ -61,6 +63,15 @@ def test_short_batch_polls_each_line_every_interval(latency):
 def test_lines_that_never_end_do_not_hold_up_the_others():
     outcome = simulate([3600.0] * 300 + [20.0] * 1000)
     assert max(outcome.ages[300:]) <= 400
+
+
+@pytest.mark.parametrize(("slow", "quick"), [(500, 2000), (1000, 1000), (2000, 2000)])
+def test_slow_lines_delay_quick_ones_behind_them_little_more_than_the_order_by_due_time(slow, quick):
+    latencies = [1800.0] * slow + [8.0] * quick
+    outcome, expected = simulate(latencies), simulate(latencies, make_interval_wait())
+    assert statistics.mean(outcome.delays[slow:]) <= 2.25 * statistics.mean(expected.delays[slow:])
+    assert max(outcome.delays[slow:]) <= 2 * max(expected.delays[slow:])
+    assert outcome.seconds <= 1.01 * expected.seconds
 
 
 def test_waiting_line_keeps_no_text_in_memory():

@@ -41,6 +41,19 @@ def test_queue_pops_the_oldest_of_those_that_are_due():
     assert pop_all(queue, now=40) == [oldest]
 
 
+def test_queue_pops_a_polled_waiter_after_those_that_began_before_its_head_start():
+    polled, older, newer = make_waiter(1), make_waiter(24), make_waiter(26)
+    polled.head_start = 10
+    queue = push_all((polled, 35), (older, 34), (newer, 36))
+    assert pop_all(queue, now=40) == [older, polled, newer]
+
+
+def test_head_start_begins_no_earlier_than_the_wait():
+    polled, newer = make_waiter(20), make_waiter(21)
+    polled.head_start = 60
+    assert pop_all(push_all((newer, 31), (polled, 35)), now=40) == [polled, newer]
+
+
 def test_queue_pops_waiters_without_oldest_first_before_others():
     oldest, other = make_waiter(1), make_waiter()
     queue = push_all((oldest, 10), (other, 30))
