@@ -85,7 +85,7 @@ class SlowProxy:
                 self.ended[request] = time.monotonic()
                 if method == b"PUT" and target.partition(b"?")[0].endswith(b"results.jsonl"):
                     self.results_written.append(time.monotonic())
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):  # the latter at the end
             pass
         finally:
             for end in (writer, server):
