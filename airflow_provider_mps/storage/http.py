@@ -31,6 +31,8 @@ MAX_REDIRECTS = 5
 TIMEOUT_SECONDS = (10, 30)
 """Seconds to connect, and seconds without a new byte."""
 MAX_READ_BYTES = 256 * 1024
+MIN_BLOCK_BYTES = 64 * 1024
+"""Smaller pieces are joined, because each block takes some time."""
 MAX_KEPT_CONNECTIONS = 16
 """Connections to one server that are kept open; a batch uses eight at once."""
 
@@ -54,13 +56,26 @@ class OpenResponse:
 
     def read_blocks(self) -> Iterator[bytes]:
         """
-        Yield the body as it was sent, without decoding.
+        Yield the body as it was sent, without decoding, also what arrived before an error.
 
         :raises TransientUrlError: if the connection breaks
         """
-        with _translate_http_errors(self._check):
-            while block := self._response.read1(MAX_READ_BYTES, decode_content=False):
-                yield block
+        pieces: list[bytes] = []  # of TLS, which has 16 KiB each
+        size = 0
+        try:
+            with _translate_http_errors(self._check):
+                while piece := self._response.read1(MAX_READ_BYTES, decode_content=False):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size >= MIN_BLOCK_BYTES:
+                        yield b"".join(pieces)
+                        pieces, size = [], 0
+        except TransientUrlError:
+            if pieces:
+                yield b"".join(pieces)
+            raise
+        if pieces:
+            yield b"".join(pieces)
 
 
 def validate_http_url(url: str) -> None:
