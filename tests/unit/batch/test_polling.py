@@ -81,7 +81,7 @@ def test_waiting_line_keeps_no_text_in_memory():
         await asyncio.sleep(60)
         if not remaining:
             gc.collect()
-            remaining.append([found for found in gc.get_objects() if isinstance(found, ManifestLine)])
+            remaining.append([found for found in gc.get_objects() if type(found) is ManifestLine])
         return await wait_for_task(*arguments, oldest_first=oldest_first)
 
     simulate([1.0] * 50, wait)
