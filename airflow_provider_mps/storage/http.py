@@ -124,13 +124,14 @@ def open_url(url: str, headers: Mapping[str, str], check: Callable[[], None]) ->
 
 
 def _send_request(url: str, headers: Mapping[str, str], watch: Watch) -> urllib3.BaseHTTPResponse:
+    connect_seconds, read_seconds = TIMEOUT_SECONDS
     with _translate_http_errors(watch.check):
         send = partial(
             _get_pool_manager(url).request,
             "GET",
             url,
             headers={**headers, "Accept-Encoding": "identity"},  # verify and store the same bytes
-            timeout=urllib3.Timeout(*TIMEOUT_SECONDS),
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             preload_content=False,
             redirect=False,
             retries=False,

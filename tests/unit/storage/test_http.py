@@ -1,3 +1,4 @@
+import time
 import traceback
 
 import pytest
@@ -89,6 +90,16 @@ def test_stalled_server_is_transient(monkeypatch):
     monkeypatch.setattr("airflow_provider_mps.storage.http.TIMEOUT_SECONDS", (1, 0.2))
     with ScriptedServer(HANG) as server, pytest.raises(TransientUrlError, match="timed out"):
         read(server.url)
+
+
+def test_response_may_take_longer_than_connect_timeout(monkeypatch):
+    def respond_late(_):
+        time.sleep(0.5)
+        return Reply(b"audio")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.http.TIMEOUT_SECONDS", (0.2, 60))
+    with ScriptedServer(respond_late) as server:
+        assert read(server.url) == (200, b"audio")
 
 
 def test_refused_connection_is_transient_and_hides_signature():
