@@ -27,7 +27,7 @@ SHUTDOWN_GRACE_SECONDS = 4.0
 """Default time for cleaning up: Airflow 3 kills a task five seconds after SIGTERM."""
 
 
-def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Thread:
+def start_daemon_thread(function: Callable[[], None], name: str) -> None:
     """
     Start a daemon thread in a copy of the caller's context, so that its log lines go to the same log.
 
@@ -43,7 +43,6 @@ def start_daemon_thread(function: Callable[[], None], name: str) -> threading.Th
         if error.__context__ in {None, handled}:
             raise
         raise error.__context__ from None
-    return thread
 
 
 _idle_workers: list[queue.SimpleQueue[_Job]] = []
@@ -58,7 +57,7 @@ def start_in_worker_thread(function: Callable[[], None], name: str) -> None:
     """
     Do :func:`start_daemon_thread` in a thread that an earlier call has left idle, if there is one.
 
-    Starting a thread takes about 0.1 ms, because the starting thread waits until it runs.
+    Starting a thread takes longer, because the starting thread waits until it runs.
 
     :param function: handles its own exceptions
     """

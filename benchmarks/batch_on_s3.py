@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.server import RunningEmulator
 from benchmarks.bulk import write_manifest
-from benchmarks.other_version import make_environment
+from benchmarks.other_version import add_beside_option, make_environment
 from benchmarks.slow_s3 import SlowProxy
 from benchmarks.storing_candidates import BUCKET, CONN_ID
 from benchmarks.storing_destinations import S3
@@ -158,37 +158,40 @@ def print_duration(setting: Setting, versions: dict[str, Path]) -> None:
         print(f"| {method} {kind} | {' | '.join(counts)} |")
 
 
-def print_kills(setting: Setting, versions: dict[str, Path], kills: int) -> None:
-    """Kill batches of each version at random moments, alternately, and count the lines that are unknown then."""
-    found: dict[str, list[int]] = {name: [] for name in versions}
-    for _ in range(kills):
-        submits, delay = random.randint(30, 150), random.uniform(0, 0.5)
+def run_until_random_moments(
+    setting: Setting, versions: dict[str, Path], count: int, submits: tuple[int, int]
+) -> Iterator[tuple[str, RunningBatch]]:
+    """Start ``count`` batches of each version, alternately; yield each after a random number of submits."""
+    for _ in range(count):
+        submitted, delay = random.randint(*submits), random.uniform(0, 0.5)
         for name, version in versions.items():
             with setting.start(version) as batch:
-                batch.wait_for_submits(submits)
+                batch.wait_for_submits(submitted)
                 time.sleep(delay)
-                batch.process.kill()
-                time.sleep(1)  # requests that have been sent still take effect
-                found[name].append(batch.count_submitting())
+                yield name, batch
+
+
+def print_kills(setting: Setting, versions: dict[str, Path], kills: int) -> None:
+    """Kill batches at random moments, and count the lines that are unknown then."""
+    found: dict[str, list[int]] = {name: [] for name in versions}
+    for name, batch in run_until_random_moments(setting, versions, kills, (30, 150)):
+        batch.process.kill()
+        time.sleep(1)  # requests that have been sent still take effect
+        found[name].append(batch.count_submitting())
     print(f"\n| {kills} kills | Lines unknown: mean | Most |\n|---|---|---|")
     for name, counts in found.items():
         print(f"| {name} | {sum(counts) / len(counts):.1f} | {max(counts)} |", flush=True)
 
 
 def print_terminations(setting: Setting, versions: dict[str, Path], terminations: int) -> None:
-    """End batches of each version with SIGTERM, and measure how long the lock remains."""
+    """End batches with SIGTERM at random moments, and measure how long the lock remains."""
     found: dict[str, list[tuple[float, int]]] = {name: [] for name in versions}
-    for _ in range(terminations):
-        submits, delay = random.randint(250, 350), random.uniform(0, 0.5)
-        for name, version in versions.items():
-            with setting.start(version) as batch:
-                batch.wait_for_submits(submits)
-                time.sleep(delay)
-                started = time.monotonic()
-                batch.process.terminate()
-                while batch.is_locked and time.monotonic() < started + 60:
-                    time.sleep(0.01)
-                found[name].append((time.monotonic() - started, batch.count_submitting()))
+    for name, batch in run_until_random_moments(setting, versions, terminations, (250, 350)):
+        started = time.monotonic()
+        batch.process.terminate()
+        while batch.is_locked and time.monotonic() < started + 60:
+            time.sleep(0.01)
+        found[name].append((time.monotonic() - started, batch.count_submitting()))
     print(f"\n| {terminations} times SIGTERM | Seconds to the release: mean | Longest | Lines unknown |")
     print("|---|---|---|---|")
     for name, outcomes in found.items():
@@ -205,7 +208,7 @@ def main() -> None:
     parser.add_argument("--synthesis", type=float, nargs=2, default=SYNTHESIS, help="seconds that a task takes")
     parser.add_argument("--kills", type=int, default=0, help="batches of each version that SIGKILL ends")
     parser.add_argument("--terminations", type=int, default=0, help="batches of each version that SIGTERM ends")
-    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="a checkout of another version to run, too")
+    add_beside_option(parser)
     given = parser.parse_args()
     logging.getLogger("airflow_provider_mps.emulator").setLevel(logging.WARNING)
     versions = {"This version": REPOSITORY}

@@ -23,7 +23,7 @@ from typing import Any
 
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.emulator.server import RunningEmulator
-from benchmarks.other_version import make_environment
+from benchmarks.other_version import add_beside_option, make_environment
 from benchmarks.waiting import Counted
 
 QUOTA = 20
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--quota", type=int, default=QUOTA, help="requests a second that the emulator admits")
     parser.add_argument("--synthesis", type=float, nargs=2, default=SYNTHESIS, help="seconds that a task takes")
     parser.add_argument("--airflow", action="store_true", help="the lines in a whole Airflow, too")
-    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="checkout of another version to measure, too")
+    add_beside_option(parser)
     parser.add_argument("--manifest", help=argparse.SUPPRESS)
     parser.add_argument("--destination", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -15,9 +15,8 @@ import statistics
 import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
-from benchmarks.other_version import make_environment
+from benchmarks.other_version import add_beside_option, make_environment
 
 DAG = (
     "import airflow_provider_mps.hooks.mps, airflow_provider_mps.sensors.text_to_speech, "
@@ -65,7 +64,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="fresh processes for each candidate")
-    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="checkout of another version to measure, too")
+    add_beside_option(parser)
     options = parser.parse_args()
     with ExitStack() as stack:
         environments = {"this": dict(os.environ)}

@@ -10,7 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from collections.abc import Iterator
+
+
+def add_beside_option(parser: ArgumentParser) -> None:
+    """Add the option ``--beside`` to a benchmark."""
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="checkout of another version to measure, too")
 
 
 @contextmanager

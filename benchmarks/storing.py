@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -24,7 +25,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.storing_candidates import CANDIDATES, HTTP_CONN_ID, OURS, Item
+from benchmarks.other_version import add_beside_option, make_environment
+from benchmarks.storing_candidates import (
+    CANDIDATES,
+    CLIP_CANDIDATES,
+    HTTP_CONN_ID,
+    OTHER,
+    OTHER_VERSION,
+    OURS,
+    Item,
+)
 from benchmarks.storing_destinations import S3, Folder, clear
 from benchmarks.storing_source import AudioServer, compute_crc64, make_files
 from dev.airflow_environment import airflow_environment
@@ -131,7 +141,9 @@ def _describe(seen: bytes | None) -> str:
 
 def compare(storing: Storing, destination: Folder, given: argparse.Namespace) -> Results:
     """Measure every candidate with the large file, and print the table."""
-    candidates = CANDIDATES[destination.scheme]
+    candidates = dict(CANDIDATES[destination.scheme])
+    if given.beside:
+        candidates[OTHER] = CLIP_CANDIDATES[OTHER]
     results: Results = {candidate: [] for candidate in candidates}
     turns = list(candidates) * given.runs
     with ThreadPoolExecutor(given.at_once) as pool:
@@ -213,6 +225,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large audio")
     parser.add_argument("--huge", action="store_true", help="also let this provider store 4 GiB, for its memory")
     parser.add_argument("--to", choices=list(CANDIDATES), nargs="+", default=list(CANDIDATES), help="where to")
+    add_beside_option(parser)
     parser.add_argument("--quick", action="store_true", help="only show that it works; the figures mean nothing")
     given = parser.parse_args()
     given.at_once, given.then = 1, 503
@@ -223,6 +236,8 @@ def main() -> None:
         sizes["huge"] = HUGE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # the servers and the files go too
     with ExitStack() as stack:
+        if given.beside:
+            os.environ[OTHER_VERSION] = stack.enter_context(make_environment(given.beside))["PYTHONPATH"]
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mps-storing-")))
         make_files(home / "source", sizes, room=2 * max(sizes.values()))
         source = stack.enter_context(AudioServer(home / "source", home))

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.other_version import make_environment
+from benchmarks.other_version import add_beside_option, make_environment
 from benchmarks.storing import CLIP, Storing, median, ratio, verdict
 from benchmarks.storing_candidates import CLIP_CANDIDATES, LOOP, OTHER, OTHER_VERSION, OURS
 from benchmarks.storing_destinations import S3, Folder
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--to", choices=["s3", "file"], nargs="+", default=["file", "s3"], help="where to")
     parser.add_argument("--by", choices=SCHEMES, nargs="+", default=SCHEMES, help="where from")
     parser.add_argument("--at-once", type=int, nargs="+", default=AT_ONCE, help="how many at a time")
-    parser.add_argument("--beside", type=Path, help="checkout of another version to measure, too")
+    add_beside_option(parser)
     parser.add_argument("--quick", action="store_true", help="only show that it works; the figures mean nothing")
     given = parser.parse_args()
     if given.quick:

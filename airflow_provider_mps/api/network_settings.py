@@ -50,7 +50,7 @@ def find_proxy(url: str, connection_proxy: str | None = None, conn_id: str = "")
     """
     if connection_proxy:
         return _parse_proxy(connection_proxy, f"Connection '{conn_id}': Extra 'proxy'")
-    # Checked first: `getproxies_environment` takes a tenth of the time of a small download.
+    # Checked first: `getproxies_environment` is slow in comparison with a small download.
     if not any(name.lower().endswith(b"_proxy") and name.lower() != b"no_proxy" for name in os.environb):
         return None
     # Lower case overrides upper case; HTTP_PROXY is ignored under CGI (CVE-2016-1000110).

@@ -83,7 +83,7 @@ class Download:
                         problem = f"{self._format_received()}, and the last attempt failed: {error}"
                         raise self._make_error(problem) from error
                     self._prepare_retry(error)
-                # Not with tenacity, whose cyclic garbage would take a tenth of the time of a small clip.
+                # Not with tenacity: even without a retry, it leaves cyclic garbage, which slows small clips down.
                 longest = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (self._attempts - 1))
                 self.deadline.sleep(random.uniform(0, longest))  # noqa: S311 - not for security
         except UrlError as error:

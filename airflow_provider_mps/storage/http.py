@@ -2,7 +2,7 @@
 Open an audio URL over HTTP: follow safe redirects, and separate transient from permanent errors.
 
 Connections are kept open for later downloads of this process. This module uses ``urllib3``, whose ``read1`` returns
-whatever has arrived. A request takes half the CPU time of one with ``requests``, and a quarter of one with ``httpx``.
+whatever has arrived; ``requests`` and ``httpx`` take more CPU time for each request.
 """
 
 from __future__ import annotations

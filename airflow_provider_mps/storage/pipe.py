@@ -59,10 +59,10 @@ class Pipe:
         if rest := self._buffer.get_rest():
             self._send(rest)
         self._blocks.put(None)
-        if not (self._is_started or self._writer.can_hang):
-            self._run()
-        else:
+        if self._is_started or self._writer.can_hang:
             self._start_thread()
+        else:
+            self._run()
         while not self._has_ended(SIGNAL_CHECK_SECONDS):
             self._check()
         self._raise_error()

@@ -2,7 +2,7 @@
 Shut down the connections of downloads that must not continue: one thread watches all downloads of this process.
 
 A socket's timeout limits the wait for each byte only, so a server that sends a byte now and then could hold a download
-for days. A thread for each download would take a fifth of the time of a small clip.
+for days. A thread for each download would make small clips slower.
 """
 
 from __future__ import annotations

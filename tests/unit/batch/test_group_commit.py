@@ -39,14 +39,20 @@ def _long_delays(monkeypatch):
     monkeypatch.setattr(group_commit, "MAX_UNAWAITED_DELAY_SECONDS", LONG_SECONDS)
 
 
+async def start_waiting_rows():
+    """Return a log with two rows that wait, and the task that awaits the second one."""
+    log = Log()
+    log._write_seconds = LONG_SECONDS
+    log.write_later(row("later"))
+    outcome = asyncio.create_task(log.write(row("outcome"), may_delay=True))
+    await asyncio.sleep(0)
+    return log, outcome
+
+
 @pytest.mark.usefixtures("_long_delays")
 def test_waiting_rows_share_the_write_of_an_urgent_one():
     async def main():
-        log = Log()
-        log._write_seconds = LONG_SECONDS
-        log.write_later(row("later"))
-        outcome = asyncio.create_task(log.write(row("outcome"), may_delay=True))
-        await asyncio.sleep(0)
+        log, outcome = await start_waiting_rows()
         assert not outcome.done()
         await log.write(row("urgent"))
         await outcome
@@ -58,11 +64,7 @@ def test_waiting_rows_share_the_write_of_an_urgent_one():
 @pytest.mark.usefixtures("_long_delays")
 def test_flush_writes_waiting_rows_at_once():
     async def main():
-        log = Log()
-        log._write_seconds = LONG_SECONDS
-        log.write_later(row("later"))
-        outcome = asyncio.create_task(log.write(row("outcome"), may_delay=True))
-        await asyncio.sleep(0)
+        log, outcome = await start_waiting_rows()
         await log.flush()
         assert log.writes == [["later", "outcome"]]
         await outcome

@@ -11,6 +11,19 @@ from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.speech.parsing import OnUnknown
 
 
+def make_batch(tmp_path):
+    options = SimpleNamespace(
+        mps_conn_id="mps_default",
+        region=None,
+        destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
+        on_unknown=OnUnknown.FAIL,
+        transfer_timeout=60.0,
+        resume=True,
+        manifest="manifest.jsonl",
+    )
+    return Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
+
+
 def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):
     """Airflow may end a task whose batch is closing after an error or execution_timeout."""
 
@@ -28,14 +41,7 @@ def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):
 
         monkeypatch.setattr(Batch, "_process_lines", fail)
         monkeypatch.setattr(Batch, "_close", close)
-        options = SimpleNamespace(
-            mps_conn_id="mps_default",
-            region=None,
-            destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
-            on_unknown=OnUnknown.FAIL,
-            transfer_timeout=60.0,
-        )
-        batch = Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
+        batch = make_batch(tmp_path)
         running = asyncio.create_task(batch.run())
         await started.wait()
         running.cancel()
@@ -50,21 +56,12 @@ def test_cancellation_does_not_interrupt_the_closing(monkeypatch, tmp_path):
 @pytest.fixture
 def finished_batch(monkeypatch, tmp_path):
     """A batch that has nothing to do, and whose log cannot be removed."""
-    options = SimpleNamespace(
-        mps_conn_id="mps_default",
-        region=None,
-        destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
-        on_unknown=OnUnknown.FAIL,
-        transfer_timeout=60.0,
-        resume=True,
-        manifest="manifest.jsonl",
-    )
 
     async def process(self, _):
         await self._state.restore()
 
     monkeypatch.setattr(Batch, "_process_lines", process)
-    return Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
+    return make_batch(tmp_path)
 
 
 def is_locked(tmp_path):

@@ -86,6 +86,13 @@ def test_broken_connection_is_transient(fault):
         read(server.url)
 
 
+def test_reset_of_new_connection_is_not_repeated():
+    with ScriptedServer(RESET, Reply(b"audio")) as server:
+        with pytest.raises(TransientUrlError):
+            read(server.url)
+        assert len(server.requests) == 1
+
+
 def test_stalled_server_is_transient(monkeypatch):
     monkeypatch.setattr("airflow_provider_mps.storage.http.TIMEOUT_SECONDS", (1, 0.2))
     with ScriptedServer(HANG) as server, pytest.raises(TransientUrlError, match="timed out"):
