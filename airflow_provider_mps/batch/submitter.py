@@ -142,6 +142,7 @@ class Submitter:
                 if not self._gate.can_send(permit):
                     await self._record(sent.with_status(LineStatus.PENDING))
                     continue
+                self._gate.record_sending(permit)
                 try:
                     accepted = await self._hook.acall_once(call, self._check_before_sending)
                 except AirflowException as error:

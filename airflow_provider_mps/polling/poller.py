@@ -169,6 +169,7 @@ class Poller:
                     await self._queue_changed.wait()
 
     async def _poll(self, waiter: Waiter, permit: Permit) -> None:
+        self._gate.record_sending(permit)
         try:
             task = await self._hook.acall_once(waiter.call)
         except InvalidMpsConnectionError as error:

@@ -19,6 +19,7 @@ class RateLimiter:
 
     def __init__(self, requests_per_second: float) -> None:
         self._last_slot = -math.inf
+        self._first_slot: float | None = None  # of the first request after idle time, until it is sent
         self._slow_rate = math.inf
         self._slowed_at = -math.inf
         self._sent: deque[float] = deque()
@@ -45,8 +46,17 @@ class RateLimiter:
         gap = 1 / self.get_rate(now)
         slot = self._last_slot + gap
         # A request that is a little late keeps its slot, so that delays do not add up. Idle time is not saved.
-        self._last_slot = slot if now - slot < gap else now
+        if now - slot < gap:
+            self._last_slot = slot
+        else:
+            self._last_slot = self._first_slot = now
         self._sent.append(now)
+
+    def record_sending(self, slot: float, now: float) -> None:
+        """Record that a request with a slot is sent; later slots keep their distance from the first after idle time."""
+        if slot == self._first_slot:
+            self._last_slot += max(0.0, now - slot)
+            self._first_slot = None
 
     def record_throttle(self, sent_at: float, now: float) -> None:
         """Record that the server throttled a request sent at ``sent_at``."""

@@ -151,6 +151,10 @@ class RequestGate:
         self.rate_limiter.record_request(permit.sent_at)
         return permit.sent_at
 
+    def record_sending(self, permit: Permit) -> None:
+        """Record that the request is sent now, perhaps a little later than its slot."""
+        self.rate_limiter.record_sending(permit.sent_at, asyncio.get_running_loop().time())
+
     async def sleep_until(self, when: float) -> None:
         """Sleep until a time on the event loop's clock, or until the gate closes."""
         with suppress(TimeoutError):

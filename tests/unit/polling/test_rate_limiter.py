@@ -63,6 +63,22 @@ def test_rate_limiter_late_wakeups_do_not_add_up():
     assert len(send(RateLimiter(18), 60, late=lambda: 0.003)) / 60 > 17.9
 
 
+def test_rate_limiter_late_first_request_does_not_shorten_the_rest():
+    rate_limiter = RateLimiter(20)
+    rate_limiter.record_request(100.0)
+    rate_limiter.record_sending(100.0, 100.03)
+    assert rate_limiter.next_send_time(100.0) == pytest.approx(100.08)
+
+
+def test_rate_limiter_late_later_request_keeps_its_slot():
+    rate_limiter = RateLimiter(20)
+    rate_limiter.record_request(100.0)
+    rate_limiter.record_sending(100.0, 100.0)
+    rate_limiter.record_request(100.05)
+    rate_limiter.record_sending(100.05, 100.08)
+    assert rate_limiter.next_send_time(100.05) == pytest.approx(100.1)
+
+
 def test_rate_limiter_idle_time_allows_no_burst():
     rate_limiter = RateLimiter(10)
     rate_limiter.record_request(0.0)
