@@ -143,8 +143,11 @@ def test_forked_process_has_connections_of_its_own():
         assert server.connections == 2
 
 
-def test_download_in_forked_process_ends_when_cancelled():
+def test_download_in_forked_process_ends_when_cancelled(monkeypatch):
+    monkeypatch.setattr("airflow_provider_mps.storage.http.TIMEOUT_SECONDS", (10, 600))
+
     def is_cancelled():
+        signal.alarm(60)  # ends the process, and fails the test, if nothing ends the download
         with pytest.raises(KeyboardInterrupt), open_url(server.url, {}, raise_interrupt):
             pass
         return True
