@@ -40,6 +40,24 @@ def pytest_configure(config):
     sys.path.insert(0, str(DAGS))
 
 
+def pytest_sessionstart(session):
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal:  # the workers have none
+        session.config.pluginmanager.register(FailurePrinter(terminal))
+
+
+class FailurePrinter:
+    """Print a failure at once, because a run that is ended has no summary."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.terminal.write_line(f"\nFAILED {report.nodeid}\n{report.longreprtext[-2000:]}")
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(HOME, ignore_errors=True)
 

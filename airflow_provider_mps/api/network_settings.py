@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.exceptions import LocationParseError
-from urllib3.util import parse_url
+# The packages, not their modules: threads that import a package and a module of it at the same time fail.
+import requests
+import urllib3
 
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError
 
@@ -98,10 +97,10 @@ def _is_match(entry: str, address: Address, port: int) -> bool:
 def _parse_proxy(value: str, source: str) -> str:
     value = value.strip()
     try:
-        url = parse_url(value if "://" in value else f"http://{value}")
+        url = urllib3.util.parse_url(value if "://" in value else f"http://{value}")
         (url.host or "").strip("[]").encode("idna")  # otherwise the connection attempt would fail with an unclear error
         unquote(url.auth or "").encode("ascii")  # the libraries differ in how they encode other characters
-    except (LocationParseError, UnicodeError):
+    except (urllib3.exceptions.LocationParseError, UnicodeError):
         url = None
     socks = url is not None and url.scheme in {"socks5", "socks5h"}
     is_origin = url is not None and url.path in {None, "", "/"} and url.query is None and url.fragment is None
@@ -142,10 +141,10 @@ def get_tls_context() -> ssl.SSLContext:
     :raises OSError: if the machine lacks resources at the moment
     """
     configured = _load_configured_certificates()
-    return configured[1] if configured else _load_certificates(DEFAULT_CA_BUNDLE_PATH)
+    return configured[1] if configured else _load_certificates(requests.utils.DEFAULT_CA_BUNDLE_PATH)
 
 
-class SharedTlsAdapter(HTTPAdapter):
+class SharedTlsAdapter(requests.adapters.HTTPAdapter):
     """
     Connect a ``requests.Session`` with :func:`get_tls_context`; the session's ``verify`` and ``cert`` have no effect.
 

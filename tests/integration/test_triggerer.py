@@ -66,8 +66,7 @@ def test_triggerer_killed_fifty_tasks_finish_once(triggerer):
     run_id = triggerer.api.trigger("many", {"mps_task_ids": task_ids, "mps_conn_id": "mps_slow"})
     triggerer.api.wait("many", run_id, {"deferred"})
     polls_before = len(triggerer.slow.actions)
-    while len(triggerer.slow.actions) < polls_before + MANY:  # all tasks are polled
-        time.sleep(0.2)
+    await_(lambda: len(triggerer.slow.actions) >= polls_before + MANY)  # all tasks are polled
 
     for process in triggerers(triggerer.standalone):
         process.send_signal(signal.SIGKILL)

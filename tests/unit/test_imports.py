@@ -3,6 +3,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from dev.airflow_environment import REPOSITORY
 
 UNWANTED = {
@@ -105,3 +107,56 @@ def test_emulator_contract_lists_the_rest_of_the_package():
     files = [*package.glob("*.py"), *(file.parent for file in package.glob("*/__init__.py"))]
     others = {file.stem for file in files} - {"__init__", "emulator"}
     assert sorted(contract["forbidden_modules"]) == sorted(f"{package.name}.{name}" for name in others)
+
+
+CONCURRENT_IMPORTS = """
+import builtins, importlib, sys, threading, time
+
+package, module = sys.argv[1:]
+is_half_imported, may_continue = threading.Event(), threading.Event()
+errors = []
+builtin_import = builtins.__import__
+
+
+def pausing_import(name, globals=None, locals=None, fromlist=(), level=0):
+    is_in_package = globals is not None and globals["__name__"] == package
+    if is_in_package and threading.current_thread() is first and not is_half_imported.is_set():
+        is_half_imported.set()
+        may_continue.wait()
+    return builtin_import(name, globals, locals, fromlist, level)
+
+
+def run(name):
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        errors.append(f"{name}: {type(error).__name__}: {error}")
+
+
+def waits_for_lock(thread):
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == "acquire"
+
+
+builtins.__import__ = pausing_import
+first = threading.Thread(target=run, args=(package,))
+second = threading.Thread(target=run, args=(module,))
+first.start()
+assert is_half_imported.wait(60)
+second.start()
+while second.is_alive() and not waits_for_lock(second):
+    time.sleep(0.01)
+time.sleep(0.1)
+may_continue.set()
+first.join()
+second.join()
+print(errors)
+"""
+
+
+@pytest.mark.parametrize("module", ["api.client", "storage.http"])
+@pytest.mark.parametrize("package", ["requests", "urllib3"])
+def test_import_while_another_thread_imports_a_library(package, module):
+    command = [sys.executable, "-c", CONCURRENT_IMPORTS, package, f"airflow_provider_mps.{module}"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert process.stdout.splitlines()[-1] == "[]"
