@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import requests
-import urllib3.exceptions
+import urllib3
 from tencentcloud.common.exception import TencentCloudSDKException
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError, ProxyError
 
