@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -102,8 +101,7 @@ def test_deferred_batch_survives_killed_triggerer(triggerer, tmp_path):
     run_id = api.trigger("batch_deferred", conf)
     api.wait("batch_deferred", run_id, {"deferred"})
     requests_before = len(triggerer.slow.actions)
-    while len(triggerer.slow.actions) < requests_before + len(lines):
-        time.sleep(0.2)
+    await_(lambda: len(triggerer.slow.actions) >= requests_before + len(lines))
 
     for process in triggerers(triggerer.standalone):
         process.send_signal(signal.SIGKILL)
