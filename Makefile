@@ -37,7 +37,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Tests wait more than they compute: three for each of two cores. WORKERS=0 runs them in one process.
 WORKERS ?= 6
 PYTEST := pytest -n $(WORKERS) --max-worker-restart 0 --dist loadgroup --no-loadscope-reorder
-SLOW := airflow_standalone or browser or kill or benchmark
+SLOW := airflow_standalone or browser or kill or benchmark or slow
 
 .PHONY: test
 test: $(INSTALLED) ## Run the quick tests, which need no whole Airflow and no browser: 4 minutes

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib
 import os
 import shutil
@@ -62,9 +63,19 @@ def pytest_unconfigure(config):
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups here
 def pytest_collection_modifyitems(items):
-    """Start with what takes longest, so that no worker of several is left with it at the end."""
-    slow = ("airflow_standalone", "benchmark", "kill")
+    """
+    Start with what takes longest, so that no worker of several is left with it at the end.
+
+    One worker runs the DAGs of a folder, because the first run of a process takes some seconds more.
+    """
+    for item in items:
+        if "run_dag" in item.fixturenames and not item.get_closest_marker("xdist_group"):
+            folder = item.path.relative_to(Path(__file__).parent).parts[0]
+            item.add_marker(pytest.mark.xdist_group(f"dags of {folder}"))
+            item.add_marker("runs_dags")
+    slow = ("airflow_standalone", "benchmark", "kill", "slow", "runs_dags")
     items.sort(key=lambda item: next((at for at, name in enumerate(slow) if item.get_closest_marker(name)), len(slow)))
 
 
@@ -73,6 +84,10 @@ def pytest_make_parametrize_id(val):
     if isinstance(val, str | bytes) and len(val) > 80:
         return f"{val[:30]!a} and so on, {len(val)} long"
     return None
+
+
+def pytest_collection_finish():
+    gc.freeze()  # or each garbage collection in a test would look through all modules and all tests
 
 
 @pytest.fixture(scope="session")

@@ -27,12 +27,14 @@ def test_airflow_registers_connection_type_and_hook(airflow):
     assert "tencent_mps" in airflow("providers", "hooks").stdout
 
 
+@pytest.mark.slow
 def test_connection_test_succeeds_against_the_emulator(airflow, emulator):
     done = airflow("connections", "test", "mps_default")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Connection success" in done.stdout
 
 
+@pytest.mark.slow
 def test_connection_test_with_wrong_key_says_what_to_fix(airflow, emulator, connect):
     connect(emulator.connection_uri.replace("emulator-key", "wrong-key-of-mine"))
     done = airflow("connections", "test", "mps_default")
@@ -55,6 +57,7 @@ def lineage(tmp_path):
     return environment, of
 
 
+@pytest.mark.airflow_standalone
 def test_demo_prints_a_table_and_stores_a_wav(tmp_path, lineage):
     environment, lineage_of = lineage
     done = subprocess.run(

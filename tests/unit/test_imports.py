@@ -154,8 +154,9 @@ print(errors)
 """
 
 
-@pytest.mark.parametrize("module", ["api.client", "storage.http"])
-@pytest.mark.parametrize("package", ["requests", "urllib3"])
+@pytest.mark.parametrize(
+    ("package", "module"), [("requests", "api.client"), ("requests", "storage.http"), ("urllib3", "storage.http")]
+)
 def test_import_while_another_thread_imports_a_library(package, module):
     command = [sys.executable, "-c", CONCURRENT_IMPORTS, package, f"airflow_provider_mps.{module}"]
     process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

@@ -152,6 +152,7 @@ def test_oversized_line_is_invalid_and_the_next_is_read(read, monkeypatch):
     assert (good.number, good.id) == (2, "a")
 
 
+@pytest.mark.slow
 def test_manifest_of_100_mb_is_read_in_little_memory(tmp_path):
     text = "x" * 1000
     with (tmp_path / "m.jsonl").open("w") as file:

@@ -60,11 +60,13 @@ def test_short_batch_polls_each_line_every_interval(latency):
     assert max(outcome.delays) <= INTERVAL + RESPONSE_SECONDS + 20 / REQUESTS_PER_SECOND
 
 
+@pytest.mark.slow
 def test_lines_that_never_end_do_not_hold_up_the_others():
     outcome = simulate([3600.0] * 300 + [20.0] * 1000)
     assert max(outcome.ages[300:]) <= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slow", "quick"), [(500, 2000), (1000, 1000), (2000, 2000)])
 def test_slow_lines_delay_quick_ones_behind_them_little_more_than_the_order_by_due_time(slow, quick):
     latencies = [1800.0] * slow + [8.0] * quick
