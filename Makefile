@@ -35,6 +35,7 @@ emulator: $(INSTALLED) ## Start the emulator alone
 export PYTHONDONTWRITEBYTECODE :=
 
 # Tests wait more than they compute: three for each of two cores. WORKERS=0 runs them in one process.
+# A worker that a hanging test has ended is not replaced: the new one would run the same test.
 WORKERS ?= 6
 PYTEST := pytest -n $(WORKERS) --max-worker-restart 0 --dist loadgroup --no-loadscope-reorder
 SLOW := airflow_standalone or browser or kill or benchmark or slow
@@ -48,7 +49,7 @@ test-slow: $(INSTALLED) ## Run the others: whole Airflows, Chromium, repeated ki
 	$(BIN)/python -m $(PYTEST) -m "$(SLOW)"
 
 .PHONY: test-all
-test-all: $(INSTALLED) ## Run every test: 13 minutes
+test-all: $(INSTALLED) ## Run every test: 11 minutes
 	$(BIN)/python -m $(PYTEST)
 
 .PHONY: coverage

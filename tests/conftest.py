@@ -74,8 +74,7 @@ def pytest_collection_modifyitems(items):
         if "run_dag" in item.fixturenames and not item.get_closest_marker("xdist_group"):
             folder = item.path.relative_to(Path(__file__).parent).parts[0]
             item.add_marker(pytest.mark.xdist_group(f"dags of {folder}"))
-            item.add_marker("runs_dags")
-    slow = ("airflow_standalone", "benchmark", "kill", "slow", "runs_dags")
+    slow = ("airflow_standalone", "benchmark", "kill", "slow", "xdist_group")
     items.sort(key=lambda item: next((at for at, name in enumerate(slow) if item.get_closest_marker(name)), len(slow)))
 
 

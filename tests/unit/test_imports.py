@@ -146,7 +146,7 @@ assert is_half_imported.wait(60)
 second.start()
 while second.is_alive() and not waits_for_lock(second):
     time.sleep(0.01)
-time.sleep(0.1)
+time.sleep(0.1)  # it may only have taken a free lock
 may_continue.set()
 first.join()
 second.join()
@@ -154,10 +154,8 @@ print(errors)
 """
 
 
-@pytest.mark.parametrize(
-    ("package", "module"), [("requests", "api.client"), ("requests", "storage.http"), ("urllib3", "storage.http")]
-)
-def test_import_while_another_thread_imports_a_library(package, module):
-    command = [sys.executable, "-c", CONCURRENT_IMPORTS, package, f"airflow_provider_mps.{module}"]
+@pytest.mark.parametrize("module", ["api.client", "storage.http"])
+def test_import_while_another_thread_imports_requests(module):
+    command = [sys.executable, "-c", CONCURRENT_IMPORTS, "requests", f"airflow_provider_mps.{module}"]
     process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert process.stdout.splitlines()[-1] == "[]"
