@@ -15,6 +15,8 @@ INVALID_RESPONSE = "InvalidResponse"
 """Code of a response that is not in the API's format."""
 SUBMIT_REJECTED = "SubmitRejected"
 """Code of a submit for which MPS returned an ``ErrorCode`` and no task."""
+REQUEST_REJECTED = "RequestRejected"
+"""Code of any other call for which MPS returned an ``ErrorCode``."""
 UNKNOWN_STATUS = "UnknownStatus"
 """Code of a response with an undocumented ``Status``."""
 FIND_TASK_ADVICE = "Find out whether MPS has a task for it (task log, MPS console, Tencent's support)"
@@ -111,7 +113,9 @@ ERROR_CODES = {
     "IpInBlacklist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
     "IpNotInWhitelist": ErrorCode(_PERMANENT, _ALLOW_ADDRESS, is_connection_error=True),
     "LimitExceeded": ErrorCode(
-        _PERMANENT, "Use less of the quota that the message names, or have Tencent raise it", is_account_error=True
+        _PERMANENT,
+        "Use less of the quota that the message names, e.g. delete unused voices, or have Tencent raise it",
+        is_account_error=True,
     ),
     "MissingParameter": ErrorCode(_PERMANENT, "Set the value that the message names"),
     "NoSuchProduct": ErrorCode(_PERMANENT, _NOT_THE_API, is_connection_error=True),
@@ -120,9 +124,10 @@ ERROR_CODES = {
         ErrorClass.THROTTLED,
         "Poll less often, or lower requests_per_second: all programs on the account share its quota",
     ),
-    "RequestSizeLimitExceeded": ErrorCode(_PERMANENT, "Shorten the text"),
+    REQUEST_REJECTED: ErrorCode(_PERMANENT, "Fix what the message names"),
+    "RequestSizeLimitExceeded": ErrorCode(_PERMANENT, "Shorten the text or the sample"),
     "ResourceInsufficient": ErrorCode(advice=_CONTACT_SUPPORT),
-    "ResourceNotFound": ErrorCode(_PERMANENT, "Check the TaskId, and that it was submitted with the same account"),
+    "ResourceNotFound": ErrorCode(_PERMANENT, "Check the id, and that it belongs to the same account"),
     "ResourceUnavailable": ErrorCode(advice=_CONTACT_SUPPORT),
     "ServerNetworkError": ErrorCode(advice=_IF_REPEATED, is_connection_error=True),
     SUBMIT_REJECTED: ErrorCode(_PERMANENT, "Fix what the message names: nothing was accepted"),

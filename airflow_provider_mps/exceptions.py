@@ -9,7 +9,9 @@ The exceptions that operators, sensors and hooks raise.
     ├── AudioTransferError                    the audio could not be downloaded or stored in this attempt
     ├── DestinationLockedError                another batch uses the destination
     └── AirflowFailException                  Airflow does not retry the task
-        ├── TextToSpeechTaskFailed            MPS failed the task
+        ├── MpsTaskFailed                     MPS failed its task
+        │   ├── TextToSpeechTaskFailed
+        │   └── VoiceDesignTaskFailed
         ├── InvalidMpsConnectionError         the connection is missing or must be fixed
         ├── InvalidRequestError               an argument is invalid (also a ValueError)
         └── DestinationError                  the destination must be fixed
@@ -70,15 +72,18 @@ def make_api_error(code: str, message: str, request_id: str = "", context: str =
     return (MpsPermanentError if is_permanent else MpsApiError)(code, message, request_id, context)
 
 
-class TextToSpeechTaskFailed(AirflowFailException):
+class MpsTaskFailed(AirflowFailException):
     """
-    MPS finished the task with ``Status`` ``fail``. Polling again cannot change that, so Airflow does not retry.
+    MPS finished its task with ``Status`` ``fail``. Polling again cannot change that, so Airflow does not retry.
 
     :param task_id: the MPS ``TaskId``
     :param error_code: the response's ``ErrorCode``
     :param message: the response's ``Msg``
     :param request_id: the response's ``RequestId``
     """
+
+    kind = "task"
+    advice = ""
 
     def __init__(self, task_id: str, error_code: int | None, message: str, request_id: str) -> None:
         super().__init__(task_id, error_code, message, request_id)
@@ -89,12 +94,24 @@ class TextToSpeechTaskFailed(AirflowFailException):
 
     def __str__(self) -> str:
         failure = _add_request_id(
-            f"MPS text-to-speech task {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
+            f"MPS {self.kind} {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
             f"RequestId {self.request_id}",
         )
-        return (
-            f"{failure} Fix the text or the voice and submit it again; otherwise, give Tencent's support the RequestId."
-        )
+        return f"{failure} {self.advice}; otherwise, give Tencent's support the RequestId."
+
+
+class TextToSpeechTaskFailed(MpsTaskFailed):
+    """MPS failed to speak a text. Airflow does not retry."""
+
+    kind = "text-to-speech task"
+    advice = "Fix the text or the voice and submit it again"
+
+
+class VoiceDesignTaskFailed(MpsTaskFailed):
+    """MPS failed to design a voice. Airflow does not retry."""
+
+    kind = "voice design task"
+    advice = "Change the prompt and submit it again"
 
 
 class InvalidMpsConnectionError(AirflowFailException):
@@ -102,7 +119,7 @@ class InvalidMpsConnectionError(AirflowFailException):
 
 
 class InvalidRequestError(AirflowFailException, ValueError):
-    """An argument is invalid, and no call was made; the message names it."""
+    """An argument is invalid, and nothing was submitted or created; the message names it."""
 
 
 class AudioTransferError(AirflowException):

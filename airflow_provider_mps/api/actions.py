@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_mps.error_codes import ErrorClass
+    from airflow_provider_mps.exceptions import MpsApiError
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class ApiCall(Generic[T]):
     parse: Callable[[Mapping[str, Any]], T]
     subject: str
     """What the call is about, for logs and errors."""
+    timeout: float = 0.0
+    """Seconds to wait for the response, if that is more than the connection's ``timeout``."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def make_submit_call(
         action="TextToSpeechAsync",
         params=params,
         should_retry=can_retry_submit,
-        parse=_parse_submit,
+        parse=parse_submit,
         subject=f"a text of {len(params['Text'])} characters",
     )
 
@@ -122,15 +125,29 @@ def encode_ext_param(ext_param: Mapping[str, Any] | str | None) -> str | None:
     return ext_param if isinstance(ext_param, str) else json.dumps(parsed, ensure_ascii=False)
 
 
-def _parse_submit(response: Mapping[str, Any]) -> SubmitResult:
+def parse_submit(response: Mapping[str, Any]) -> SubmitResult:
+    """
+    Parse the response to a submit.
+
+    :raises MpsApiError: if it has no ``TaskId``
+    """
     task_id, request_id = response.get("TaskId"), str(response.get("RequestId") or "")
     error_code = response.get("ErrorCode")
     if isinstance(task_id, str) and task_id:
         # Whatever ErrorCode says: a task with an id exists, and a query returns its state.
         return SubmitResult(task_id, request_id)
     code = SUBMIT_REJECTED if isinstance(error_code, int) and error_code != 0 else INVALID_RESPONSE
-    problem = f"the response has no TaskId, but ErrorCode {_quote(error_code)} and Msg {_quote(response.get('Msg'))}"
-    raise make_api_error(code, problem, request_id)
+    raise make_rejection(code, "no TaskId, but ", response)
+
+
+def make_rejection(code: str, problem: str, response: Mapping[str, Any]) -> MpsApiError:
+    """
+    Return the error for a response without a result.
+
+    :param problem: what the response has or lacks, before its ``ErrorCode`` and ``Msg``
+    """
+    details = f"ErrorCode {_quote(response.get('ErrorCode'))} and Msg {_quote(response.get('Msg'))}"
+    return make_api_error(code, f"the response has {problem}{details}", str(response.get("RequestId") or ""))
 
 
 def _quote(value: object) -> str:

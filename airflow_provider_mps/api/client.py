@@ -104,7 +104,14 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         :raises InvalidMpsConnectionError: if the request could not be sent until the connection is fixed
         """
         with _translate_call_errors(call, self.connection):
-            return call.parse(self.call_action(call.action, call.params))
+            client = self._with_timeout(call.timeout) if call.timeout > self.connection.timeout else self
+            return call.parse(client.call_action(call.action, call.params))
+
+    def _with_timeout(self, timeout: float) -> Client:
+        """Return a client for one call; the timeout of this one cannot be changed for a single thread."""
+        client = Client(self._service, self._apiVersion, replace(self.connection, timeout=timeout), self.credential)
+        client.request.conn.timeout = (self.connection.timeout, timeout)  # to connect, and to read
+        return client
 
 
 class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
@@ -126,18 +133,25 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         self.connection = connection
 
     async def call_action(
-        self, action: str, params: dict[str, Any], before_sending: Callable[[], Awaitable[None]] | None = None
+        self,
+        action: str,
+        params: dict[str, Any],
+        before_sending: Callable[[], Awaitable[None]] | None = None,
+        min_timeout: float = 0.0,
     ) -> dict[str, Any]:
         """
         Do :meth:`Client.call_action` in an event loop.
 
         :param before_sending: awaited when the connection is established; if it raises, nothing is sent
+        :param min_timeout: seconds to wait for the response, if that is more than the connection's ``timeout``
         """
         await self.credential.refresh()
         # Private: the SDK's public call reads responses of any size, and misses errors; see parse_response().
         # Not compressed, so that MAX_RESPONSE_BYTES limits what is kept in memory.
         request = self._build_req(action, params, {"Accept-Encoding": "identity"}, {})
-        request.extensions["timeout"] = self.http_client.timeout.as_dict()
+        seconds = max(min_timeout, self.profile.httpProfile.reqTimeout)
+        limits = httpx.Timeout(seconds, connect=self.profile.httpProfile.reqTimeout)
+        request.extensions["timeout"] = limits.as_dict()
         if before_sending is not None:
 
             async def trace(step: str, _: Any) -> None:
@@ -145,7 +159,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
                     await before_sending()
 
             request.extensions["trace"] = trace  # https://www.encode.io/httpcore/extensions/#trace
-        async with _limit_time(self.profile.httpProfile.reqTimeout):
+        async with _limit_time(seconds):
             response = await self.http_client.send(request, stream=True)
             try:
                 body = b""
@@ -160,7 +174,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
     async def execute(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """Do :meth:`Client.execute` in an event loop; for ``before_sending``, see :meth:`call_action`."""
         with _translate_call_errors(call, self.connection):
-            return call.parse(await self.call_action(call.action, call.params, before_sending))
+            return call.parse(await self.call_action(call.action, call.params, before_sending, call.timeout))
 
 
 def make_client(connection: MpsConnection) -> Client:

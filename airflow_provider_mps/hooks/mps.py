@@ -23,6 +23,7 @@ from airflow_provider_mps.connection_form import (
 )
 from airflow_provider_mps.error_codes import is_credential_error
 from airflow_provider_mps.exceptions import MpsApiError
+from airflow_provider_mps.hooks.voices import VoiceMethods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -40,7 +41,7 @@ MAX_REFRESHES = 2
 """Refreshes of the credentials during one call: at once, and after the connection has changed."""
 
 
-class MpsHook(BaseHook):
+class MpsHook(VoiceMethods, BaseHook):
     """
     Call the MPS API with the credentials of an Airflow connection.
 
@@ -63,8 +64,6 @@ class MpsHook(BaseHook):
         super().__init__(**kwargs)
         self.mps_conn_id = parse_conn_id(mps_conn_id)
         self.region = region
-        self.submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
-        """Makes a context that :meth:`submit_text_to_speech` enters for each request; it sees the request's error."""
         self._client: Client | None = None
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientSlot] = WeakKeyDictionary()
         self._refresh_lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The response of ``DescribeTextToSpeechAsyncTask``."""
+"""Tasks of MPS: the responses of ``DescribeTextToSpeechAsyncTask`` and ``DescribeDesignTask``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import json
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow_provider_mps.error_codes import INVALID_RESPONSE, UNKNOWN_STATUS
-from airflow_provider_mps.exceptions import AudioTransferError, TextToSpeechTaskFailed, make_api_error
+from airflow_provider_mps.exceptions import (
+    AudioTransferError,
+    TextToSpeechTaskFailed,
+    VoiceDesignTaskFailed,
+    make_api_error,
+)
 from airflow_provider_mps.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_provider_mps.exceptions import MpsTaskFailed
 
 MAX_DEPTH = 20
 """Levels of ``ExtInfo``: Airflow serializes an XCom recursively, with several calls per level."""
@@ -21,7 +28,7 @@ _INTEGER_LIMIT = 2**63
 
 
 class TaskStatus(StrEnum):
-    """``Status`` of a text-to-speech task, as the API spells it."""
+    """``Status`` of a task, as the API spells it."""
 
     SUCCESS = "success"
     FAIL = "fail"
@@ -29,12 +36,11 @@ class TaskStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class TextToSpeechTask:
-    """
-    A text-to-speech task as the API described it at one moment.
+class MpsTask:
+    """A task as the API described it at one moment."""
 
-    https://www.tencentcloud.com/document/product/1041/79696
-    """
+    failure: ClassVar[type[MpsTaskFailed]]
+    """The error for the status ``fail``."""
 
     task_id: str
     """The MPS ``TaskId``."""
@@ -50,7 +56,7 @@ class TextToSpeechTask:
     request_id: str = ""
 
     @classmethod
-    def from_response(cls, task_id: str, response: Mapping[str, Any]) -> TextToSpeechTask:
+    def from_response(cls, task_id: str, response: Mapping[str, Any]) -> Self:
         """
         Parse the ``Response`` object about a task.
 
@@ -97,16 +103,16 @@ class TextToSpeechTask:
         """
         Raise an error if the task has failed; return if it has succeeded or is processing.
 
-        :raises TextToSpeechTaskFailed: if MPS has failed the task
+        :raises MpsTaskFailed: if MPS has failed the task
         """
         if self.status is TaskStatus.FAIL:
-            raise TextToSpeechTaskFailed(self.task_id, self.error_code, self.message, self.request_id)
+            raise self.failure(self.task_id, self.error_code, self.message, self.request_id)
 
     def get_audio_url(self) -> str:
         """
         Return the URL of the audio of a successful task; it may be signed, so do not log it.
 
-        :raises TextToSpeechTaskFailed: if MPS has failed the task
+        :raises MpsTaskFailed: if MPS has failed the task
         :raises AudioTransferError: if the response holds no ``AudioUrl``
         """
         self.raise_for_status()
@@ -127,6 +133,28 @@ class TextToSpeechTask:
             "duration": self.duration,
             "ExtInfo": self.ext_info,
         }
+
+
+@dataclass(frozen=True)
+class TextToSpeechTask(MpsTask):
+    """
+    A text-to-speech task as the API described it at one moment.
+
+    https://www.tencentcloud.com/document/product/1041/79696
+    """
+
+    failure = TextToSpeechTaskFailed
+
+
+@dataclass(frozen=True)
+class VoiceDesignTask(MpsTask):
+    """
+    A task that designs a voice, as the API described it at one moment; ``audio_url`` is its trial audio.
+
+    https://www.tencentcloud.com/document/api/1041/79694
+    """
+
+    failure = VoiceDesignTaskFailed
 
 
 def make_storable(value: Any) -> Any:

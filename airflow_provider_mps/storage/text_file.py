@@ -1,4 +1,4 @@
-"""Read a text from object storage (``text_path``), so that long texts need not pass through XCom."""
+"""Read a text (``text_path``) or another small file from object storage, so that it need not pass through XCom."""
 
 from __future__ import annotations
 
@@ -35,10 +35,31 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
     :raises AirflowException: if it cannot be read this time
     """
     name = f"text_path {format_path(text_path)}"
+    content = read_file(text_path, name, MAX_TEXT_BYTES)
+    if len(content) > MAX_TEXT_BYTES:
+        raise InvalidRequestError(
+            f"{name} has more than {MAX_TEXT_BYTES} bytes, the limit of a request: nothing was submitted."
+        )
     try:
-        with parse_path(text_path).open("rb") as file:
-            content = b""
-            while len(content) <= MAX_TEXT_BYTES and (block := file.read(1024 * 1024)):
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"{name} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
+        ) from error
+
+
+def read_file(path: str | ObjectStoragePath, name: str, limit: int) -> bytes:
+    """
+    Return the content of a file, or a little more than ``limit`` bytes of a longer one.
+
+    :param name: the argument and its value, for the error
+    :raises InvalidRequestError: if the file is missing or not permitted
+    :raises AirflowException: if it cannot be read this time
+    """
+    content = bytearray()
+    try:
+        with parse_path(path).open("rb") as file:
+            while len(content) <= limit and (block := file.read(1024 * 1024)):
                 content += block
     except Exception as error:  # noqa: BLE001 - translated
         problem = describe_error(error)
@@ -51,16 +72,7 @@ def read_text(text_path: str | ObjectStoragePath) -> str:
         raise AirflowException(
             f"{name} could not be read this time ({problem}): nothing was submitted."
         ) from get_safe_cause(error)
-    if len(content) > MAX_TEXT_BYTES:
-        raise InvalidRequestError(
-            f"{name} has more than {MAX_TEXT_BYTES} bytes, the limit of a request: nothing was submitted."
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(
-            f"{name} is not UTF-8 (byte {error.start + 1}): nothing was submitted. Save it as UTF-8."
-        ) from error
+    return bytes(content)
 
 
 def parse_path(given: str | ObjectStoragePath) -> ObjectStoragePath:
