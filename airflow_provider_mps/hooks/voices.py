@@ -377,7 +377,7 @@ def make_clone_request(
     request = CloneRequest.from_arguments(AudioSample(), name, audio_lang, trial_text, **fields)
     if isinstance(audio, bytes | bytearray):
         sample = AudioSample.from_bytes(bytes(audio))
-    elif is_url(audio):
+    elif is_url(str(audio)):
         sample = AudioSample(url=str(audio).strip())
     elif isinstance(audio, str) and not audio.strip():
         raise InvalidRequestError("audio is empty: no voice was created.")

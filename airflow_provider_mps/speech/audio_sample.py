@@ -12,7 +12,7 @@ from airflow_provider_mps.exceptions import InvalidRequestError
 MAX_SAMPLE_BYTES = 7 * 1024 * 1024
 """In base64, with the other parameters, that is just below 10 MB, the limit of a request."""
 _SIGNATURE = re.compile(
-    rb"RIFF....WAVE|RF64....WAVE|ID3|\xff[\xe2-\xe7\xf0-\xff]|fLaC|OggS|....ftyp|FORM....AIF[FC]|#!AMR|\x1aE\xdf\xa3|caff",
+    rb"RIFF....WAVE|RF64....WAVE|ID3|\xff[\xe2\xe3\xf0-\xf5\xf8-\xfd]|fLaC|OggS|....ftyp|FORM....AIF[FC]|#!AMR|\x1aE\xdf\xa3|caff",
     re.DOTALL,
 )
 """How WAV, MP3, AAC, FLAC, Ogg, M4A, AIFF, AMR, WebM and CAF files begin."""
@@ -36,7 +36,10 @@ class AudioSample:
         :raises InvalidRequestError: if they are too many, or are not audio
         """
         if len(data) > MAX_SAMPLE_BYTES:
-            raise make_size_error(source, f"{len(data)} bytes")
+            raise InvalidRequestError(
+                f"{source} has more than {MAX_SAMPLE_BYTES} bytes, the most that fits into a request: no voice was "
+                "created. Shorten the sample to 10 to 20 seconds, or pass an http(s) URL that MPS can download."
+            )
         is_empty_wav = data[8:12] == b"WAVE" and len(data) <= _WAV_HEADER_BYTES
         if not _SIGNATURE.match(data) or is_empty_wav:
             problem = "is empty" if not data or is_empty_wav else "is not audio in a known format"
@@ -59,14 +62,6 @@ class AudioSample:
         return {"AudioData": base64.b64encode(self.data).decode()}
 
 
-def make_size_error(source: str, size: str) -> InvalidRequestError:
-    """Return the error for a sample that does not fit into a request."""
-    return InvalidRequestError(
-        f"{source} has {size}, more than {MAX_SAMPLE_BYTES} bytes, which MPS takes in a request: no voice was created. "
-        "Shorten the sample to 10 to 20 seconds, or pass an http(s) URL from which MPS can download it."
-    )
-
-
-def is_url(audio: object) -> bool:
+def is_url(audio: str) -> bool:
     """Return whether an argument is an http or https URL, which MPS downloads itself."""
-    return isinstance(audio, str) and re.match(r"https?://[^\s/?#]", audio, re.IGNORECASE) is not None
+    return re.match(r"\s*https?://[^\s/?#]", audio, re.IGNORECASE) is not None
