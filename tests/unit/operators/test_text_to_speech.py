@@ -528,6 +528,7 @@ def test_template_fields_are_complete():
         "text",
         "text_path",
         "voice_id",
+        "voice_name",
         "text_lang",
         "ext_param",
         "sample_rate",
