@@ -17,6 +17,7 @@ from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
+from airflow_provider_mps.speech.voices import Voice
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
 from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
 from dev.airflow_environment import REPOSITORY
@@ -147,16 +148,26 @@ def test_trigger_payload_tables_equal_the_events():
 
 
 def spell_signature(method):
-    """Return the arguments of a method as the page spells them, e.g. "text, text_lang=None"."""
+    """Return the arguments of a method as the page spells them, e.g. "text, *, text_lang=None, **fields"."""
+    spelled = []
     parameters = [each for each in inspect.signature(method).parameters.values() if each.name not in {"self", "cls"}]
-    return ", ".join(
-        f"{each.name}={each.default!r}" if each.default is not REQUIRED else each.name for each in parameters
-    )
+    for each in parameters:
+        if each.kind is each.KEYWORD_ONLY and "*" not in spelled:
+            spelled.append("*")
+        stars = "**" if each.kind is each.VAR_KEYWORD else ""
+        spelled.append(f"{stars}{each.name}" + (f"={each.default!r}" if each.default is not REQUIRED else ""))
+    return ", ".join(spelled)
+
+
+def get_own_attributes(cls):
+    """Return the attributes of a class and of its bases in this package."""
+    bases = [base for base in reversed(cls.__mro__) if base.__module__.startswith("airflow_provider_mps.")]
+    return {name: value for base in bases for name, value in vars(base).items()}
 
 
 def get_public_methods(cls):
-    functions = {name: inspect.unwrap(getattr(cls, name)) for name in vars(cls) if not name.startswith("_")}
-    return {name: function for name, function in functions.items() if callable(function)}
+    functions = {name: inspect.unwrap(getattr(cls, name)) for name in get_own_attributes(cls) if not name.startswith("_")}
+    return {name: function for name, function in functions.items() if inspect.isroutine(function)}
 
 
 def test_hook_page_lists_every_public_method_with_its_signature():
@@ -174,7 +185,7 @@ def test_hook_page_lists_every_public_method_with_its_signature():
 
 def test_hook_page_lists_every_attribute_and_method_of_a_task():
     fields = {field.name for field in dataclasses.fields(TextToSpeechTask)}
-    properties = {name for name, value in vars(TextToSpeechTask).items() if isinstance(value, property)}
+    properties = {name for name, value in get_own_attributes(TextToSpeechTask).items() if isinstance(value, property)}
     assert set(read_table(HOOK, "TextToSpeechTask", "Attribute")) == fields | properties
     methods = {
         f"{name}({spell_signature(method)})"
@@ -188,6 +199,12 @@ def test_hook_page_lists_every_attribute_and_method_of_a_task():
     }
 
 
+def test_hook_page_lists_every_attribute_of_a_voice():
+    fields = {field.name for field in dataclasses.fields(Voice)}
+    properties = {name for name, value in get_own_attributes(Voice).items() if isinstance(value, property)}
+    assert set(read_table(HOOK, "Voice", "Attribute")) == fields | properties
+
+
 def test_hook_page_links_to_the_table_of_error_classes():
     target = "(error-codes.md#what-is-retried-and-what-may-be-billed-twice)"
     assert target in read_section(HOOK, "Which errors does the hook retry?")
@@ -197,12 +214,12 @@ def test_hook_page_links_to_the_table_of_error_classes():
 def test_hook_page_quotes_log_messages_of_the_code():
     (table,) = read_tables(read_section(HOOK, "What does the hook log?"))
     sources = "".join(
-        (REPOSITORY / "airflow_provider_mps" / name).read_text() for name in ("hooks/mps.py", "api/retry.py")
+        (REPOSITORY / "airflow_provider_mps" / name).read_text() for name in ("hooks/mps.py", "hooks/voices.py", "api/retry.py")
     )
-    messages = re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources)
-    assert len(table) == len(set(messages))
+    messages = set(re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources))
+    assert len(table) == len(messages)
     for level, message in messages:
-        pattern = re.sub("%s", ".+", re.escape(message))
+        pattern = re.sub("%[sr]", ".+", re.escape(message))
         rows = [row for row in table if re.match(f"`{pattern}", row["Message"])]
         assert [row["Level"] for row in rows] == [f"`{level.upper()}`"], message
 
