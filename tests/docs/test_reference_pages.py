@@ -15,6 +15,7 @@ from airflow_provider_mps import exceptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
 from airflow_provider_mps.speech.voices import Voice
@@ -30,6 +31,9 @@ TASK_CLASSES = {
     TextToSpeechOperator: (OPERATORS, "TextToSpeechOperator"),
     TextToSpeechToObjectStorageOperator: (OPERATORS, "TextToSpeechToObjectStorageOperator"),
     TextToSpeechBatchOperator: (OPERATORS, "TextToSpeechBatchOperator"),
+    CloneVoiceOperator: (OPERATORS, "CloneVoiceOperator"),
+    DesignVoiceOperator: (OPERATORS, "DesignVoiceOperator"),
+    DeleteVoiceOperator: (OPERATORS, "DeleteVoiceOperator"),
     TextToSpeechTaskSensor: (SENSOR, "Arguments of TextToSpeechTaskSensor"),
 }
 OTHER_CLASSES = {
@@ -166,7 +170,9 @@ def get_own_attributes(cls):
 
 
 def get_public_methods(cls):
-    functions = {name: inspect.unwrap(getattr(cls, name)) for name in get_own_attributes(cls) if not name.startswith("_")}
+    functions = {
+        name: inspect.unwrap(getattr(cls, name)) for name in get_own_attributes(cls) if not name.startswith("_")
+    }
     return {name: function for name, function in functions.items() if inspect.isroutine(function)}
 
 
@@ -214,7 +220,8 @@ def test_hook_page_links_to_the_table_of_error_classes():
 def test_hook_page_quotes_log_messages_of_the_code():
     (table,) = read_tables(read_section(HOOK, "What does the hook log?"))
     sources = "".join(
-        (REPOSITORY / "airflow_provider_mps" / name).read_text() for name in ("hooks/mps.py", "hooks/voices.py", "api/retry.py")
+        (REPOSITORY / "airflow_provider_mps" / name).read_text()
+        for name in ("hooks/mps.py", "hooks/voices.py", "api/retry.py")
     )
     messages = set(re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources))
     assert len(table) == len(messages)
