@@ -141,10 +141,13 @@ def test_failures_are_caused_as_documented(start_mps_emulator, mps_emulator, mon
     names = {"start_mps_emulator": start_mps_emulator, "monkeypatch": monkeypatch, "mps_emulator": mps_emulator}
     rows = read_rows("Test how the DAG fails")
     assert FAIL_PREFIX in rows[0]["How to cause it"]
+    assert FAIL_PREFIX in rows[1]["How to cause it"]
+    task_id = MpsHook().submit_voice_design(f"{FAIL_PREFIX} A deep voice", "Narrator")
+    assert MpsHook().describe_voice_design(task_id).status is TaskStatus.FAIL
     task_id = MpsHook().submit_text_to_speech(f"{FAIL_PREFIX} Hello.", "voice-1")
     assert MpsHook().describe_text_to_speech_task(task_id).status is TaskStatus.FAIL
     found = {}
-    for row in rows[1:]:
+    for row in rows[2:]:
         started = eval(row["How to cause it"], {**names, "AudioFault": AudioFault})
         found[row["Failure"]] = started and started.options
         if row["Failure"] in {"MPS rejects the key.", "MPS cannot be reached."}:
