@@ -276,6 +276,7 @@ DAG_OF_EVERY_CLASS = """
 from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
@@ -303,6 +304,14 @@ with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
     dry_run = TextToSpeechBatchOperator(
         task_id="dry_run", manifest=manifest, destination=destination + "dry/", dry_run=True, outlets=outlets
     )
+    trial = {"trial_text": "Hello.", "trial_destination": destination + "trial/"}
+    clone = CloneVoiceOperator(task_id="clone", audio=destination + "sample.wav", name="Anna", **trial)
+    clone_without_trial = CloneVoiceOperator(
+        task_id="clone_without_trial", audio=destination + "sample.wav", name="Bob"
+    )
+    design = DesignVoiceOperator(task_id="design", prompt="A deep voice", name="Narrator", **trial)
+    delete = DeleteVoiceOperator(task_id="delete", voice_id=clone.output)
+    delete_nothing = DeleteVoiceOperator(task_id="delete_nothing", voice_id="no-such-voice")
 """
 
 
@@ -314,6 +323,7 @@ def run_every_class(run_dag, folder):
 
     lines = [{"id": "1", "text": "Hello.", "voice_id": "v"}, {"id": "2", "text": "", "voice_id": "v"}]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "sample.wav").write_bytes(b"RIFF" + bytes(4) + b"WAVE" + bytes(100))
     Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "every_class.py").write_text(DAG_OF_EVERY_CLASS)
     run = run_dag("every_class", "every_class", folder=f"file://{folder}/")
     states = {name: state for name, (state, _) in run.tasks.items()}
@@ -343,7 +353,13 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
     assert {name: set(xcoms[name]) for name in ("submit", "wait", "store")} == {
         name: keys[name] for name in ("submit", "wait", "store")
     }
-    # The page says when each of these two is pushed.
+    of_voices = set(read_table(XCOMS, "CloneVoiceOperator and DesignVoiceOperator", "Key"))
+    # The page says when each of these is pushed.
+    assert set(xcoms["design"]) == of_voices
+    assert set(xcoms["clone"]) == of_voices - {"TaskId"}
+    assert set(xcoms["clone_without_trial"]) == {"return_value", "VoiceId"}
+    assert set(xcoms["delete"]) == set(read_table(XCOMS, "DeleteVoiceOperator", "Key"))
+    assert "delete_nothing" not in xcoms
     assert set(xcoms["batch"]) == set(xcoms["dry_run"]) == keys["batch"] - {"summary"}
     assert set(xcoms["failing_batch"]) == keys["batch"] - {"return_value"}
 
