@@ -64,6 +64,45 @@ ACTIONS = {
         },
     ),
     "DescribeTextToSpeechAsyncTask": Action("mps", "2019-06-12", {"TaskId": Parameter(str, required=True)}),
+    "DescribeVoices": Action(
+        "mps",
+        "2019-06-12",
+        {
+            "VoiceId": Parameter(str),
+            "VoiceType": Parameter(str),
+            "VoiceName": Parameter(str),
+            "Gender": Parameter(str),
+            "Age": Parameter(str),
+            "Languages": Parameter(list),
+            "Labels": Parameter(list),
+            "Scenes": Parameter(list),
+            "PageNum": Parameter(int, maximum=1_000_000),
+            "PageSize": Parameter(int, maximum=1000),
+        },
+    ),
+    "CloneVoice": Action(
+        "mps",
+        "2019-06-12",
+        {
+            "AudioData": Parameter(str),
+            "AudioUrl": Parameter(str),
+            "AudioLang": Parameter(str),
+            "VoiceProfile": Parameter(dict),
+            "Text": Parameter(str),
+            "TextLang": Parameter(str),
+            "Output": Parameter(dict),
+        },
+    ),
+    "DesignVoiceAsync": Action(
+        "mps",
+        "2019-06-12",
+        {"Prompt": Parameter(str, required=True), "VoiceProfile": Parameter(dict), "Text": Parameter(str)},
+    ),
+    "DescribeDesignTask": Action("mps", "2019-06-12", {"TaskId": Parameter(str, required=True)}),
+    "UpdateVoice": Action(
+        "mps", "2019-06-12", {"VoiceId": Parameter(str, required=True), "VoiceFields": Parameter(dict)}
+    ),
+    "DeleteVoice": Action("mps", "2019-06-12", {"VoiceId": Parameter(str, required=True)}),
     # An action of STS, so that a connection with a role can be tested.
     "AssumeRole": Action(
         "sts",
@@ -140,6 +179,8 @@ def parse_parameters(action: Action, headers: Mapping[str, str], body: bytes) ->
             raise ApiError("UnknownParameter", f"The parameter {name} is unknown.")
         if type(value) is not parameter.type:
             raise ApiError("InvalidParameter", f"The parameter {name} must be of type {parameter.type.__name__}.")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise ApiError("InvalidParameter", f"The parameter {name} must be a list of strings.")
         if isinstance(value, str) and not _is_storable(value):
             raise ApiError("InvalidParameterValue", f"The parameter {name} holds characters that are not allowed.")
         if isinstance(value, int) and not 0 < value <= parameter.maximum:

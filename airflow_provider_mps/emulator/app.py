@@ -32,8 +32,10 @@ from airflow_provider_mps.emulator.api import (
 from airflow_provider_mps.emulator.audio_response import AUDIO_PATH, MOVED_PATH, AudioResponse, make_error_response
 from airflow_provider_mps.emulator.auth import Key, KeyStore
 from airflow_provider_mps.emulator.faults import FaultKind, FaultSequence, applies_to, make_faulty_response
-from airflow_provider_mps.emulator.tasks import Status, TaskStore
+from airflow_provider_mps.emulator.tasks import ERROR_CODES, Status, TaskStore
 from airflow_provider_mps.emulator.transport import App
+from airflow_provider_mps.emulator.voice_actions import VoiceActions
+from airflow_provider_mps.emulator.voices import VoiceStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_ROLE_DURATION_SECONDS = 7200
-_ERROR_CODES = {Status.SUCCESS: 0, Status.PROCESSING: 100, Status.FAIL: 110}
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def make_app(options: Options | None = None) -> Starlette:
         lifespan=lifespan,
     )
     app.state.tasks = emulator.tasks  # for programs that add tasks without submitting
+    app.state.voices = emulator.voices
     return app
 
 
@@ -99,6 +101,7 @@ class _Emulator:
         self.keys = KeyStore(Key(options.secret_id, options.secret_key, options.token))
         self.limit = RateLimit(options.rate_limit)
         self.tasks = TaskStore(folder, options.synthesis_time, options.voice)
+        self.voices = VoiceStore(self.tasks)
         self.faults = FaultSequence(options.audio_faults)
         self.signing_key = secrets.token_bytes(32)
         self.calls: dict[str, Callable[[Request, dict[str, Any]], dict[str, Any]]] = {
@@ -106,6 +109,7 @@ class _Emulator:
             "DescribeTextToSpeechAsyncTask": self.describe,
             "AssumeRole": self.assume_role,
         }
+        self.voice_calls = VoiceActions(self.voices, self.tasks).calls
 
     async def handle_api_call(self, request: Request) -> Response:
         request_id = str(uuid.uuid4())
@@ -129,10 +133,15 @@ class _Emulator:
         if not self.limit.admits(quota, time.monotonic()):
             raise ApiError("RequestLimitExceeded", f"More than {self.limit.per_second} requests per second.")
         parameters = parse_parameters(action, request.headers, body)
+        if name in self.voice_calls:
+            return await run_in_threadpool(
+                self.voice_calls[name], parameters, lambda task: self.make_audio_url(request, task)
+            )
         return await run_in_threadpool(self.calls[name], request, parameters)
 
     def submit(self, _: Request, parameters: dict[str, Any]) -> dict[str, Any]:
         style = parse_style(parameters.get("ExtParam"))
+        self.voices.validate_not_deleted(parameters["VoiceId"])
         task = self.tasks.submit(parameters["Text"], parameters["VoiceId"], parameters.get("TextLang"), style)
         log.info("accepted task %s, %s characters", task.task_id, len(task.text))
         return {"ErrorCode": 0, "Msg": "success", "TaskId": task.task_id}
@@ -143,7 +152,7 @@ class _Emulator:
             raise ApiError("ResourceNotFound", f"There is no task {parameters['TaskId']}.")
         status = self.tasks.status(task)
         response = {
-            "ErrorCode": _ERROR_CODES[status],
+            "ErrorCode": ERROR_CODES[status],
             "Msg": "the text begins with [fail], or synthesis failed" if status is Status.FAIL else status.value,
             "Status": status.value,
             "AudioUrl": "",
@@ -151,7 +160,7 @@ class _Emulator:
             "ExtInfo": "",
         }
         if status is Status.SUCCESS:
-            response["AudioUrl"] = f"{request.url.scheme}://{request.url.netloc}{self.make_audio_path(task)}"
+            response["AudioUrl"] = self.make_audio_url(request, task)
             response["VoiceId"] = task.voice_id
             response["ExtInfo"] = json.dumps({"duration": self.tasks.audio(task).duration})
         return response
@@ -186,9 +195,11 @@ class _Emulator:
             await run_in_threadpool(self.tasks.replace_audio, task)
         return make_faulty_response(fault, audio, request)
 
-    def make_audio_path(self, task: Task) -> str:
+    def make_audio_url(self, request: Request, task: Task) -> str:
         expires = f"{time.time() + self.options.link_lifetime:.3f}"
-        return f"{AUDIO_PATH.format(name=task.name)}?expires={expires}&sign={self.sign_audio_path(task.name, expires)}"
+        path = AUDIO_PATH.format(name=task.name)
+        query = f"expires={expires}&sign={self.sign_audio_path(task.name, expires)}"
+        return f"{request.url.scheme}://{request.url.netloc}{path}?{query}"
 
     def sign_audio_path(self, name: str, expires: str) -> str:
         return hmac.digest(self.signing_key, f"{name} {expires}".encode(), "sha256").hex()

@@ -35,6 +35,10 @@ class Status(StrEnum):
     PROCESSING = "processing"
 
 
+ERROR_CODES = {Status.SUCCESS: 0, Status.PROCESSING: 100, Status.FAIL: 110}
+"""``ErrorCode`` by status."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A submitted text."""
@@ -104,9 +108,16 @@ class TaskStore:
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
 
-    def submit(self, text: str, voice_id: str, language: str | None, style: Style) -> Task:
-        """Submit a text."""
-        seconds_to_go = random.uniform(*self._synthesis_time)  # noqa: S311 - no secret
+    def submit(
+        self, text: str, voice_id: str, language: str | None, style: Style, synthesis_time: float | None = None
+    ) -> Task:
+        """
+        Submit a text.
+
+        :param synthesis_time: seconds, in place of those of the store
+        """
+        shortest, longest = self._synthesis_time if synthesis_time is None else (synthesis_time, synthesis_time)
+        seconds_to_go = random.uniform(shortest, longest)  # noqa: S311 - no secret
         task = Task(text, voice_id, language, style, done_at=time.monotonic() + seconds_to_go)
         with self._lock:
             audio = self._audio_of_request.get((text, language, style))
