@@ -19,6 +19,7 @@ from airflow_provider_mps.batch.summary import (
     format_problem_table,
     format_table,
 )
+from airflow_provider_mps.batch.voices import use_earlier_voice
 
 if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions, ManifestLine
@@ -76,6 +77,11 @@ def _check_line(line: ManifestLine | InvalidLine, row_store: RowStore, options: 
         request = line.make_request(options.defaults, options.manifest)
     except AirflowException as error:
         return Row(line.id, line.number, LineStatus.INVALID, error=str(error))
+    if request.voice_name is not None:  # which voice has the name now, only MPS knows
+        earlier = use_earlier_voice(request, known)
+        if earlier is None:
+            return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text))
+        request = earlier
     fingerprint = request.fingerprint(options.mps_conn_id, options.region)
     if decide_line_action(known, fingerprint, options.on_unknown) is LineAction.SUBMIT:
         return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)

@@ -13,6 +13,7 @@ from airflow_provider_mps.redaction import describe_error, format_path, get_safe
 from airflow_provider_mps.speech.ext_param import SpeechOptions, merge_ext_params
 from airflow_provider_mps.speech.parsing import to_text
 from airflow_provider_mps.speech.request import SpeechRequest
+from airflow_provider_mps.speech.voices import validate_voice_choice
 from airflow_provider_mps.storage.destination import has_control_characters, is_local
 from airflow_provider_mps.storage.text_file import parse_path, read_text, validate_text_source
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.speech.parsing import OnUnknown
 
 SPEECH_OPTIONS = ("ext_param", "sample_rate", "pitch", "target_duration", "translate_to", "translate_requirement")
-FIELDS = ("id", "text", "text_path", "voice_id", "text_lang", *SPEECH_OPTIONS)
+FIELDS = ("id", "text", "text_path", "voice_id", "voice_name", "text_lang", *SPEECH_OPTIONS)
 STATE_FOLDER = ".mps-batch"
 RESERVED_NAMES = {STATE_FOLDER, "results.jsonl", "summary.json"}
 """What a batch writes to its destination besides the audio."""
@@ -46,6 +47,8 @@ class LineDefaults:
     text_lang: str | None = None
     ext_param: ExtParam = field(default_factory=dict)
     max_characters: int | None = None
+    voice_name: str | None = None
+    """Name of the voice, in place of ``voice_id``."""
 
 
 @dataclass(frozen=True)
@@ -106,23 +109,30 @@ class ManifestLine:
 
     def make_request(self, defaults: LineDefaults, manifest: ObjectStoragePath) -> SpeechRequest:
         """
-        Make the request to submit; this reads the file at ``text_path``, which may be relative to the manifest.
+        Make the request to submit, without looking up its ``voice_name``.
+
+        This reads the file at ``text_path``, which may be relative to the manifest.
 
         :raises InvalidRequestError: when the line cannot be submitted
         :raises AirflowException: when reading its ``text_path`` failed; a retry may succeed
         """
         fields, text_path = self.fields, self.fields.get("text_path")
         validate_text_source(fields.get("text"), text_path)
+        voice_id, voice_name = fields.get("voice_id"), fields.get("voice_name")
+        if voice_id is None and voice_name is None:
+            voice_id, voice_name = defaults.voice_id, defaults.voice_name
+        validate_voice_choice(voice_id, voice_name)
         options = SpeechOptions(**{name: fields[name] for name in SPEECH_OPTIONS if name in fields})
         ext_param = merge_ext_params(defaults.ext_param, options.build())
         path = None if text_path is None else _resolve_text_path(manifest, text_path)
         return SpeechRequest.from_arguments(
             fields["text"] if path is None else read_text(path),
-            fields.get("voice_id", defaults.voice_id),
+            voice_id,
             fields.get("text_lang", defaults.text_lang),
             ext_param,
             defaults.max_characters,
             text_source="text" if path is None else f"text_path {format_path(path)}",
+            voice_name=voice_name,
         )
 
 

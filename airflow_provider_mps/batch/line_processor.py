@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch.line import InvalidLine
 from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
 from airflow_provider_mps.batch.submitter import UNKNOWN_LINE_ADVICE, NotSubmittedError
+from airflow_provider_mps.batch.voices import use_earlier_voice
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.state import BatchState
     from airflow_provider_mps.batch.storer import Storer
     from airflow_provider_mps.batch.submitter import Submitter
+    from airflow_provider_mps.batch.voices import VoiceLookup
     from airflow_provider_mps.speech.request import SpeechRequest
 
 
@@ -41,11 +43,18 @@ _UNKNOWN = (
 class LineProcessor:
     """Process the lines of one batch."""
 
-    def __init__(
-        self, options: BatchOptions, state: BatchState, submitter: Submitter, storer: Storer, log: Any
+    def __init__(  # noqa: PLR0917 - the parts of a batch
+        self,
+        options: BatchOptions,
+        state: BatchState,
+        voices: VoiceLookup,
+        submitter: Submitter,
+        storer: Storer,
+        log: Any,
     ) -> None:
         self._options = options
         self._state = state
+        self._voices = voices
         self._submitter = submitter
         self._storer = storer
         self._log = log
@@ -114,7 +123,7 @@ class LineProcessor:
         """Return the row of a line that MPS accepted now or earlier; ``None`` if there is nothing to wait for."""
         options, row_store = self._options, self._state.row_store
         try:
-            request = await self._make_request(line)
+            request = await self._find_voice(await self._make_request(line), known)
         except AirflowException as error:
             if known is not None:
                 row_store.put(replace(known, line=None))  # keeps the task of its earlier text
@@ -122,7 +131,7 @@ class LineProcessor:
                 row_store.remove(line.id)
             row_store.put(Row(line.id, line.number, LineStatus.INVALID, error=str(error)))
             return None
-        fingerprint = request.fingerprint(options.mps_conn_id, options.region)
+        fingerprint = self._fingerprint(request)
         match decide_line_action(known, fingerprint, options.on_unknown):
             case LineAction.KEEP:
                 return None
@@ -140,7 +149,14 @@ class LineProcessor:
                 line.id,
                 known.task_id,
             )
-        row = Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
+        row = Row(
+            line.id,
+            line.number,
+            LineStatus.PENDING,
+            voice_id=request.voice_id if request.voice_name else None,
+            characters=len(request.text),
+            request=fingerprint,
+        )
         row = await self._submitter.submit(request, row)
         return row if row.status is LineStatus.PROCESSING else None
 
@@ -160,6 +176,30 @@ class LineProcessor:
                 self._log.warning("Reading the text of line %s failed, will retry: %s", line.id, error)
             attempt += 1
             await asyncio.sleep(1)
+
+    async def _find_voice(self, request: SpeechRequest, known: Row | None) -> SpeechRequest:
+        """
+        Return the request with the VoiceId of its ``voice_name``, if it has one.
+
+        :raises InvalidRequestError: if no voice or several have the name, and the line would have to be submitted
+        :raises NotSubmittedError: if the look-up failed, which stops the batch
+        """
+        if request.voice_name is None:
+            return request
+        try:
+            return replace(request, voice_id=await self._voices.find_voice_id(request.voice_name))
+        except InvalidRequestError:
+            # The voice may have been deleted after MPS had accepted the line: its audio is billed, and still stored.
+            earlier = use_earlier_voice(request, known)
+            if earlier is None or decide_line_action(known, self._fingerprint(earlier), self._options.on_unknown) is LineAction.SUBMIT:
+                raise
+            return earlier
+        except Exception as error:
+            self._submitter.stop(error)
+            raise NotSubmittedError from error
+
+    def _fingerprint(self, request: SpeechRequest) -> str:
+        return request.fingerprint(self._options.mps_conn_id, self._options.region)
 
     async def _finish(self, row: Row, *, is_new: bool) -> None:
         task_id = str(row.task_id)

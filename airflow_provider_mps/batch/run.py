@@ -19,6 +19,7 @@ from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
+from airflow_provider_mps.batch.voices import VoiceLookup
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.poller import wait_for_task
@@ -90,7 +91,9 @@ class Batch:
         self._state = BatchState(self._options, self._holder, self._log, lease.ensure_held)
         self._submitter = Submitter(self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log)
         self._storer = Storer(destination, self._query_task, self._options.transfer_timeout, self._log)
-        self._line_processor = LineProcessor(self._options, self._state, self._submitter, self._storer, self._log)
+        self._line_processor = LineProcessor(
+            self._options, self._state, VoiceLookup(self._hook), self._submitter, self._storer, self._log
+        )
         heartbeat = asyncio.create_task(lease.heartbeat())
         is_deferred = is_finished = False
         try:

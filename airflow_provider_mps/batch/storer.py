@@ -104,7 +104,7 @@ class Storer:
         return row.with_status(
             LineStatus.STORED,
             path=str(path),
-            voice_id=task.voice_id,
+            voice_id=task.voice_id or row.voice_id,
             duration=task.duration,
             size=stored.size,
             crc64=None if stored.crc64 is None else str(stored.crc64),

@@ -59,11 +59,13 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     https://www.tencentcloud.com/document/product/1041/79693
 
     :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, or CSV with a header. A line has ``id``, ``text``
-        or ``text_path`` (a relative one starts at the manifest's folder), ``voice_id``, and any of ``text_lang``,
-        ``ext_param``, ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``, ``translate_requirement``
-        (templated)
+        or ``text_path`` (a relative one starts at the manifest's folder), ``voice_id`` or ``voice_name``, and any of
+        ``text_lang``, ``ext_param``, ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``,
+        ``translate_requirement`` (templated)
     :param destination: folder for the audio and the results (templated)
-    :param voice_id: ``VoiceId`` of lines without one (templated)
+    :param voice_id: ``VoiceId`` of lines without a voice (templated)
+    :param voice_name: exact name of the voice of lines without a voice, in place of ``voice_id``. The batch looks up
+        each name once (templated)
     :param text_lang: language of lines without one, e.g. ``en``. If neither names one, the default of MPS applies:
         Chinese on the international site, automatic detection on the mainland site (templated)
     :param ext_param: ``ExtParam`` of all lines; the values of a line override it (templated)
@@ -94,6 +96,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "manifest",
         "destination",
         "voice_id",
+        "voice_name",
         "text_lang",
         "ext_param",
         "sample_rate",
@@ -115,6 +118,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         manifest: str | ObjectStoragePath,
         destination: str | ObjectStoragePath,
         voice_id: str | None = None,
+        voice_name: str | None = None,
         text_lang: str | None = None,
         ext_param: Mapping[str, Any] | str | None = None,
         sample_rate: int | str | None = None,
@@ -138,6 +142,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.manifest = manifest
         self.destination = destination
         self.voice_id = voice_id
+        self.voice_name = voice_name
         self.text_lang = text_lang
         self.ext_param = ext_param
         self.sample_rate = sample_rate
@@ -278,7 +283,10 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         from airflow_provider_mps.polling.intervals import PollInterval
         from airflow_provider_mps.speech.ext_param import SpeechOptions
         from airflow_provider_mps.speech.request import parse_max_characters
+        from airflow_provider_mps.speech.voices import validate_voice_choice
 
+        if self.voice_id or self.voice_name:
+            validate_voice_choice(self.voice_id, self.voice_name)
         speech_options = SpeechOptions(
             self.ext_param,
             self.sample_rate,
@@ -303,6 +311,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 self.text_lang or None,
                 speech_options.build(),
                 parse_max_characters(self.max_characters),
+                self.voice_name or None,
             ),
         )
 

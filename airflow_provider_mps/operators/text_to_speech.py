@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -55,6 +56,7 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
     :param text: text to speak (templated)
     :param text_path: UTF-8 file to speak in place of ``text``, as an ``ObjectStoragePath`` or a string (templated)
     :param voice_id: ``VoiceId`` of the voice (templated)
+    :param voice_name: exact name of the voice, in place of ``voice_id``; looked up in each attempt (templated)
     :param text_lang: language of the text, e.g. ``en``. Without it, the default of MPS applies: Chinese on the
         international site, automatic detection on the mainland site (templated)
     :param ext_param: ``ExtParam`` (``synExt``, ``transExt``) as a dict or as JSON (templated)
@@ -85,6 +87,7 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         "text",
         "text_path",
         "voice_id",
+        "voice_name",
         "text_lang",
         "ext_param",
         "sample_rate",
@@ -104,7 +107,8 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         self,
         *,
         text: str | None = None,
-        voice_id: str,
+        voice_id: str | None = None,
+        voice_name: str | None = None,
         text_path: str | ObjectStoragePath | None = None,
         text_lang: str | None = None,
         ext_param: Mapping[str, Any] | str | None = None,
@@ -127,6 +131,7 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         self.text = text
         self.text_path = text_path
         self.voice_id = voice_id
+        self.voice_name = voice_name
         self.text_lang = text_lang
         self.ext_param = ext_param
         self.sample_rate = sample_rate
@@ -225,8 +230,10 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
     def _make_request(self) -> SpeechRequest:
         from airflow_provider_mps.speech.ext_param import SpeechOptions
         from airflow_provider_mps.speech.request import SpeechRequest, parse_max_characters
+        from airflow_provider_mps.speech.voices import validate_voice_choice
 
         validate_text_source(self.text, self.text_path)
+        validate_voice_choice(self.voice_id, self.voice_name)
         text = read_text(self.text_path) if self.text_path else self.text
         options = SpeechOptions(
             self.ext_param,
@@ -238,9 +245,18 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         )
         limit = parse_max_characters(self.max_characters)
         source = f"text_path {format_path(self.text_path)}" if self.text_path else "text"
-        return SpeechRequest.from_arguments(
-            text, self.voice_id, self.text_lang, options.build(), limit, text_source=source
+        request = SpeechRequest.from_arguments(
+            text,
+            self.voice_id,
+            self.text_lang,
+            options.build(),
+            limit,
+            text_source=source,
+            voice_name=self.voice_name,
         )
+        if request.voice_name is not None:
+            request = replace(request, voice_id=self.hook.find_voice(request.voice_name).voice_id)
+        return request
 
     def _wait(self, task_id: str, interval: PollInterval) -> None:
         from airflow_provider_mps.concurrency import EventLoopThread

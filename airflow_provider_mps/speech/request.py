@@ -26,8 +26,11 @@ class SpeechRequest:
 
     text: str = field(repr=False)
     voice_id: str
+    """Empty until ``voice_name`` has been looked up."""
     text_lang: str | None = None
     ext_param: ExtParam = field(default_factory=dict)
+    voice_name: str | None = None
+    """Name of the voice, if the caller gave it in place of the ``VoiceId``. It is not sent."""
 
     @classmethod
     def from_arguments(
@@ -39,12 +42,14 @@ class SpeechRequest:
         max_characters: int | None = None,
         *,
         text_source: str = "text",
+        voice_name: object = None,
     ) -> SpeechRequest:
         """
-        Validate the arguments of a submit.
+        Validate the arguments of a submit, without looking up ``voice_name``.
 
         :param max_characters: the most characters that the text may have; MPS documents no limit
         :param text_source: the argument, or the file, that holds the text, for the error
+        :param voice_name: name to look up; ``voice_id`` must then be empty
         :raises InvalidRequestError: if an argument is invalid, or the text is too long
         """
         validate_ext_param(ext_param)
@@ -55,7 +60,10 @@ class SpeechRequest:
                 "nothing was submitted. Shorten it, or raise the limit."
             )
         language = parse_text("text_lang", text_lang) if text_lang not in (None, "") else None
-        return cls(checked_text, parse_text("voice_id", to_text(voice_id)), language, ext_param)
+        if voice_name in (None, ""):
+            return cls(checked_text, parse_text("voice_id", to_text(voice_id)), language, ext_param)
+        name = parse_text("voice_name", to_text(voice_name)).strip()
+        return cls(checked_text, "", language, ext_param, name)
 
     def fingerprint(self, *account: str | None) -> str:
         """
