@@ -15,11 +15,13 @@ import pytest
 from airflow_provider_mps.connection_form import FIELD_BEHAVIOUR
 from airflow_provider_mps.emulator import fixtures
 from airflow_provider_mps.emulator.__main__ import main, parse_arguments
+from airflow_provider_mps.emulator.api import ACTIONS
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.emulator.speech import Voice
 from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
+from airflow_provider_mps.emulator.voices import MAX_VOICES, SYSTEM_VOICES
 from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech.task import TaskStatus
@@ -121,6 +123,19 @@ def test_fixture_table_has_every_fixture_and_changed_default(start_mps_emulator)
 def test_error_table_has_every_code():
     codes = {code for file in EMULATOR.glob("*.py") for code in re.findall(r'ApiError\(\s*"(.+?)"', file.read_text())}
     assert {row["Code"] for row in read_rows("Which errors does it return?")} == codes
+
+
+def test_voice_table_has_every_system_voice():
+    rows = [tuple(row.values()) for row in read_rows("Which voices does it have?")]
+    assert rows == [
+        (voice_id, voice.name, voice.gender, voice.age, ", ".join(voice.languages)) for voice_id, voice in SYSTEM_VOICES
+    ]
+
+
+def test_page_names_every_action():
+    named = set(re.findall(r"`(\w+)`", read_section(PAGE, "What does the emulator do like MPS?")))
+    assert set(ACTIONS) <= named
+    assert f"holds {MAX_VOICES} cloned and designed voices" in PAGE.read_text()
 
 
 def test_connection_table_has_printed_connection(monkeypatch, capsys):
