@@ -150,7 +150,7 @@ def simulate(latencies: list[float], wait: Callable[..., Any] = wait_for_task, i
             mock.patch.object(MpsHook, "acall_once", lambda _, *arguments: mps.poll(*arguments)),
             mock.patch.object(line_processor, "wait_for_task", wait),
         ):
-            lines = LineProcessor(options, state, mps, mps, logging.getLogger(__name__))  # type: ignore[arg-type]
+            lines = LineProcessor(options, state, mps, mps, mps, logging.getLogger(__name__))  # type: ignore[arg-type]
             async with asyncio.TaskGroup() as group:
                 for number in range(len(latencies)):
                     fields = {"text": f"Line {number}.", "voice_id": "voice-1"}

@@ -99,9 +99,12 @@ def test_manifest_field_examples_are_valid(tmp_path):
     (tmp_path / "texts/2.txt").write_text("Two.")
     manifest = ObjectStoragePath(f"file://{tmp_path}/m.jsonl")
     fields["ext_param"] = {}
-    text_path = fields.pop("text_path")
+    text_path, voice_name = fields.pop("text_path"), fields.pop("voice_name")
     ManifestLine.parse(1, fields).make_request(LineDefaults(), manifest)
     del fields["text"]
+    ManifestLine.parse(1, {**fields, "text_path": text_path}).make_request(LineDefaults(), manifest)
+    del fields["voice_id"]
+    fields["voice_name"] = voice_name
     ManifestLine.parse(1, {**fields, "text_path": text_path}).make_request(LineDefaults(), manifest)
 
 
@@ -250,6 +253,7 @@ def test_listed_errors_are_those_of_the_code(tmp_path):
         {"id": "b", "text": "x"},
         {"id": "c", "text": "x" * 1200, "voice_id": "v"},
         {"id": "d", "text": "\0x", "voice_id": "v"},
+        {"id": "e", "text": "x", "voice_id": "v", "voice_name": "n"},
     ]
     (tmp_path / "m.jsonl").write_text("".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines))
     (tmp_path / "m.csv").write_text('id,text,voice_id\na,x,v\nb,"x,v\n' + "c,x,v\n" * 6)

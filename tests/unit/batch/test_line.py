@@ -36,11 +36,31 @@ def test_line_fields_override_defaults():
 
 
 @pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, ("", "Default")),
+        ({"voice_id": "", "voice_name": ""}, ("", "Default")),  # empty CSV cells
+        ({"voice_id": "own"}, ("own", None)),
+        ({"voice_name": " Own "}, ("", "Own")),
+        ({"voice_name": 7}, ("", "7")),
+    ],
+)
+def test_voice_of_line_overrides_either_kind(own, expected):
+    made = request(LineDefaults(voice_name="Default"), **{"voice_id": None, **own})
+    assert (made.voice_id, made.voice_name) == expected
+    made = request(LineDefaults("default"), **{"voice_id": None, **own})
+    assert (made.voice_id, made.voice_name) == (("default", None) if expected[1] == "Default" else expected)
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"text": None}, "text is empty"),
         ({"text_path": "b.txt"}, "text and text_path are both given"),
-        ({"voice_id": None}, "voice_id is empty"),
+        ({"voice_id": None}, "voice_id and voice_name are both empty"),
+        ({"voice_name": "Anna"}, "voice_id and voice_name are both given"),
+        ({"voice_id": None, "voice_name": " "}, "voice_name is empty"),
+        ({"voice_id": None, "voice_name": ["Anna"]}, "voice_name must be a text, not list"),
         ({"sample_rate": 1}, "sample_rate must be one of"),
         ({"pitch": 1, "ext_param": {"synExt": {"pitch": 1}}}, "pitch is given twice"),
         ({"text": None, "text_path": 3}, "text_path must be a text"),

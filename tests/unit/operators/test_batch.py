@@ -95,6 +95,14 @@ def test_invalid_speech_argument_fails_before_any_call(connect, tmp_path, argume
         assert server.requests == []
 
 
+def test_both_kinds_of_voice_fail_before_any_call(connect, tmp_path):
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(InvalidRequestError, match="voice_id and voice_name are both given"):
+            make_batch(tmp_path, [{"id": "a"}], voice_id="v", voice_name="Anna").execute(context())
+        assert server.requests == []
+
+
 def test_rendered_speech_arguments_are_sent_to_mps(connect, tmp_path):
     operator = make_batch(
         tmp_path,

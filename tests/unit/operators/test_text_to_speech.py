@@ -19,6 +19,7 @@ from airflow.sdk.execution_time.timeout import timeout
 from fastcrc import crc64
 
 from airflow_provider_mps.durable_submit import STATE_KEY, SubmitRecord
+from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault
 from airflow_provider_mps.exceptions import (
     AudioTransferError,
@@ -34,10 +35,14 @@ from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, 
 from airflow_provider_mps.polling.event import event_from_outcome
 from airflow_provider_mps.speech.task import TaskStatus
 from tests.answers import ACCEPTED
+from tests.faulty_emulator import FaultyEmulator
 from tests.scripted_server import RESET, Reply, ScriptedServer, make_api_error, make_audio_reply, make_json_reply
 from tests.state_store import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
+
+SAMPLE = b"ID3" + bytes(50)
+"""Passes for the beginning of an MP3 file."""
 
 
 class TaskInstance:
@@ -153,6 +158,71 @@ def test_submit_reads_text_from_object_storage(connect, tmp_path):
         for path in (f"file://{tmp_path}/chapter.txt", ObjectStoragePath(f"file://{tmp_path}/chapter.txt")):
             submit(text=None, text_path=path)
         assert {json.loads(request.body)["Text"] for request in server.requests} == {"Call me Ishmael."}
+
+
+def test_submit_voice_name_sends_and_logs_the_id(start_emulator, capsys):
+    app = FaultyEmulator(Options(synthesis_time=0))
+    start_emulator(app)
+    operator = make_operator(voice_id=None, voice_name="{{ name }}")
+    operator.render_template_fields({"name": "Amy"})
+    task_id = operator.execute(make_context())
+    assert MpsHook().describe_text_to_speech_task(task_id).voice_id == "emulator-amy"
+    assert app.actions[:2] == ["DescribeVoices", "TextToSpeechAsync"]
+    assert "Voice 'Amy' has the VoiceId emulator-amy" in capsys.readouterr().out
+
+
+def test_submit_unknown_or_ambiguous_voice_name_submits_nothing(start_emulator):
+    app = FaultyEmulator(Options(synthesis_time=0))
+    start_emulator(app)
+    twins = [MpsHook().clone_voice(SAMPLE, "Twin") for _ in range(2)]
+    for name, listed in (("amy", ["emulator-amy", "'Amy'"]), ("Twin", twins)):
+        with pytest.raises(InvalidRequestError) as caught:
+            make_operator(voice_id=None, voice_name=name).execute(make_context())
+        assert all(words in str(caught.value) for words in listed)
+    assert "TextToSpeechAsync" not in app.actions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"voice_id": "v"}, "voice_id and voice_name are both given"),
+        ({"voice_name": ""}, "voice_id and voice_name are both empty"),
+        ({"voice_name": " "}, "voice_name is empty"),
+        ({"text": ""}, "text is empty"),
+        ({"pitch": 99}, "pitch must be"),
+        ({"max_characters": 1}, "more than max_characters"),
+    ],
+)
+def test_submit_invalid_argument_is_reported_before_the_look_up(connect, arguments, message):
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(InvalidRequestError, match=message):
+            make_operator(**{"voice_id": None, "voice_name": "Amy", **arguments}).execute(make_context())
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(("code", "is_retried"), [("InternalError", True), ("UnauthorizedOperation.CamNoAuth", False)])
+def test_submit_failed_look_up_submits_nothing(connect, code, is_retried):
+    with ScriptedServer(make_api_error(code)) as server:
+        connect(server.connection_uri())
+        store = MemoryStore()
+        with pytest.raises(MpsApiError, match="DescribeVoices") as caught:
+            make_operator(voice_id=None, voice_name="Amy").execute(make_context(store))
+        assert isinstance(caught.value, AirflowFailException) is not is_retried
+        assert {request.headers["x-tc-action"] for request in server.requests} == {"DescribeVoices"}
+        assert store.values == {}
+
+
+def test_second_attempt_reconnects_by_the_id_of_the_voice(start_emulator):
+    start_emulator(synthesis_time=60)
+    store, hook = MemoryStore(), MpsHook()
+    clone = hook.clone_voice(SAMPLE, "Anna")
+    first = make_operator(voice_id=None, voice_name="Anna").execute(make_context(store))
+    hook.update_voice(clone, name="Anna 2")
+    for arguments in ({"voice_id": None, "voice_name": "Anna 2"}, {"voice_id": clone}):
+        assert make_operator(**arguments).execute(make_context(store)) == first
+    hook.clone_voice(SAMPLE, "Anna")  # another voice with the earlier name
+    assert make_operator(voice_id=None, voice_name="Anna").execute(make_context(store)) != first
 
 
 def test_second_attempt_returns_first_task_id(start_emulator):
@@ -528,6 +598,7 @@ def test_template_fields_are_complete():
         "text",
         "text_path",
         "voice_id",
+        "voice_name",
         "text_lang",
         "ext_param",
         "sample_rate",

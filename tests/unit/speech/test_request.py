@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -102,3 +103,17 @@ def test_request_accepts_numbers_as_text(number, text):
 )
 def test_request_accepts_whitespace_and_format_characters(text):
     assert request(text=f"a{text}").text == f"a{text}"
+
+
+def test_request_with_voice_name_has_no_id_until_it_is_looked_up():
+    made = SpeechRequest.from_arguments("hello", "", None, {}, voice_name=" Anna ")
+    assert (made.voice_id, made.voice_name) == ("", "Anna")
+    with pytest.raises(InvalidRequestError, match="voice_name has the control character"):
+        SpeechRequest.from_arguments("hello", "", None, {}, voice_name="a\x02")
+
+
+def test_fingerprint_depends_on_the_id_and_not_on_the_name():
+    """A renamed voice is the same voice, and a name can move to another voice."""
+    named = replace(SpeechRequest.from_arguments("hello", "", None, {}, voice_name="Anna"), voice_id="v")
+    assert named.fingerprint() == request().fingerprint()
+    assert replace(named, voice_id="w").fingerprint() != request().fingerprint()
