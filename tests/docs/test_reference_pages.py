@@ -103,7 +103,7 @@ def test_argument_table_has_types_and_defaults_of_the_constructor(cls):
 @pytest.mark.parametrize("cls", TASK_CLASSES, ids=name_of)
 def test_templated_column_equals_template_fields(cls):
     rows = read_table(*TASK_CLASSES[cls], "Argument")
-    assert {row["Templated"] for row in rows.values()} == {"Yes", "No"}
+    assert {row["Templated"] for row in rows.values()} <= {"Yes", "No"}
     assert {name for name, row in rows.items() if row["Templated"] == "Yes"} == set(cls.template_fields)
 
 

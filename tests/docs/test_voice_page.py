@@ -92,7 +92,7 @@ def test_if_exists_values_do_what_the_table_says(emulator, audio):
     assert [re.match(r'`"(\w+)"`', row["Value"])[1] for row in table] == ["reuse", "fail", "create"]
     first = clone()
     assert clone() == first
-    with pytest.raises(InvalidRequestError, match=first):
+    with pytest.raises(InvalidRequestError, match=re.escape(first)):
         clone(if_exists="fail")
     second = clone(if_exists="create")
     assert second != first
