@@ -49,12 +49,13 @@ AGES = {
 ANY = {"null": "Any"}
 
 
-def print_table(rows: list[list[str]]) -> None:
-    """Print rows as a table; the first row is its header."""
+def format_table(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table; the first row is its header."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
-    for row in rows:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
 
 
 @dag(
@@ -105,21 +106,24 @@ def text_to_speech_voices() -> None:
 
     @task(doc_md="Logs a table of the voices, and returns their ids. Needs the CAM action `mps:DescribeVoices`.")
     def list_voices(params: Any = None) -> list[str]:
-        voices = MpsHook().list_voices(
+        hook = MpsHook()
+        voices = hook.list_voices(
             params["voice_type"],
             name=params["name"],
             gender=params["gender"],
             age=params["age"],
             languages=params["language"],
         )
-        print(f"{len(voices)} voices")
+        # Not with print(): Airflow 3 may show the last printed lines in the folded group "Post Execute".
+        hook.log.info("%s voices", len(voices))
         rows = [["Name", "VoiceId", "Type", "Gender", "Age", "Languages", "Sample"]]
         for voice in voices:
             # The URL of a voice of your own is not logged: whoever has it can download the audio.
             sample = (voice.audio_url or "") if voice.is_system else ""
             languages = ", ".join(voice.languages)
             rows.append([voice.name, voice.voice_id, voice.category, voice.gender, voice.age, languages, sample])
-        print_table(rows)
+        for line in format_table(rows):
+            hook.log.info("%s", line)
         return [voice.voice_id for voice in voices]
 
     list_voices()

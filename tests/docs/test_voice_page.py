@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_mps.durable.clone import GRACE_SECONDS
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -108,7 +109,8 @@ def test_delete_does_what_the_page_says(emulator, audio):
     def delete(**options):
         return DeleteVoiceOperator(task_id="delete", **options).execute({})
 
-    assert delete(voice_id=None) is None
+    assert delete(voice_id="") is None
+    assert delete(voice_id="None") is None
     assert delete(voice_id="no-such-voice") is None
     system = MpsHook().list_voices("system")[0]
     with pytest.raises(InvalidRequestError):
@@ -134,6 +136,7 @@ def test_page_states_the_limits_of_the_code():
     assert f"up to {MAX_TRIAL_CHARACTERS} characters" in text
     limits = {row["Limit"]: row["Value"] for row in next(read_tables(read_section(PAGE, "Which limits are there?")))}
     assert limits["A sample in the request"] == f"{MAX_SAMPLE_BYTES / 2**20:g} MiB."
+    assert f"until {GRACE_SECONDS:g} seconds after the request" in text
     assert limits["Trial text"] == f"{MAX_TRIAL_CHARACTERS} characters."
 
 
