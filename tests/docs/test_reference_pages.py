@@ -358,7 +358,7 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
     # The page says when each of these is pushed.
     assert set(xcoms["design"]) == of_voices
     assert set(xcoms["clone"]) == of_voices - {"TaskId"}
-    assert set(xcoms["clone_without_trial"]) == {"return_value", "VoiceId"}
+    assert set(xcoms["clone_without_trial"]) == {"return_value", "VoiceId", "_link_StoredObjectLink"}
     assert set(xcoms["delete"]) == set(read_table(XCOMS, "DeleteVoiceOperator", "Key"))
     assert "delete_nothing" not in xcoms
     assert set(xcoms["batch"]) == set(xcoms["dry_run"]) == keys["batch"] - {"summary"}
