@@ -217,7 +217,7 @@ def text_to_speech_cloned_voice() -> None:
         retry_delay=timedelta(seconds=30),
         doc_md="Clones the voice, stores its trial audio, and returns its `VoiceId`. A retry or a clear finds the "
         "voice by its name. Play the trial under *Listen*.",
-    ).as_setup()
+    )
     submit = TextToSpeechOperator(
         task_id="submit",
         text="{{ params.text }}",
@@ -246,7 +246,10 @@ def text_to_speech_cloned_voice() -> None:
         retries=2,
         retry_delay=timedelta(seconds=30),
         doc_md="Deletes the voice, also if speaking failed. If the voice does not exist, there is nothing to do.",
-    ).as_teardown(setups=clone)
+    )
+    # `delete` runs after `store`, and also if a task between both has failed.
+    clone.as_setup()
+    delete.as_teardown(setups=clone)
     clone >> submit >> wait >> store >> delete
 
 
