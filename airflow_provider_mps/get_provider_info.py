@@ -35,9 +35,17 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": modules("airflow_provider_mps.hooks.mps"),
-        "operators": modules("airflow_provider_mps.operators.text_to_speech", "airflow_provider_mps.operators.batch"),
+        "operators": modules(
+            "airflow_provider_mps.operators.text_to_speech",
+            "airflow_provider_mps.operators.batch",
+            "airflow_provider_mps.operators.voices",
+        ),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),
-        "triggers": modules("airflow_provider_mps.triggers.text_to_speech", "airflow_provider_mps.triggers.batch"),
+        "triggers": modules(
+            "airflow_provider_mps.triggers.text_to_speech",
+            "airflow_provider_mps.triggers.batch",
+            "airflow_provider_mps.triggers.voices",
+        ),
         "extra-links": [
             f"airflow_provider_mps.links.text_to_speech.{name}"
             for name in ("SubmitPageLink", "QueryPageLink", "AudioSourceLink", "StoredObjectLink")

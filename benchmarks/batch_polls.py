@@ -27,7 +27,7 @@ from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.parsing import OnUnknown
-from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
+from airflow_provider_mps.speech.task import MpsTask, TaskStatus
 from tests.simulated_time import run_in_simulated_time
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class SimulatedMps:
         self.done_at[name] = self._loop.time() + self._latencies[len(self.done_at)]
         return row.with_status(LineStatus.PROCESSING, task_id=name)
 
-    async def poll(self, call: ApiCall[Any], *_: object) -> TextToSpeechTask:
+    async def poll(self, call: ApiCall[Any], *_: object) -> MpsTask:
         """Stand in for ``MpsHook.acall_once``."""
         await asyncio.sleep(RESPONSE_SECONDS)
         name, now = call.params["TaskId"], self._loop.time()
@@ -103,9 +103,9 @@ class SimulatedMps:
         if name not in self._polled:
             self._polled.add(name)
             self.first_poll_ages.append(now - self.accepted_at[name])
-        return TextToSpeechTask(name, TaskStatus.SUCCESS if self.done_at[name] <= now else TaskStatus.PROCESSING)
+        return MpsTask(name, TaskStatus.SUCCESS if self.done_at[name] <= now else TaskStatus.PROCESSING)
 
-    async def store(self, row: Row, _: TextToSpeechTask) -> Row:
+    async def store(self, row: Row, _: MpsTask) -> Row:
         """Stand in for ``Storer.store``."""
         self.noticed_at[str(row.id)] = self._loop.time()
         return row
@@ -180,7 +180,7 @@ def make_latencies(name: str, lines: int, seed: int) -> list[float]:
 def make_interval_wait() -> Callable[..., Any]:
     """Poll each line every ``poll_interval``, the one due first before the others."""
 
-    async def wait(*arguments: Any, oldest_first: bool) -> TextToSpeechTask:
+    async def wait(*arguments: Any, oldest_first: bool) -> MpsTask:
         del oldest_first
         return await wait_for_task(*arguments)
 
@@ -193,7 +193,7 @@ def make_median_wait() -> Callable[..., Any]:
 
     async def wait(
         task_id: str, interval: PollInterval, conn_id: str, region: str | None, delay: float, *, oldest_first: bool
-    ) -> TextToSpeechTask:
+    ) -> MpsTask:
         del oldest_first
         if measured:
             delay = max(delay, 0.9 * statistics.median(measured))

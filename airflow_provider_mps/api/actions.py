@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from airflow_provider_mps.error_codes import ErrorClass
     from airflow_provider_mps.exceptions import MpsApiError
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _TASK_ID = r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}"
 """Allows more characters than MPS uses in ids, but rejects URLs with a query and dicts."""
 
 
 @dataclass(frozen=True)
-class ApiCall(Generic[T]):
+class ApiCall(Generic[T_co]):
     """An API call, for the synchronous and the asynchronous client."""
 
     action: str
     params: dict[str, Any] = field(repr=False)
     should_retry: Callable[[ErrorClass], bool]
-    parse: Callable[[Mapping[str, Any]], T]
+    parse: Callable[[Mapping[str, Any]], T_co]
     subject: str
     """What the call is about, for logs and errors."""
     timeout: float = 0.0

@@ -16,7 +16,7 @@ from airflow_provider_mps.error_codes import (
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import quote_value
 from airflow_provider_mps.speech.parsing import parse_choice
-from airflow_provider_mps.speech.task import VoiceDesignTask
+from airflow_provider_mps.speech.task import VoiceDesignTask, get_duration, parse_ext_info
 from airflow_provider_mps.speech.voices import Voice, VoiceType, make_voice_fields, parse_voice_id
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class ClonedVoice:
     audio_url: str | None = field(default=None, repr=False)
     """The trial audio, valid for 24 hours; ``None`` without a trial text."""
     request_id: str = ""
+    duration: float | None = None
+    """Seconds of the trial audio; ``None`` if MPS does not report them."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,8 @@ def _parse_clone(response: Mapping[str, Any]) -> ClonedVoice:
         raise make_rejection(INVALID_RESPONSE, "no VoiceId, but ", response)
     # Whatever ErrorCode says: a voice with an id exists.
     url = audio_url if isinstance(audio_url, str) and audio_url else None
-    return ClonedVoice(voice_id.strip(), url, str(response.get("RequestId") or ""))
+    duration = get_duration(parse_ext_info(response.get("ExtInfo")))
+    return ClonedVoice(voice_id.strip(), url, str(response.get("RequestId") or ""), duration)
 
 
 def _raise_for_error_code(response: Mapping[str, Any], code: str) -> None:

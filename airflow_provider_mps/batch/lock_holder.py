@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mps.durable_submit import format_utc_now, get_max_tries
+from airflow_provider_mps.durable.record import format_utc_now, get_max_tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable

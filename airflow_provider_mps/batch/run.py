@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.summary import Summary
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
 
 MANIFEST_CHUNK_LINES = 64
 REPORT_INTERVAL_SECONDS = 30.0
@@ -173,7 +173,7 @@ class Batch:
                 if self._submitter.stop_reason is None:
                     await self._line_processor.begin(line, group)
 
-    async def _query_task(self, task_id: str) -> TextToSpeechTask:
+    async def _query_task(self, task_id: str) -> MpsTask:
         """Query a finished task again, before the lines that wait, within the same rate limit."""
         return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.batch.row import Row
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
     from airflow_provider_mps.storage.transfer import StoredAudio
 
 MAX_CONCURRENT_TRANSFERS = 8
@@ -47,7 +47,7 @@ class Storer:
     def __init__(
         self,
         destination: ObjectStoragePath,
-        query_task: Callable[[str], Coroutine[Any, Any, TextToSpeechTask]],
+        query_task: Callable[[str], Coroutine[Any, Any, MpsTask]],
         timeout: float,
         log: Any,
     ) -> None:
@@ -65,7 +65,7 @@ class Storer:
         """Abort all transfers; no unfinished audio becomes visible."""
         self._stop.set()
 
-    async def store(self, row: Row, task: TextToSpeechTask) -> Row:
+    async def store(self, row: Row, task: MpsTask) -> Row:
         """
         Store the audio of a line, and return its row with the result.
 
@@ -111,7 +111,7 @@ class Storer:
         )
 
     async def _transfer(
-        self, row: Row, task: TextToSpeechTask, subject: str, deadline: Deadline
+        self, row: Row, task: MpsTask, subject: str, deadline: Deadline
     ) -> tuple[ObjectStoragePath, StoredAudio]:
         """Store in a thread. If cancelled, stop, but return the audio if its commit has succeeded."""
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.api.actions import make_submit_call
 from airflow_provider_mps.batch.row import LineStatus
-from airflow_provider_mps.durable_submit import format_utc_now
+from airflow_provider_mps.durable.record import format_utc_now
 from airflow_provider_mps.error_codes import (
     FIND_TASK_ADVICE,
     NOT_SENT,

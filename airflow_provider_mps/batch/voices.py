@@ -34,12 +34,16 @@ class VoiceLookup:
         :raises InvalidRequestError: if no voice or several have the name
         :raises Exception: what a look-up has raised for another reason, e.g. an MpsApiError: it concerns all names
         """
-        async with self._lock:
-            if name not in self._voice_ids and name not in self._errors:
-                await self._find_voice(name)
+        if not self._is_known(name):  # a known name does not wait for the look-ups of others
+            async with self._lock:
+                if not self._is_known(name):
+                    await self._find_voice(name)
         if name in self._errors:
             raise InvalidRequestError(self._errors[name])
         return self._voice_ids[name]
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._voice_ids or name in self._errors
 
     async def _find_voice(self, name: str) -> None:
         if self._failure is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
 
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
 
 
 class SubmitPageLink(BaseOperatorLink):
@@ -62,7 +62,7 @@ class StoredObjectLink(BaseOperatorLink):
         return get_console_url(path) or (get_listen_url(ti_key.log_url) if listen_is_available() else "")
 
 
-def get_links_by_xcom_key(task: TextToSpeechTask) -> dict[str, str]:
+def get_links_by_xcom_key(task: MpsTask) -> dict[str, str]:
     """Return the links of a sensor that ends in the triggerer, by XCom key; Airflow does not create them there."""
     return {
         f"_link_{AudioSourceLink.__name__}": task.audio_url or "",

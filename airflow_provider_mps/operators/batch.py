@@ -250,7 +250,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def _defer(self, context: Context, mps_task_ids: list[str], lock_path: str, lock_token: str) -> NoReturn:
         from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
-        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS
+        from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
 
         now, deadline = time.time(), self.get_deadline(context)
         # Airflow's own timeout takes over if the triggerer is gone.

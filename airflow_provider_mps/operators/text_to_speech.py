@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowTaskTimeout,
     BaseOperator,
     conf,
 )
 
-from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
+from airflow_provider_mps.operators.submit import SubmitOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
 from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
-from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin, make_uri
+from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,14 +30,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_mps.durable_submit import DurableSubmit
-    from airflow_provider_mps.polling.intervals import PollInterval
+    from airflow_provider_mps.durable.submit import SubmitKind
     from airflow_provider_mps.speech.request import SpeechRequest
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask, TextToSpeechTask
     from airflow_provider_mps.storage.lineage import TransferLineage
+    from airflow_provider_mps.triggers.task import TaskTrigger
 
 
-class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperator):
+class TextToSpeechOperator(SubmitOperator):
     """
     Submit a text to MPS and return the ``TaskId``.
 
@@ -147,7 +142,6 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         self.on_unknown = parse_choice(OnUnknown, on_unknown)
         self.mps_conn_id = mps_conn_id
         self.region = region
-        self._submit: DurableSubmit | None = None
         is_deferrable_by_default = conf.getboolean("operators", "default_deferrable", fallback=False)
         if deferrable and not wait_for_completion and not is_deferrable_by_default:
             warnings.warn(
@@ -157,75 +151,37 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
                 stacklevel=2,
             )
 
-    @cached_property
-    def hook(self) -> MpsHook:
-        """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+    def get_kind(self) -> SubmitKind[Any]:
+        """Return what the operator submits."""
+        from airflow_provider_mps.durable.submit import TEXT
+
+        return TEXT
+
+    def make_trigger(self, task_id: str, **arguments: Any) -> TaskTrigger:
+        """Return the trigger that waits for the task."""
+        from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
+
+        return TextToSpeechTaskTrigger(task_id, **arguments)
 
     def execute(self, context: Context) -> str:
         """Submit, or reconnect to the task of an earlier attempt; wait if requested; return the ``TaskId``."""
         from airflow_provider_mps.polling.intervals import PollInterval
 
         interval = PollInterval(self.poll_interval)
-        submit = self._submit = self._make_submit(context)
+        submit = self.begin(context)
         with submit.prevent_double_billing():
             request = self._make_request()
-            if self.durable and not submit.has_store:
-                self.log.info("This Airflow has no task state store (3.3 or later): a retry or a clear submits again")
             earlier = submit.reconnect(request)
             task_id = earlier.task_id if earlier else submit.submit(request)
             if "ti" in context:
                 context["ti"].xcom_push(key="TaskId", value=task_id)
             if self.wait_for_completion and not (earlier and earlier.is_done):
-                if self.deferrable:
-                    self._defer(context, task_id)
-                self._wait(task_id, interval)
+                self.wait(context, task_id, interval)
             return task_id
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any], mps_task_id: str | None = None) -> str:
-        """Return the ``TaskId`` after the trigger has fired; raise its error if there is no audio."""
-        from airflow_provider_mps.durable_submit import NOT_RETRIED
-        from airflow_provider_mps.polling.event import task_from_event
-
-        submit = self._submit = self._make_submit(context)
-        with submit.prevent_double_billing(mps_task_id):
-            try:
-                task = task_from_event(event)
-            except AirflowSensorTimeout as error:
-                finished = self._find_finished_task(mps_task_id) if mps_task_id else None
-                if finished is None:
-                    message = f"{error} when execution_timeout ended."
-                    if not submit.has_store:
-                        raise AirflowFailException(f"{message} {NOT_RETRIED}") from None
-                    raise AirflowException(f"{message} A retry reconnects to the task.") from None
-                task = finished
-            task.raise_for_status()
-            self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
-            return task.task_id
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the triggerer; if Airflow itself ended the wait, keep a retry from submitting again."""
-        if next_method != "__fail__":
-            return super().resume_execution(next_method, next_kwargs, context)
-        ti = context["ti"]
-        task_id = ti.xcom_pull(task_ids=self.task_id, key="TaskId", map_indexes=ti.map_index)
-        with self._make_submit(context).prevent_double_billing(task_id or "(unknown TaskId)"):
-            return super().resume_execution(next_method, next_kwargs, context)
-
-    def on_kill(self) -> None:
-        """Send no request any more, and log which task continues at MPS, which has no call to cancel it."""
-        if self._submit is None:
-            return
-        self._submit.cancel()
-        if self._submit.pending_description:
-            self.log.warning(
-                "%s continues at MPS and may be billed: MPS has no call to cancel it", self._submit.pending_description
-            )
-
-    def _make_submit(self, context: Context) -> DurableSubmit:
-        from airflow_provider_mps.durable_submit import DurableSubmit
-
-        return DurableSubmit(self.hook, context, self.on_unknown, self.log, durable=self.durable)
+    def finish(self, context: Context, task: MpsTask) -> str:
+        """Return the ``TaskId``."""
+        return task.task_id
 
     def _make_request(self) -> SpeechRequest:
         from airflow_provider_mps.speech.ext_param import SpeechOptions
@@ -257,54 +213,6 @@ class TextToSpeechOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Base
         if request.voice_name is not None:
             request = replace(request, voice_id=self.hook.find_voice(request.voice_name).voice_id)
         return request
-
-    def _wait(self, task_id: str, interval: PollInterval) -> None:
-        from airflow_provider_mps.concurrency import EventLoopThread
-        from airflow_provider_mps.polling.event import LastSeen
-        from airflow_provider_mps.polling.poller import wait_for_task
-        from airflow_provider_mps.polling.request_gate import ACCEPTED_CONN_IDS
-
-        ACCEPTED_CONN_IDS.add(self.hook.mps_conn_id)  # MPS has just accepted a call with these credentials
-        last_seen = LastSeen(time.time())
-        loop = EventLoopThread(
-            lambda: wait_for_task(
-                task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval, last_seen=last_seen
-            )
-        )
-        try:
-            task = loop.run()
-        except AirflowTaskTimeout as error:
-            raise AirflowTaskTimeout(f"{str(error).rstrip('.')}. {last_seen.describe(task_id)}.") from None
-        task.raise_for_status()
-        self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
-
-    def _defer(self, context: Context, task_id: str) -> NoReturn:
-        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
-
-        limit = self.execution_timeout
-        self.defer(
-            trigger=TextToSpeechTaskTrigger(
-                task_id,
-                self.mps_conn_id,
-                self.region or None,
-                self.poll_interval,
-                deferred_at=time.time(),
-                deadline=self.get_deadline(context),
-            ),
-            method_name="execute_complete",
-            kwargs={"mps_task_id": task_id},
-            # Airflow's own timeout takes over if the triggerer is gone. Its error cannot name the task.
-            timeout=limit + timedelta(seconds=2 * REQUEUE_GRACE_SECONDS) if limit else None,
-        )
-
-    def _find_finished_task(self, task_id: str) -> TextToSpeechTask | None:
-        """Query a task after a timeout: the last poll may be long ago, e.g. if no triggerer was running."""
-        try:
-            task = self.hook.describe_text_to_speech_task(task_id)
-        except MpsApiError as error:
-            self.log.warning("The last query of task %s failed: %s", task_id, error)
-            return None
-        return task if task.is_done else None
 
 
 class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator):

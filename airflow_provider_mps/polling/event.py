@@ -15,7 +15,7 @@ from airflow_provider_mps.exceptions import (
     MpsApiError,
     MpsPermanentError,
 )
-from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
+from airflow_provider_mps.speech.task import MpsTask, TaskStatus, TextToSpeechTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,22 +34,23 @@ class _TaskPayload(dict[str, Any]):
         return repr({name: self[name] for name in ("task_id", "status", "error_code", "message", "request_id")})
 
 
-def event_from_outcome(outcome: TextToSpeechTask | AirflowException) -> dict[str, Any]:
+def event_from_outcome(outcome: MpsTask | AirflowException) -> dict[str, Any]:
     """Return the payload of the trigger's event."""
-    if isinstance(outcome, TextToSpeechTask):
+    if isinstance(outcome, MpsTask):
         return _TaskPayload({**asdict(outcome), "status": outcome.status.value})
     return {"error": type(outcome).__name__, "args": list(outcome.args)}
 
 
-def task_from_event(event: Mapping[str, Any]) -> TextToSpeechTask:
+def task_from_event(event: Mapping[str, Any], task_class: type[MpsTask] = TextToSpeechTask) -> MpsTask:
     """
     Return the task that an event reports.
 
+    :param task_class: the kind of task that the trigger has waited for
     :raises AirflowException: the error that the event reports
     """
     if "error" in event:
         raise _ERRORS.get(event["error"], AirflowException)(*event["args"])
-    return TextToSpeechTask(**{**event, "status": TaskStatus(event["status"])})
+    return task_class(**{**event, "status": TaskStatus(event["status"])})
 
 
 @dataclass

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.api.actions import ApiCall
     from airflow_provider_mps.polling.event import LastSeen
     from airflow_provider_mps.polling.intervals import PollInterval
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
 
 REPEAT_AGE_FRACTION = 0.1
 """A busy loop polls an unfinished task again after this fraction of its age, so that slow tasks do not delay others."""
@@ -36,10 +36,10 @@ class Waiter:
     :param oldest_first_since: when the wait began, for a waiter of the kind that is polled oldest first
     """
 
-    call: ApiCall[TextToSpeechTask]
+    call: ApiCall[MpsTask]
     interval: PollInterval
     due: float
-    outcome: asyncio.Future[TextToSpeechTask | Exception]
+    outcome: asyncio.Future[MpsTask | Exception]
     last_seen: LastSeen
     oldest_first_since: float | None = None
     polls: int = 0
@@ -58,7 +58,7 @@ class Waiter:
             return (False, self.due)
         return (True, max(self.oldest_first_since, self.due - self.head_start))
 
-    def finish(self, outcome: TextToSpeechTask | Exception) -> None:
+    def finish(self, outcome: MpsTask | Exception) -> None:
         """End the wait, unless it has ended."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)

@@ -23,9 +23,12 @@ from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.task import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_mps.api.actions import ApiCall
     from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.polling.request_gate import Permit
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +46,13 @@ async def wait_for_task(
     *,
     last_seen: LastSeen | None = None,
     oldest_first: bool = False,
-) -> TextToSpeechTask:
+    make_call: Callable[[str], ApiCall[MpsTask]] = make_describe_call,
+) -> MpsTask:
     """
     Return a task once it has finished, whether it succeeded or failed.
 
-    All waiters on one connection and region in an event loop share one poll loop, one client and one rate limit: the
-    connection's ``requests_per_second``. Transient errors are retried without end.
+    All waiters for tasks of one kind on one connection and region in an event loop share one poll loop, one client and
+    one rate limit: the connection's ``requests_per_second``. Transient errors are retried without end.
 
     :param interval: how often to poll, as far as the rate limit allows
     :param region: overrides the connection's region
@@ -57,11 +61,12 @@ async def wait_for_task(
     :param oldest_first: poll due tasks in the order in which their waits began: the oldest has most likely finished.
         A task that was polled before has only a limited head start over newer ones.
         Due tasks without ``oldest_first`` come before them, in the order in which they became due.
+    :param make_call: makes the call that queries a task of this kind; default: of a text-to-speech task
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
     """
-    call = make_describe_call(mps_task_id)
+    call = make_call(mps_task_id)
     loop = asyncio.get_running_loop()
     now = loop.time()
     due = now + max(0.0, first_poll_in)
@@ -73,7 +78,7 @@ async def wait_for_task(
         last_seen or LastSeen(),
         oldest_first_since=now if oldest_first else None,
     )
-    pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region)
+    pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region, call.action)
     if key not in pollers:
         pollers[key] = Poller(*key)
     poller = pollers[key]
@@ -87,7 +92,7 @@ async def wait_for_task(
     return outcome
 
 
-_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], Poller]] = WeakKeyDictionary()
+_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None, str], Poller]] = WeakKeyDictionary()
 
 
 class Poller:
@@ -97,13 +102,13 @@ class Poller:
     It runs until the last :meth:`remove`, or until an error that fails all waiters.
     """
 
-    def __init__(self, mps_conn_id: str, region: str | None) -> None:
-        self._key = (mps_conn_id, region)
+    def __init__(self, mps_conn_id: str, region: str | None, action: str) -> None:
+        self._key = (mps_conn_id, region, action)
         self._hook = MpsHook(mps_conn_id, region)
         self._loop = asyncio.get_running_loop()
         self._queue = PollQueue()
         self._queue_changed = asyncio.Event()
-        self._gate = RequestGate(self._hook, "DescribeTextToSpeechAsyncTask", log)
+        self._gate = RequestGate(self._hook, action, log)
         self._requests = self._throttled_before = 0
         self._stats_since = self._loop.time()
         # Its own context: the loop outlives the trigger that started it, and must not write to that trigger's log.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
-    from airflow_provider_mps.speech.task import TextToSpeechTask
+    from airflow_provider_mps.speech.task import MpsTask
 
 
 class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseSensorOperator):
@@ -183,7 +183,7 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
         # A rescheduled poke is a new process, which cannot measure it.
         return not self.reschedule and self._grace_period.record_rejection(time.monotonic()) > 0
 
-    def _succeed(self, task: TextToSpeechTask) -> dict[str, Any]:
+    def _succeed(self, task: MpsTask) -> dict[str, Any]:
         self.log.info("Task %s has succeeded (RequestId %s)", task.task_id, task.request_id)
         mask_signed_url(task.audio_url)
         self.audio_url = task.audio_url
@@ -206,7 +206,8 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
         return add_jitter(self.poke_interval, random.random(), throttled=self._throttled)  # noqa: S311 - no secret
 
     def _defer(self, seconds_left: float) -> NoReturn:
-        from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
+        from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
+        from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 
         now, limit = time.time(), get_earlier_limit(self.timeout, self.execution_timeout)
         if limit.name == "execution_timeout":

@@ -80,7 +80,7 @@ class MpsTask:
             status=TaskStatus(status),
             audio_url=_get_text(response.get("AudioUrl")),
             voice_id=_get_text(response.get("VoiceId")),
-            ext_info=_parse_ext_info(response.get("ExtInfo")),
+            ext_info=parse_ext_info(response.get("ExtInfo")),
             error_code=_get_integer(response.get("ErrorCode")),
             message=redact(_get_text(response.get("Msg")) or ""),
             request_id=request_id,
@@ -89,10 +89,7 @@ class MpsTask:
     @property
     def duration(self) -> float | None:
         """Length of the audio in seconds; ``None`` if the response has no usable one."""
-        seconds = self.ext_info.get("duration")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            return None
-        return float(seconds) if seconds >= 0 else None
+        return get_duration(self.ext_info)
 
     @property
     def is_done(self) -> bool:
@@ -176,7 +173,16 @@ def _get_integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGER_LIMIT else None
 
 
-def _parse_ext_info(value: object) -> dict[str, Any]:
+def get_duration(ext_info: Mapping[str, Any]) -> float | None:
+    """Return the seconds in a parsed ``ExtInfo``; ``None`` if it has no usable ones."""
+    seconds = ext_info.get("duration")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return float(seconds) if seconds >= 0 else None
+
+
+def parse_ext_info(value: object) -> dict[str, Any]:
+    """Parse ``ExtInfo``, a JSON string; return an empty dict if it is missing or invalid."""
     if not isinstance(value, str):
         return {}
     try:

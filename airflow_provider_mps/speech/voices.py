@@ -63,6 +63,15 @@ class Age(StrEnum):
     UNKNOWN = "unknown"
 
 
+class IfExists(StrEnum):
+    """What to do if the account has a clone, or a design, with the name of the one to make."""
+
+    REUSE = "reuse"
+    FAIL = "fail"
+    CREATE = "create"
+    """Make another one with the same name."""
+
+
 @dataclass(frozen=True)
 class Voice:
     """
@@ -240,6 +249,23 @@ def find_exact_name(name: str, voices: Iterable[Voice]) -> Voice | None:
             "one of them, or rename the others."
         )
     return matches[0] if matches else None
+
+
+def choose_existing(name: str, voices: Sequence[Voice], if_exists: IfExists) -> Voice | None:
+    """
+    Return the voice to use in place of a new one; ``None`` if a new one is to be made.
+
+    :param voices: clones, or designs, with this name
+    :raises InvalidRequestError: if there are several to reuse, or one exists and must not
+    """
+    if not voices or if_exists is IfExists.CREATE:
+        return None
+    if if_exists is IfExists.FAIL:
+        raise InvalidRequestError(
+            f"The account has {describe_voices(voices)} already: no voice was created. Choose another name, set "
+            "if_exists='reuse', or delete it."
+        )
+    return find_exact_name(name, voices)
 
 
 def make_unknown_name_error(name: str, voices: Sequence[Voice]) -> InvalidRequestError:

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.polling.poller import wait_for_task
-from airflow_provider_mps.triggers.text_to_speech import serialize_trigger, wait_for_worker_exit
+from airflow_provider_mps.triggers.task import serialize_trigger, wait_for_worker_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

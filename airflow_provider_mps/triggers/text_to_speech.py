@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import random
-import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from airflow_provider_mps.exceptions import InvalidMpsConnectionError, InvalidRequestError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.polling.event import LastSeen, event_from_outcome
-from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.speech.task import TaskStatus
+from airflow_provider_mps.triggers.task import TaskTrigger, serialize_trigger
 from airflow_provider_mps.version_compat import can_call_airflow_in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from airflow.triggers.base import TriggerEvent
 
-    from airflow.providers.common.compat.sdk import AirflowException
-
-    from airflow_provider_mps.speech.task import TextToSpeechTask
-
-
-REQUEUE_GRACE_SECONDS = 10.0
-"""
-Seconds after a deferral before which the task must not be queued again.
-
-A worker's supervisor exits up to 5 s after its task. Airflow fails a task whose "success" arrives while it is queued.
-"""
+    from airflow_provider_mps.api.actions import ApiCall
+    from airflow_provider_mps.speech.task import MpsTask
 
 
-class TextToSpeechTaskTrigger(BaseTrigger):
+class TextToSpeechTaskTrigger(TaskTrigger):
     """
     Fire once, when a text-to-speech task has finished or can no longer be polled.
 
-    All triggers of one connection and region in a triggerer share one poll loop, one client and one rate limit; see
-    :func:`~.poller.wait_for_task`. https://www.tencentcloud.com/document/product/1041/79696
-
-    The worker reads the event's payload with :func:`~.event.task_from_event`.
+    Triggers of one connection and region in a triggerer share one rate limit; see :class:`~.task.TaskTrigger`.
+    https://www.tencentcloud.com/document/product/1041/79696
 
     :param mps_task_id: the ``TaskId``
     :param mps_conn_id: the connection, of type ``tencent_mps``
@@ -84,55 +65,21 @@ class TextToSpeechTaskTrigger(BaseTrigger):
         """Return the class path and the arguments, from which Airflow recreates this trigger."""
         return serialize_trigger(self, TextToSpeechTaskTrigger)
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and report the outcome."""
-        outcome: TextToSpeechTask | AirflowException
-        try:
-            outcome = await self._wait()
-        except (AirflowSensorTimeout, InvalidMpsConnectionError, InvalidRequestError, MpsApiError) as error:
-            outcome = error
-        else:
-            self.log.info("Task %s: %s (RequestId %s)", outcome.task_id, outcome.status.value, outcome.request_id)
-            # A failed task goes to a worker, which logs it and does not retry.
-            if self.end_from_trigger and outcome.status is TaskStatus.SUCCESS and await self._push_xcoms(outcome):
-                from airflow.triggers.base import TaskSuccessEvent
+    def make_call(self, mps_task_id: str) -> ApiCall[MpsTask]:
+        """Return the call that queries the task."""
+        from airflow_provider_mps.api.actions import make_describe_call
 
-                yield TaskSuccessEvent()
-                return
-        await wait_for_worker_exit(self)
-        yield TriggerEvent(event_from_outcome(outcome))
+        return make_describe_call(mps_task_id)
 
-    async def on_kill(self) -> None:
-        """Log that the task continues when a user ends the wait (Airflow 3.3)."""
-        self.log.warning("Task %s continues at MPS and may be billed: MPS has no call to cancel it", self.mps_task_id)
+    async def make_end_event(self, task: MpsTask) -> TriggerEvent | None:
+        """Push the XComs of a successful task and end it here, if requested; a worker logs and raises a failure."""
+        if self.end_from_trigger and task.status is TaskStatus.SUCCESS and await self._push_xcoms(task):
+            from airflow.triggers.base import TaskSuccessEvent
 
-    async def _wait(self) -> TextToSpeechTask:
-        from airflow_provider_mps.polling.poller import wait_for_task
+            return TaskSuccessEvent()
+        return None
 
-        now = time.time()
-        interval = PollInterval(self.poll_interval, self.exponential_backoff, self.max_wait)
-        first_poll_in = 0.0
-        if self.deferred_at is not None:
-            first_interval = interval.delay_after_polls(1, random.random())  # noqa: S311 - no secret
-            first_poll_in = min(self.deferred_at - now, 0.0) + first_interval
-        last_seen = LastSeen(self.deferred_at)
-        try:
-            async with asyncio.timeout(None if self.deadline is None else self.deadline - now) as limit:
-                return await wait_for_task(
-                    self.mps_task_id,
-                    interval,
-                    self.mps_conn_id,
-                    self.region or None,
-                    first_poll_in,
-                    last_seen=last_seen,
-                )
-        except TimeoutError:
-            if not limit.expired():
-                raise
-        # The worker adds which limit set the deadline.
-        raise AirflowSensorTimeout(last_seen.describe(self.mps_task_id))
-
-    async def _push_xcoms(self, task: TextToSpeechTask) -> bool:
+    async def _push_xcoms(self, task: MpsTask) -> bool:
         """Push what a worker would push; return ``False`` if only a worker can."""
         task_instance = self.task_instance
         # dag.test() gives triggers no task instance, and handles plain events only.
@@ -158,16 +105,3 @@ class TextToSpeechTaskTrigger(BaseTrigger):
             self.log.warning("Pushing XComs from the triggerer failed. A worker does it instead", exc_info=True)
             return False
         return True
-
-
-def serialize_trigger(trigger: BaseTrigger, cls: type[BaseTrigger]) -> tuple[str, dict[str, Any]]:
-    """Return the path of a trigger's class, and the attributes named like its arguments."""
-    names = [name for name in inspect.signature(cls).parameters if name != "asked_at"]
-    return f"{cls.__module__}.{cls.__qualname__}", {name: getattr(trigger, name) for name in names}
-
-
-async def wait_for_worker_exit(trigger: Any) -> None:
-    """Wait until Airflow has seen the exit of the worker that deferred at the trigger's ``deferred_at``."""
-    if trigger.deferred_at is not None and trigger.task_instance is not None:
-        # At most the grace period, even if the worker's clock is ahead.
-        await asyncio.sleep(min(trigger.deferred_at - time.time(), 0.0) + REQUEUE_GRACE_SECONDS)

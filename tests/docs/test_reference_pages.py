@@ -18,7 +18,8 @@ from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, 
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
-from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
+from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
+from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 from dev.airflow_environment import REPOSITORY
 from tests.docs.pages import DOCS, read_blocks, read_section, read_tables
 

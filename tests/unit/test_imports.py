@@ -71,7 +71,7 @@ NEEDED_BY_CALLS = (
     "airflow_provider_mps.batch.line",
     "airflow_provider_mps.batch.lock_holder",
     "airflow_provider_mps.batch.run",
-    "airflow_provider_mps.durable_submit",
+    "airflow_provider_mps.durable.submit",
     "airflow_provider_mps.polling.poller",
     "airflow_provider_mps.speech.ext_param",
     "airflow_provider_mps.speech.request",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -134,6 +134,29 @@ def test_lines_that_mps_accepted_are_stored_although_their_voice_is_deleted(app,
         run_batch(manifest([*lines[:2], line(2, "Anna", text="Changed.")]), clips.destination, "run-3")
     assert "is named 'Anna'" in next(row for row in clips.rows() if row["status"] == "invalid")["error"]
     assert submits(app) == 3
+
+
+@pytest.mark.parametrize("change", ["delete", "duplicate"])
+def test_deferred_batch_stores_its_lines_although_their_name_has_no_voice(app, manifest, clips, change):
+    """The worker looks up the names again when the triggerer has waited."""
+    app.app.state.tasks._synthesis_time = (600, 600)
+    hook = MpsHook()
+    clone = hook.clone_voice(SAMPLE, "Anna")
+    lines = manifest([line(number, "Anna") for number in range(3)])
+    with pytest.raises(TaskDeferred):
+        batch(lines, clips.destination, deferrable=True).execute(context())
+    assert voices(clips) == {f"clip-{number:04}": clone for number in range(3)}
+    if change == "delete":
+        hook.delete_voice(clone)
+    else:
+        hook.clone_voice(SAMPLE, "Anna")
+    app.finish_all_tasks()
+    result = batch(lines, clips.destination, deferrable=True, poll_interval=10).execute_complete(
+        context(), {"finished": 3, "timed_out": False}
+    )
+    assert result["stored"] == 3
+    assert submits(app) == 3
+    clips.require_true()
 
 
 def test_row_of_an_accepted_line_has_the_id_of_its_voice(start_emulator, app, manifest, clips):

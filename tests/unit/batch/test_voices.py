@@ -61,6 +61,29 @@ def test_api_error_ends_all_look_ups():
     assert hook.names == ["Anna"]
 
 
+def test_known_name_does_not_wait_for_look_ups_of_others():
+    """A batch may have hundreds of names, and a look-up that is retried takes some seconds."""
+
+    class SlowForOthers(Hook):
+        async def afind_voice(self, name):
+            if name == "Anna 2":
+                await asyncio.Event().wait()
+            return await super().afind_voice(name)
+
+    async def main():
+        voices = VoiceLookup(SlowForOthers())
+        await voices.find_voice_id("Anna")
+        other = asyncio.create_task(voices.find_voice_id("Anna 2"))
+        await asyncio.sleep(0)
+        known = asyncio.create_task(voices.find_voice_id("Anna"))
+        await asyncio.sleep(0)
+        is_done = known.done()
+        other.cancel()
+        return is_done, await known
+
+    assert asyncio.run(main()) == (True, "id of Anna")
+
+
 def test_cancelled_look_up_is_repeated_by_the_next_line():
     class Hanging(Hook):
         async def afind_voice(self, name):

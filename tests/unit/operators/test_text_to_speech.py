@@ -18,7 +18,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.execution_time.timeout import timeout
 from fastcrc import crc64
 
-from airflow_provider_mps.durable_submit import STATE_KEY, SubmitRecord
+from airflow_provider_mps.durable.record import STATE_KEY, SubmitRecord
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault
 from airflow_provider_mps.exceptions import (

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_mps.exceptions import MpsPermanentError
 from airflow_provider_mps.polling.event import event_from_outcome
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
-from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS
+from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
 from tests.answers import PROCESSING
 from tests.scripted_server import ScriptedServer, make_api_error
 from tests.waiting import SUCCESS

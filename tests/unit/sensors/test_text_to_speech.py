@@ -21,7 +21,8 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
 from airflow_provider_mps.polling.event import event_from_outcome
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
-from airflow_provider_mps.triggers.text_to_speech import REQUEUE_GRACE_SECONDS, TextToSpeechTaskTrigger
+from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
+from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 from tests.answers import PROCESSING
 from tests.scripted_server import RESET, ScriptedServer, make_api_error, make_json_reply
 

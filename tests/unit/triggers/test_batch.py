@@ -13,6 +13,7 @@ from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.polling import poller
 from airflow_provider_mps.storage.objects import read_object, replace_object
 from airflow_provider_mps.triggers import batch, text_to_speech
+from airflow_provider_mps.triggers import task as task_triggers
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
 from tests.answers import PROCESSING
 from tests.scripted_server import ScriptedServer, make_api_error
@@ -79,7 +80,7 @@ def test_run_deadline_reports_timed_out(connect):
 
 
 def test_run_waits_for_worker_exit(submit, monkeypatch):
-    monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(task_triggers, "REQUEUE_GRACE_SECONDS", 1.0)
     _, task_ids = submit(1, synthesis_time=0)
     trigger = TextToSpeechBatchTrigger(task_ids, poll_interval=0.1, deferred_at=time.time())
     trigger.task_instance = SimpleNamespace(task_id="batch")

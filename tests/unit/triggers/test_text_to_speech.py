@@ -12,6 +12,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.polling.event import task_from_event
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus
+from airflow_provider_mps.triggers import task as task_triggers
 from airflow_provider_mps.triggers import text_to_speech
 from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
 from tests.answers import PROCESSING
@@ -142,7 +143,7 @@ def deadline_error(trigger):
 
 
 def test_run_deadline_reports_last_seen(monkeypatch):
-    async def see(*_, last_seen):
+    async def see(*_, last_seen, make_call):
         last_seen.record_processing()
         await asyncio.Event().wait()
 
@@ -183,7 +184,7 @@ def test_run_client_creation_error_is_reported_at_once(connect, monkeypatch):
 
 
 def test_run_other_timeout_error_is_raised(monkeypatch):
-    async def fail(*_, last_seen):
+    async def fail(*_, last_seen, make_call):
         raise TimeoutError("of another library")
 
     monkeypatch.setattr("airflow_provider_mps.polling.poller.wait_for_task", fail)
@@ -202,7 +203,7 @@ def test_run_after_deferral_waits_one_interval(connect):
 def test_run_after_restart_polls_at_once(connect, monkeypatch):
     first_polls = []
 
-    async def note(*arguments, last_seen):
+    async def note(*arguments, last_seen, make_call):
         first_polls.append(arguments[-1])
         raise InvalidRequestError("enough")
 
@@ -224,7 +225,7 @@ def test_run_invalid_interval_is_reported_to_worker():
 
 
 def test_run_task_waits_for_worker_exit(connect, monkeypatch):
-    monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(task_triggers, "REQUEUE_GRACE_SECONDS", 1.0)
     with ScriptedServer(SUCCESS) as server:
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", poll_interval=0.1, deferred_at=time.time())
@@ -239,7 +240,7 @@ def test_run_end_from_trigger_pushes_xcoms_and_succeeds(connect, pushed, monkeyp
         connect(server.connection_uri())
         trigger = TextToSpeechTaskTrigger("task-1", end_from_trigger=True, deferred_at=time.time(), poll_interval=0.1)
         trigger.task_instance = TaskInstance()
-        monkeypatch.setattr(text_to_speech, "REQUEUE_GRACE_SECONDS", 3600.0)  # it does not wait for a worker to exit
+        monkeypatch.setattr(task_triggers, "REQUEUE_GRACE_SECONDS", 3600.0)  # it does not wait for a worker to exit
         (event,) = get_events(trigger)
     assert isinstance(event, TaskSuccessEvent)
     for xcom in pushed:

@@ -3,14 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_mps.durable_submit import (
-    STATE_KEY,
-    DurableSubmit,
-    SubmitDecision,
-    SubmitRecord,
-    decide,
-    get_max_tries,
-)
+from airflow_provider_mps.durable.record import STATE_KEY, SubmitDecision, SubmitRecord, decide, get_max_tries
+from airflow_provider_mps.durable.submit import TEXT, DurableSubmit
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
@@ -56,7 +50,7 @@ def test_record_load_unreadable_returns_none(stored):
 
 
 def test_has_store_before_airflow_3_3_is_false():
-    assert not DurableSubmit(MpsHook(), {}, OnUnknown.FAIL, None).has_store
+    assert not DurableSubmit(TEXT, MpsHook(), {}, OnUnknown.FAIL, None).has_store
 
 
 def test_record_start_has_time_and_no_task_id():

@@ -8,7 +8,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from tenacity import wait_fixed
 
 from airflow_provider_mps.api.client import Client
-from airflow_provider_mps.durable_submit import STATE_KEY, DurableSubmit, SubmitRecord
+from airflow_provider_mps.durable.record import STATE_KEY, SubmitRecord
+from airflow_provider_mps.durable.submit import TEXT, DurableSubmit
 from airflow_provider_mps.exceptions import (
     InvalidMpsConnectionError,
     MpsApiError,
@@ -36,7 +37,7 @@ def store():
 def make_submit(store, on_unknown=OnUnknown.FAIL, **ti):
     """Return the DurableSubmit of one attempt."""
     context = {"ti": SimpleNamespace(**{"max_tries": 0, **ti}), "task_state_store": store}
-    return DurableSubmit(MpsHook(), context, on_unknown, logging.getLogger("attempt"))
+    return DurableSubmit(TEXT, MpsHook(), context, on_unknown, logging.getLogger("attempt"))
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""Clone a voice once over all attempts of a task."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mps.api.voice_actions import CLONE_TIMEOUT_SECONDS, ClonedVoice
+from airflow_provider_mps.durable.record import SubmitRecord
+from airflow_provider_mps.durable.request import DurableRequest
+from airflow_provider_mps.error_codes import can_retry_query
+from airflow_provider_mps.exceptions import MpsApiError
+from airflow_provider_mps.redaction import quote_value
+from airflow_provider_mps.speech.voices import IfExists, choose_existing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from airflow_provider_mps.hooks.mps import MpsHook
+    from airflow_provider_mps.speech.voices import CloneRequest, Voice
+
+STATE_KEY = "mps_voice_clone"
+"""Key of the record in the task state store. Running tasks have stored it, so it must not change."""
+GRACE_SECONDS = CLONE_TIMEOUT_SECONDS + 30
+"""How long after a request without a response MPS may still list the voice for the first time."""
+SEARCH_INTERVAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class CloneRecord(SubmitRecord):
+    """What the task state store holds about a clone; ``task_id`` is its VoiceId."""
+
+    name: str = ""
+    known_ids: list[str] = field(default_factory=list)
+    """VoiceIds of the clones that had this name before."""
+
+
+class DurableClone(DurableRequest):
+    """
+    The clone of one task instance, over all of its attempts.
+
+    After an unknown outcome, a clone of this name with a VoiceId that was not known before is the one.
+
+    :param if_exists: what to do if clones of this name exist before the first attempt
+    """
+
+    def __init__(
+        self, hook: MpsHook, context: Mapping[str, Any], if_exists: IfExists, log: Any, *, durable: bool = True
+    ) -> None:
+        super().__init__(STATE_KEY, "voice sample", hook, context, log, durable=durable)
+        self._if_exists = if_exists
+
+    @property
+    def may_have_created(self) -> bool:
+        """Whether a request was sent that MPS did not reject."""
+        return self._pending is not None
+
+    def run(self, request: CloneRequest) -> ClonedVoice:
+        """
+        Return the clone: of an earlier attempt, an existing one, or a new one.
+
+        :raises InvalidRequestError: if ``if_exists`` does not allow what exists
+        :raises AirflowException: if it is unknown whether MPS made the voice; a retry looks for it again
+        :raises AirflowFailException: the same, if no retry could find it
+        :raises MpsApiError: if MPS did not make the voice
+        """
+        try:
+            return self._run(request)
+        except AirflowFailException:
+            self.record_end()
+            raise
+
+    def _run(self, request: CloneRequest) -> ClonedVoice:
+        fingerprint = request.fingerprint(self._hook.mps_conn_id, self._hook.region or None)
+        name = request.profile["Name"]
+        earlier = CloneRecord.load(self._store, STATE_KEY)
+        if earlier is not None and (voice := self._find_earlier(earlier, fingerprint, name)) is not None:
+            return voice
+        clones = self._list_clones(name)
+        if (existing := choose_existing(name, clones, self._if_exists)) is not None:
+            self._log.info("Voice %r exists and has the VoiceId %s: nothing was cloned", name, existing.voice_id)
+            return ClonedVoice(existing.voice_id, existing.audio_url)
+        known_ids = [voice.voice_id for voice in clones]
+        return self._create(request, CloneRecord.start(fingerprint, self._max_tries), name, known_ids)
+
+    def _find_earlier(self, earlier: CloneRecord, fingerprint: str, name: str) -> ClonedVoice | None:
+        """Return the voice that an earlier attempt has made; ``None`` if this attempt must make one."""
+        was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
+        if was_cleared and self._if_exists is IfExists.CREATE:
+            return None
+        if earlier.task_id is None:
+            self._log.warning(
+                "An earlier attempt ended after %s, while it cloned voice %r. Looking for that voice",
+                earlier.sent_at,
+                earlier.name,
+            )
+            found = self._search(earlier.name, earlier.known_ids, datetime.fromisoformat(earlier.sent_at).timestamp())
+            if found is None:
+                self._log.warning("MPS has made no voice %r since %s: cloning it again", earlier.name, earlier.sent_at)
+                return None
+        else:
+            found = self._hook.get_voice(earlier.task_id)
+            if found is None:
+                self._log.warning("Voice %s of an earlier attempt was deleted: cloning it again", earlier.task_id)
+                return None
+        if earlier.fingerprint != fingerprint and not (self._if_exists is IfExists.REUSE and earlier.name == name):
+            self._log.warning(
+                "The arguments have changed; voice %s of an earlier attempt still counts towards the account's limit",
+                found.voice_id,
+            )
+            return None
+        self._log.info("Found voice %s of an earlier attempt: nothing was cloned again", found.voice_id)
+        self._save(replace(earlier, task_id=found.voice_id, max_tries=self._max_tries, has_ended=False))
+        return ClonedVoice(found.voice_id, found.audio_url)
+
+    def _create(self, request: CloneRequest, record: CloneRecord, name: str, known_ids: list[str]) -> ClonedVoice:
+        def start() -> CloneRecord:
+            return replace(CloneRecord.start(record.fingerprint, self._max_tries), name=name, known_ids=known_ids)
+
+        self._hook.get_conn()  # so that its errors are raised before anything can be sent
+        self._hook.submit_attempt = lambda: self.record_request(start())
+        try:
+            voice = self._hook.create_clone(request)
+        except MpsApiError as error:
+            if self._pending is None:
+                raise
+            voice = self._recover(error, name, known_ids, cast("CloneRecord", self._pending))
+        self._pending = replace(self._pending or start(), task_id=voice.voice_id)
+        self._save(self._pending)
+        return voice
+
+    def _recover(self, error: MpsApiError, name: str, known_ids: list[str], sent: CloneRecord) -> ClonedVoice:
+        """Return the voice that MPS has made although its response is missing."""
+        self._log.warning("%s It is unknown whether MPS made voice %r. Looking for it", error.describe(), name)
+        found = self._search(name, known_ids, datetime.fromisoformat(sent.sent_at).timestamp())
+        if found is not None:
+            self._log.info("Found voice %s: MPS has made it", found.voice_id)
+            return ClonedVoice(found.voice_id, found.audio_url)
+        message = f"{error.describe()} No new voice named {quote_value(name)} appeared within {GRACE_SECONDS:g} s"
+        if self.has_store or self._if_exists is IfExists.REUSE:
+            raise AirflowException(f"{message}. A retry looks for it again before it clones the voice.") from error
+        raise AirflowFailException(
+            f"{message}, and a retry could not tell it from others. Look for it with MpsHook.list_voices, then clear "
+            "the task."
+        ) from error
+
+    def _search(self, name: str, known_ids: Collection[str], sent_at: float) -> Voice | None:
+        """Return the clone that is new; ``None`` if none appears within the grace period after the request."""
+        ends_at = min(sent_at, time.time()) + GRACE_SECONDS
+        while True:
+            failure = None
+            try:
+                new = [voice for voice in self._list_clones(name) if voice.voice_id not in known_ids]
+            except MpsApiError as error:
+                if not can_retry_query(error.error_class):
+                    raise
+                failure, new = error, []
+            if new:
+                return new[0]
+            seconds_left = ends_at - time.time()
+            if seconds_left <= 0:
+                if failure is not None:
+                    raise failure
+                return None
+            if self._is_cancelled:
+                raise AirflowException(
+                    f"Airflow ended this attempt while it looked for voice {quote_value(name)}. A retry looks again."
+                )
+            time.sleep(min(SEARCH_INTERVAL_SECONDS, seconds_left))
+
+    def _list_clones(self, name: str) -> list[Voice]:
+        return [voice for voice in self._hook.list_voices("clone", name=name) if voice.name == name]
+
+    def _save(self, record: SubmitRecord) -> None:
+        try:
+            if self._store:
+                record.save(self._store, STATE_KEY)
+        except Exception as error:  # noqa: BLE001 - the voice exists; only a later attempt needs its id
+            self._log.error("MPS made voice %s, but Airflow could not store its id: %s", record.task_id, error)
