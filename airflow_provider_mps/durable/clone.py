@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -54,6 +54,8 @@ class DurableClone(DurableRequest):
     ) -> None:
         super().__init__(STATE_KEY, "voice sample", hook, context, log, durable=durable)
         self._if_exists = if_exists
+        retry_delay = getattr(context.get("task"), "retry_delay", None)
+        self._retry_delay = retry_delay.total_seconds() if isinstance(retry_delay, timedelta) else 0.0
 
     @property
     def may_have_created(self) -> bool:
@@ -105,7 +107,7 @@ class DurableClone(DurableRequest):
         earlier = CloneRecord.load(self._store, STATE_KEY)
         if earlier is not None and (voice := self._find_earlier(earlier, fingerprint, name)) is not None:
             return voice
-        clones = self._list_clones(name)
+        clones = self._list_clones(name) or self._find_unrecorded(name)
         if (existing := choose_existing(name, clones, self._if_exists)) is not None:
             self._log.info("Voice %r exists and has the VoiceId %s: nothing was cloned", name, existing.voice_id)
             return ClonedVoice(existing.voice_id, existing.audio_url)
@@ -141,6 +143,21 @@ class DurableClone(DurableRequest):
         self._log.info("Found voice %s of an earlier attempt: nothing was cloned again", found.voice_id)
         self._save(replace(earlier, task_id=found.voice_id, max_tries=self._max_tries, has_ended=False))
         return ClonedVoice(found.voice_id, found.audio_url)
+
+    def _find_unrecorded(self, name: str) -> list[Voice]:
+        """Wait for a voice that an earlier attempt may have requested just before this one, without a record of it."""
+        seconds = GRACE_SECONDS - self._retry_delay
+        if self.has_store or self._try_number <= 1 or self._if_exists is not IfExists.REUSE or seconds <= 0:
+            return []
+        self._log.info(
+            "An earlier attempt may have cloned voice %r. Looking for it for %.0f s; a retry_delay of %g s or more "
+            "makes this unnecessary",
+            name,
+            seconds,
+            GRACE_SECONDS,
+        )
+        found = self._search(name, [], time.time() - self._retry_delay)
+        return [found] if found else []
 
     def _create(self, request: CloneRequest, record: CloneRecord, name: str, known_ids: list[str]) -> ClonedVoice:
         def start() -> CloneRecord:
@@ -183,6 +200,7 @@ class DurableClone(DurableRequest):
             except MpsApiError as error:
                 if not can_retry_query(error.error_class):
                     raise
+                self._log.warning("Listing the clones named %r failed, will retry: %s", name, error)
                 failure, new = error, []
             if new:
                 return new[0]

@@ -57,15 +57,14 @@ class SubmitKind(Generic[R]):
     make_call: Callable[[str], ApiCall[MpsTask]]
     """Makes the call that queries a task, for the poller."""
     task_class: type[MpsTask]
+    second_submit: str
+    """What a second submit of the same request does."""
     adopt_advice: str
     """How to use the MPS task without submitting again."""
     not_retried: str
     """Why a failure after the submit is not retried, and what to do instead."""
 
 
-_NOT_RETRIED = (
-    "It is not retried, because Airflow has no record of the MPS task: a clear submits again, which is billed again. "
-)
 TEXT: SubmitKind[SpeechRequest] = SubmitKind(
     noun="text",
     state_key=STATE_KEY,
@@ -76,7 +75,9 @@ TEXT: SubmitKind[SpeechRequest] = SubmitKind(
     make_call=make_describe_call,
     task_class=TextToSpeechTask,
     adopt_advice=f"{FIND_TASK_ADVICE}: if so, pass its TaskId to a wait and a store task (mps_task_id)",
-    not_retried=f"{_NOT_RETRIED}Wait for the MPS task with a TextToSpeechTaskSensor instead.",
+    second_submit="may be billed twice",
+    not_retried="It is not retried, because Airflow has no record of the MPS task: a clear submits again, which is "
+    "billed again. Wait for the MPS task with a TextToSpeechTaskSensor instead.",
 )
 VOICE_DESIGN: SubmitKind[VoiceDesignRequest] = SubmitKind(
     noun="voice design",
@@ -85,8 +86,11 @@ VOICE_DESIGN: SubmitKind[VoiceDesignRequest] = SubmitKind(
     describe=lambda hook, task_id: hook.describe_voice_design(task_id),
     make_call=make_describe_design_call,
     task_class=VoiceDesignTask,
-    adopt_advice=f"{FIND_TASK_ADVICE}: if so, MpsHook.describe_voice_design returns its VoiceId",
-    not_retried=f"{_NOT_RETRIED}Get the VoiceId with MpsHook.describe_voice_design instead.",
+    adopt_advice="Find out whether the account has the voice (MpsHook.list_voices): if so, a clear with "
+    "if_exists='reuse' returns it",
+    second_submit="may make a second voice",
+    not_retried="It is not retried, because Airflow has no record of the MPS task: a clear submits again, which "
+    "may make a second voice. Get the VoiceId with MpsHook.find_voice instead.",
 )
 
 
@@ -141,11 +145,12 @@ class DurableSubmit(DurableRequest, Generic[R]):
         if decision is SubmitDecision.FAIL:
             raise AirflowFailException(
                 f"An earlier attempt ended after {earlier.sent_at}, while it submitted a {noun}. It is unknown whether "
-                f"MPS accepted the {noun}, so it was not submitted again: a second submit may be billed twice. "
+                f"MPS accepted the {noun}, so it was not submitted again: a second submit "
+                f"{self._kind.second_submit}. "
                 f"{self._kind.adopt_advice}; if not, clear the task or set on_unknown='resubmit' to submit again."
             )
         if decision is SubmitDecision.SUBMIT:
-            self._log.warning("Submitting again: %s", _resubmit_reason(earlier, noun))
+            self._log.warning("Submitting again: %s", _resubmit_reason(earlier, self._kind))
             return None
         self._pending, task_id = earlier, str(earlier.task_id)
         try:
@@ -239,7 +244,9 @@ class DurableSubmit(DurableRequest, Generic[R]):
         return request.fingerprint(self._hook.mps_conn_id, self._hook.region or None)
 
 
-def _resubmit_reason(earlier: SubmitRecord, noun: str) -> str:
+def _resubmit_reason(earlier: SubmitRecord, kind: SubmitKind[Any]) -> str:
     if earlier.task_id is None:
-        return f"it is unknown whether MPS accepted the {noun} sent at {earlier.sent_at}, which may be billed twice"
+        return (
+            f"it is unknown whether MPS accepted the {kind.noun} sent at {earlier.sent_at}, which {kind.second_submit}"
+        )
     return f"the arguments have changed; the earlier task {earlier.task_id} continues at MPS and may be billed"

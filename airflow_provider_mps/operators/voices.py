@@ -148,10 +148,10 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
             scenes=self.scenes,
         )
         clone = self._clone = DurableClone(self.hook, context, self.if_exists, self.log, durable=self.durable)
-        if self.durable and not clone.has_store:
+        if self.durable and not clone.has_store and self.if_exists is not IfExists.REUSE:
             self.log.info(
-                "This Airflow has no task state store (3.3 or later): a retry or a clear finds the voice only by its "
-                "name, and only with if_exists='reuse'"
+                "This Airflow has no task state store (3.3 or later): only if_exists='reuse' finds the voice of an "
+                "earlier attempt"
             )
         with clone.prevent_second_voice():
             voice = clone.run(request)
@@ -387,7 +387,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         self.mps_conn_id = mps_conn_id
         self.region = region
         if voice_id is None and voice_name is None:
-            raise InvalidRequestError(f"Task '{self.task_id}' needs voice_id or voice_name.")
+            raise InvalidRequestError(f"Task '{self.task_id}' needs voice_id or voice_name: nothing was deleted.")
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -400,7 +400,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         if voice_id is not None and voice_name is not None:
             raise InvalidRequestError("voice_id and voice_name are both given: nothing was deleted. Remove one.")
         if voice_id is None and voice_name is None:
-            self.log.info("There is no voice to delete: the argument is empty, because no voice was made")
+            self.log.info("The argument is empty, because no voice was made: nothing to delete")
             return None
         voice = self._find(voice_id, voice_name)
         if voice is None:

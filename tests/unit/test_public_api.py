@@ -41,6 +41,10 @@ SIGNATURES = {
     "operators.text_to_speech.TextToSpeechOperator": """(*, text: 'str | None' = None, voice_id: 'str | None' = None, voice_name: 'str | None' = None, text_path: 'str | ObjectStoragePath | None' = None, text_lang: 'str | None' = None, ext_param: 'Mapping[str, Any] | str | None' = None, sample_rate: 'int | str | None' = None, pitch: 'int | str | None' = None, target_duration: 'float | str | None' = None, translate_to: 'str | None' = None, translate_requirement: 'str | None' = None, max_characters: 'int | str | None' = None, wait_for_completion: 'bool' = False, deferrable: 'bool' = False, poll_interval: 'float' = 10.0, durable: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
     "operators.text_to_speech.TextToSpeechToObjectStorageOperator": """(*, mps_task_id: 'str', destination: 'str | ObjectStoragePath', if_exists: "Literal['overwrite', 'skip', 'fail']" = 'overwrite', transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
     "operators.batch.TextToSpeechBatchOperator": """(*, manifest: 'str | ObjectStoragePath', destination: 'str | ObjectStoragePath', voice_id: 'str | None' = None, voice_name: 'str | None' = None, text_lang: 'str | None' = None, ext_param: 'Mapping[str, Any] | str | None' = None, sample_rate: 'int | str | None' = None, pitch: 'int | str | None' = None, target_duration: 'float | str | None' = None, translate_to: 'str | None' = None, translate_requirement: 'str | None' = None, max_characters: 'int | str | None' = None, resume: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', on_line_failure: "Literal['fail', 'continue']" = 'fail', dry_run: 'bool' = False, deferrable: 'bool' = False, poll_interval: 'float' = 10.0, transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
+    "operators.voices.CloneVoiceOperator": """(*, audio: 'str | ObjectStoragePath', name: 'str', audio_lang: 'str | None' = None, description: 'str | None' = None, gender: 'str | None' = None, age: 'str | None' = None, languages: 'Sequence[str] | str | None' = None, labels: 'Sequence[str] | str | None' = None, scenes: 'Sequence[str] | str | None' = None, trial_text: 'str | None' = None, trial_destination: 'str | ObjectStoragePath | None' = None, if_exists: "Literal['reuse', 'fail', 'create']" = 'reuse', durable: 'bool' = True, transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
+    "operators.voices.DesignVoiceOperator": """(*, prompt: 'str', name: 'str', description: 'str | None' = None, gender: 'str | None' = None, age: 'str | None' = None, languages: 'Sequence[str] | str | None' = None, labels: 'Sequence[str] | str | None' = None, scenes: 'Sequence[str] | str | None' = None, trial_text: 'str | None' = None, trial_destination: 'str | ObjectStoragePath | None' = None, if_exists: "Literal['reuse', 'fail', 'create']" = 'reuse', deferrable: 'bool' = False, poll_interval: 'float' = 10.0, durable: 'bool' = True, on_unknown: "Literal['fail', 'resubmit']" = 'fail', transfer_timeout: 'float' = 3600.0, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
+    "operators.voices.DeleteVoiceOperator": """(*, voice_id: 'str | None' = None, voice_name: 'str | None' = None, mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, **kwargs: 'Any') -> 'None'""",
+    "triggers.voices.VoiceDesignTaskTrigger": """(mps_task_id: 'str', mps_conn_id: 'str' = 'mps_default', region: 'str | None' = None, poll_interval: 'float' = 10.0, *, deferred_at: 'float | None' = None, deadline: 'float | None' = None) -> 'None'""",
     "speech.task.TextToSpeechTask": """(task_id: 'str', status: 'TaskStatus', audio_url: 'str | None' = None, voice_id: 'str | None' = None, ext_info: 'dict[str, Any]' = <factory>, error_code: 'int | None' = None, message: 'str' = '', request_id: 'str' = '') -> None""",
     "speech.task.TextToSpeechTask.from_response": """(task_id: 'str', response: 'Mapping[str, Any]') -> 'Self'""",
     "speech.task.TextToSpeechTask.raise_for_status": """(self) -> 'None'""",
@@ -71,6 +75,14 @@ TEMPLATED = {
         "manifest destination voice_id voice_name text_lang ext_param sample_rate pitch target_duration translate_to "
         "translate_requirement max_characters mps_conn_id region"
     ),
+    "operators.voices.CloneVoiceOperator": (
+        "audio name audio_lang description gender age languages labels scenes trial_text "
+        "trial_destination mps_conn_id region"
+    ),
+    "operators.voices.DesignVoiceOperator": (
+        "prompt name description gender age languages labels scenes trial_text trial_destination mps_conn_id region"
+    ),
+    "operators.voices.DeleteVoiceOperator": ("voice_id voice_name mps_conn_id region"),
 }
 
 

@@ -111,7 +111,7 @@ def test_invalid_lines_are_reported_by_number_and_others_stored(app, tmp_path, c
     assert "not JSON" in errors[2]
     assert "has no id" in errors[3]
     assert "is already used by line 1" in errors[4]
-    assert "voice_id and voice_name are both empty" in errors[5]
+    assert "voice_id is empty" in errors[5]
     assert "pitch must be" in errors[6]
     assert "101 characters" in errors[7]
     clips.require_true()

@@ -109,9 +109,12 @@ def test_unknown_outcome_without_store_retried_only_with_reuse(mps, operator, if
     assert mps.sent == 1
 
 
-@pytest.mark.parametrize(("store", "is_logged"), [(None, True), (MemoryStore(), False)])
-def test_operator_without_store_logs_how_retry_finds_voice(mps, operator, capsys, caplog, store, is_logged):
+@pytest.mark.parametrize(
+    ("store", "if_exists", "is_logged"),
+    [(None, "create", True), (None, "reuse", False), (MemoryStore(), "create", False)],
+)
+def test_operator_without_store_logs_how_retry_finds_voice(mps, operator, capsys, caplog, store, if_exists, is_logged):
     caplog.set_level("INFO")
-    with pytest.raises(AudioTransferError):
-        operator("reuse").execute(make_context(store))
+    with pytest.raises((AudioTransferError, AirflowFailException)):
+        operator(if_exists).execute(make_context(store))
     assert ("no task state store" in caplog.text + capsys.readouterr().out) is is_logged

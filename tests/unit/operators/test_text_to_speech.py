@@ -186,7 +186,7 @@ def test_submit_unknown_or_ambiguous_voice_name_submits_nothing(start_emulator):
     ("arguments", "message"),
     [
         ({"voice_id": "v"}, "voice_id and voice_name are both given"),
-        ({"voice_name": ""}, "voice_id and voice_name are both empty"),
+        ({"voice_name": ""}, "voice_id is empty and voice_name is not given"),
         ({"voice_name": " "}, "voice_name is empty"),
         ({"text": ""}, "text is empty"),
         ({"pitch": 99}, "pitch must be"),
