@@ -62,6 +62,12 @@ class SlowCloning:
         voice: Voice = self._app.state.voices.clone(Profile(name), None, None)
         return voice.voice_id
 
+    def show_all(self) -> None:
+        """Show all voices in each listing."""
+        with self._lock:
+            self.hidden_listings = 0
+            self._hidden.clear()
+
     @property
     def is_idle(self) -> bool:
         """Whether it works on no request."""

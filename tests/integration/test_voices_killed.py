@@ -122,7 +122,7 @@ def test_clone_killed_before_response_is_found_by_retry(mps, make_cloning, if_ex
         kill(process)
     assert len(mps.list_clones("ann")) == (moment == "after_voice_exists")
     with cloning.start() as process:  # a second kill, while it looks for the voice
-        wait_until(lambda: "Looking for that voice" in process.printed)
+        process.wait_until(lambda: "Looking for that voice" in process.printed)
         kill(process)
     outcome, printed = cloning.finish()
     assert [outcome["voice_id"]] == mps.list_clones("ann"), printed
