@@ -177,6 +177,11 @@ def is_credential_error(code: str) -> bool:
     return code.startswith("AuthFailure") and "UnauthorizedOperation" not in code.split(".")
 
 
+def is_not_found(code: str) -> bool:
+    """Return whether MPS knows no resource with the id of the request."""
+    return code.split(".", maxsplit=1)[0] == "ResourceNotFound"
+
+
 def get_poll_error_action(code: str) -> PollErrorAction:
     """Return what a poller does after an API error."""
     if is_credential_error(code):

@@ -82,7 +82,7 @@ class MpsTaskFailed(AirflowFailException):
     :param request_id: the response's ``RequestId``
     """
 
-    kind = "task"
+    kind = "MPS task"
     advice = ""
 
     def __init__(self, task_id: str, error_code: int | None, message: str, request_id: str) -> None:
@@ -94,7 +94,7 @@ class MpsTaskFailed(AirflowFailException):
 
     def __str__(self) -> str:
         failure = _add_request_id(
-            f"MPS {self.kind} {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
+            f"{self.kind} {self.task_id} failed: ErrorCode {self.error_code}: {self.message}",
             f"RequestId {self.request_id}",
         )
         return f"{failure} {self.advice}; otherwise, give Tencent's support the RequestId."
@@ -103,14 +103,14 @@ class MpsTaskFailed(AirflowFailException):
 class TextToSpeechTaskFailed(MpsTaskFailed):
     """MPS failed to speak a text. Airflow does not retry."""
 
-    kind = "text-to-speech task"
+    kind = "MPS text-to-speech task"
     advice = "Fix the text or the voice and submit it again"
 
 
 class VoiceDesignTaskFailed(MpsTaskFailed):
     """MPS failed to design a voice. Airflow does not retry."""
 
-    kind = "voice design task"
+    kind = "MPS voice design task"
     advice = "Change the prompt and submit it again"
 
 

@@ -191,10 +191,10 @@ class LineProcessor:
         except InvalidRequestError:
             # The voice may have been deleted after MPS had accepted the line: its audio is billed, and still stored.
             earlier = use_earlier_voice(request, known)
-            if (
-                earlier is None
-                or decide_line_action(known, self._fingerprint(earlier), self._options.on_unknown) is LineAction.SUBMIT
-            ):
+            if earlier is None:
+                raise
+            action = decide_line_action(known, self._fingerprint(earlier), self._options.on_unknown)
+            if action is LineAction.SUBMIT:
                 raise
             return earlier
         except Exception as error:

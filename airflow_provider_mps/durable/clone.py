@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from airflow_provider_mps.redaction import quote_value
 from airflow_provider_mps.speech.voices import IfExists, choose_existing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.speech.voices import CloneRequest, Voice
@@ -73,6 +74,30 @@ class DurableClone(DurableRequest):
         except AirflowFailException:
             self.record_end()
             raise
+
+    @contextmanager
+    def prevent_second_voice(self) -> Iterator[None]:
+        """
+        Keep a retry from making a second voice, if it could not find the one that this attempt has made.
+
+        A retry finds it with the record in the store, or by its name with ``if_exists="reuse"``.
+
+        :raises AirflowFailException: in place of an error that Airflow would retry
+        """
+        try:
+            yield
+        except BaseException as error:
+            can_find = self.has_store or self._if_exists is IfExists.REUSE or self._pending is None
+            if can_find or isinstance(error, AirflowFailException | KeyboardInterrupt):
+                raise
+            voice_id = self._pending.task_id if self._pending else None
+            made = (
+                f"MPS had made voice {voice_id}" if voice_id else "the sample was sent, and MPS may have made a voice"
+            )
+            raise AirflowFailException(
+                f"This attempt failed ({type(error).__name__}) after {made}. It is not retried, because Airflow has no "
+                "record of that voice: a retry might make another. Use the voice or delete it, then clear the task."
+            ) from error
 
     def _run(self, request: CloneRequest) -> ClonedVoice:
         fingerprint = request.fingerprint(self._hook.mps_conn_id, self._hook.region or None)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from airflow_provider_mps.concurrency import run_in_daemon_thread
+from airflow_provider_mps.error_codes import is_not_found
+from airflow_provider_mps.exceptions import MpsPermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,13 +95,23 @@ class VoiceMethods:
         """
         from airflow_provider_mps.speech.voices import find_id
 
-        return find_id(voice_id, self._list_voices(voice_id=voice_id))
+        try:
+            return find_id(voice_id, self._list_voices(voice_id=voice_id))
+        except MpsPermanentError as error:
+            if not is_not_found(error.code):
+                raise
+            return None
 
     async def aget_voice(self, voice_id: str) -> Voice | None:
         """Do :meth:`get_voice` in an event loop."""
         from airflow_provider_mps.speech.voices import find_id
 
-        return find_id(voice_id, await self._alist_voices(voice_id=voice_id))
+        try:
+            return find_id(voice_id, await self._alist_voices(voice_id=voice_id))
+        except MpsPermanentError as error:
+            if not is_not_found(error.code):
+                raise
+            return None
 
     def find_voice(self, name: str) -> Voice:
         """

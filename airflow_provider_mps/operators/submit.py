@@ -47,6 +47,10 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
     on_unknown: OnUnknown
     _submit: DurableSubmit[Any] | None = None
 
+    def __init__(self, **kwargs: Any) -> None:
+        # Without a constructor of its own, Airflow wraps BaseOperator's twice, and mapped tasks have no inlets.
+        super().__init__(**kwargs)
+
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""

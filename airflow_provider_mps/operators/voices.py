@@ -54,7 +54,8 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     :param trial_destination: where to store the trial audio, e.g. ``s3://conn@bucket/ann.wav``; a string that ends in
         ``/`` is a folder. Needs ``trial_text`` (templated)
     :param if_exists: if a clone of this name exists: ``reuse`` it, ``fail``, or ``create`` another one
-    :param durable: ``False``: keep no record
+    :param durable: ``False``: keep no record, so that a retry finds the voice only by its name, with
+        ``if_exists="reuse"``. Otherwise, a failure after MPS has made the voice is then not retried
     :param transfer_timeout: seconds for storing the trial audio, including attempts
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
@@ -147,8 +148,14 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
             scenes=self.scenes,
         )
         clone = self._clone = DurableClone(self.hook, context, self.if_exists, self.log, durable=self.durable)
-        voice = clone.run(request)
-        self.stored_at = trial.push(context, self.hook, voice.voice_id, voice.audio_url, voice.duration)
+        if self.durable and not clone.has_store:
+            self.log.info(
+                "This Airflow has no task state store (3.3 or later): a retry or a clear finds the voice only by its "
+                "name, and only with if_exists='reuse'"
+            )
+        with clone.prevent_second_voice():
+            voice = clone.run(request)
+            self.stored_at = trial.push(context, self.hook, voice.voice_id, voice.audio_url, voice.duration)
         return voice.voice_id
 
     def on_kill(self) -> None:

@@ -29,8 +29,8 @@ from airflow_provider_mps.player.waveform import NoWaveformError, compute_wavefo
 
 _SLOW = "did not respond in time. Reload this page later. The log of Airflow's API server may say why."
 _UNREAD_XCOM = (
-    "The XCom return_value of this task instance is in object storage and could not be read. Either the object was "
-    "deleted, or Airflow's API server does not have the [core] xcom_backend that the workers have."
+    "The XCom that names the audio is in object storage and could not be read. Either the object was deleted, or "
+    "Airflow's API server does not have the [core] xcom_backend that the workers have."
 )
 
 app = FastAPI(title="MPS player", openapi_url=None)
@@ -60,8 +60,8 @@ async def get_recorded_audio(
     if found is None:
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,
-            "This task instance has stored no audio. Open the Listen tab of a TextToSpeechToObjectStorageOperator task "
-            "that has succeeded.",
+            "This task instance has stored no audio. Open the Listen tab of a successful task that stores a clip, or "
+            "the trial audio of a voice.",
         )
     return found
 

@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 _MAX_DURATION_SECONDS = 1e9
 """Longer durations are not shown."""
-KEYS = ("return_value", "VoiceId", "duration")
+PATH_KEYS = ("trial_audio", "return_value")
+"""XComs of the path; the first that is there counts, because the operators of voices return a VoiceId."""
+KEYS = (*PATH_KEYS, "VoiceId", "duration")
 
 
 class UnreadableXComError(Exception):
@@ -30,7 +32,7 @@ class UnreadableXComError(Exception):
 
 @dataclass(frozen=True)
 class RecordedAudio:
-    """The XComs that :class:`~.TextToSpeechToObjectStorageOperator` pushes."""
+    """The XComs of a task that has stored audio: a clip, or the trial audio of a voice."""
 
     path: str
     """Text of an ``ObjectStoragePath``, with its connection id."""
@@ -66,12 +68,13 @@ def find_recorded_audio(
         XComModel.key.in_(KEYS),
     )
     pushed = {row.key: row.value for row in session.execute(query)}
-    if not pushed.keys() >= set(KEYS):
+    path_key = next((key for key in PATH_KEYS if key in pushed), None)
+    if path_key is None or not pushed.keys() >= {"VoiceId", "duration"}:
         return None
     if has_custom_backend():
         session.close()
         pushed = {key: _deserialize_with_backend(key, value) for key, value in pushed.items()}
-    path, voice_id, duration = (_parse_json(pushed[key]) for key in KEYS)
+    path, voice_id, duration = (_parse_json(pushed[key]) for key in (path_key, "VoiceId", "duration"))
     if not isinstance(path, str):
         return None
     if isinstance(voice_id, int | float):

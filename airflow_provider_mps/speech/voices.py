@@ -227,7 +227,9 @@ def validate_voice_choice(voice_id: object, voice_name: object) -> None:
     if all(given):
         raise InvalidRequestError("voice_id and voice_name are both given: nothing was submitted. Remove one of them.")
     if not any(given):
-        raise InvalidRequestError("voice_id and voice_name are both empty: nothing was submitted. Set one of them.")
+        raise InvalidRequestError(
+            "voice_id is empty and voice_name is not given: nothing was submitted. Set one of them."
+        )
 
 
 def find_id(voice_id: str, voices: Iterable[Voice]) -> Voice | None:

@@ -86,20 +86,20 @@ def clip(tmp_path_factory, admin, connection, api):
     return run["dag_run_id"], place
 
 
-def open_form(page):
-    page.goto(f"/dags/{DAG}")
+def open_form(page, dag=DAG, field="text"):
+    page.goto(f"/dags/{dag}")
     page.get_by_role("button", name="Trigger").first.click()
     form = page.get_by_role("dialog")
-    expect(form.locator("[name='element_text']")).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
+    expect(form.locator(f"[name='element_{field}']")).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
     return form
 
 
-def page_of(run_id, task_id, view=""):
-    return f"/dags/{DAG}/runs/{quote(run_id, safe='')}/tasks/{task_id}{view}"
+def page_of(run_id, task_id, view="", dag=DAG):
+    return f"/dags/{dag}/runs/{quote(run_id, safe='')}/tasks/{task_id}{view}"
 
 
-def listen(page, run_id, task_id="store"):
-    page.goto(page_of(run_id, task_id))
+def listen(page, run_id, task_id="store", dag=DAG):
+    page.goto(page_of(run_id, task_id, dag=dag))
     page.get_by_role("link", name="Listen").click()
     return page.frame_locator("iframe[title=Listen]")
 
@@ -228,3 +228,49 @@ def test_listen_requires_dag_read_permission(airflow, sign_in, clip):
     for what in ("details", "audio", "waveform"):
         assert page.request.get(f"/mps-player/{what}?{ids}").status == 403
         assert httpx.get(f"{airflow.url}/mps-player/{what}?{ids}").status_code == 401  # not signed in
+
+
+VOICES, CLONED_VOICE = "text_to_speech_voices", "text_to_speech_cloned_voice"
+
+
+def submit_form(page, api, form, dag):
+    """Press Trigger, and return the id of the run after its end."""
+    form.get_by_test_id("trigger-dag-submit").click()
+    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
+    (run,) = api.runs(dag)
+    tasks = api.wait(dag, run["dag_run_id"])
+    assert {state for state, _ in tasks.values()} == {"success"}
+    return run["dag_run_id"]
+
+
+def test_voices_chosen_in_the_form_are_a_table_in_the_log(admin, api):
+    form = open_form(admin, VOICES, "language")
+    form.locator("[name='element_language']").fill("en")
+    screenshot(admin, "voices-form")
+    run_id = submit_form(admin, api, form, VOICES)
+    admin.goto(page_of(run_id, "list_voices", dag=VOICES))
+    expect(admin.get_by_text(re.compile(r"\| Name +\| VoiceId")).first).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
+    found = api.xcom(VOICES, run_id, "list_voices")
+    voice_ids = json.loads(found) if isinstance(found, str) else found
+    assert voice_ids
+    for voice_id in voice_ids:
+        expect(admin.get_by_text(voice_id).first).to_be_visible()
+    screenshot(admin, "voices-log")
+
+
+def test_cloned_voice_speaks_and_its_trial_plays(admin, api, tmp_path):
+    form = open_form(admin, CLONED_VOICE)
+    form.locator("[name='element_destination']").fill(f"file://{tmp_path}")
+    run_id = submit_form(admin, api, form, CLONED_VOICE)
+    voice_id = api.xcom(CLONED_VOICE, run_id, "clone", key="VoiceId")
+    assert api.xcom(CLONED_VOICE, run_id, "delete") == voice_id
+    for task_id, folder in {"clone": tmp_path / "trial", "store": tmp_path}.items():
+        (file,) = folder.glob("*.*")
+        player = listen(admin, run_id, task_id, CLONED_VOICE)
+        expect(player.locator("#path")).to_have_text(f"file://{file}", timeout=TIMEOUT_MILLISECONDS)
+        expect(player.locator("#VoiceId")).to_have_text(voice_id)
+        audio = player.locator("audio")
+        audio.evaluate(
+            "audio => audio.readyState || new Promise(ready => audio.addEventListener('loadedmetadata', ready))"
+        )
+        assert audio.evaluate("audio => audio.duration") > 0

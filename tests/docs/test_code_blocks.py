@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias, ObjectSt
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 """
 TASKS = {

@@ -15,11 +15,13 @@ import pytest
 from airflow_provider_mps.connection_form import FIELD_BEHAVIOUR
 from airflow_provider_mps.emulator import fixtures
 from airflow_provider_mps.emulator.__main__ import main, parse_arguments
+from airflow_provider_mps.emulator.api import ACTIONS
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.emulator.server import RunningEmulator
 from airflow_provider_mps.emulator.speech import Voice
 from airflow_provider_mps.emulator.tasks import FAIL_PREFIX
+from airflow_provider_mps.emulator.voices import MAX_VOICES, SYSTEM_VOICES
 from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.speech.task import TaskStatus
@@ -123,6 +125,19 @@ def test_error_table_has_every_code():
     assert {row["Code"] for row in read_rows("Which errors does it return?")} == codes
 
 
+def test_voice_table_has_every_system_voice():
+    rows = [tuple(row.values()) for row in read_rows("Which voices does it have?")]
+    assert rows == [
+        (voice_id, voice.name, voice.gender, voice.age, ", ".join(voice.languages)) for voice_id, voice in SYSTEM_VOICES
+    ]
+
+
+def test_page_names_every_action():
+    named = set(re.findall(r"`(\w+)`", read_section(PAGE, "What does the emulator do like MPS?")))
+    assert set(ACTIONS) <= named
+    assert f"holds {MAX_VOICES} cloned and designed voices" in PAGE.read_text()
+
+
 def test_connection_table_has_printed_connection(monkeypatch, capsys):
     """The printed connection, the one on the page and the fields for the form are the same."""
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
@@ -141,10 +156,13 @@ def test_failures_are_caused_as_documented(start_mps_emulator, mps_emulator, mon
     names = {"start_mps_emulator": start_mps_emulator, "monkeypatch": monkeypatch, "mps_emulator": mps_emulator}
     rows = read_rows("Test how the DAG fails")
     assert FAIL_PREFIX in rows[0]["How to cause it"]
+    assert FAIL_PREFIX in rows[1]["How to cause it"]
+    task_id = MpsHook().submit_voice_design(f"{FAIL_PREFIX} A deep voice", "Narrator")
+    assert MpsHook().describe_voice_design(task_id).status is TaskStatus.FAIL
     task_id = MpsHook().submit_text_to_speech(f"{FAIL_PREFIX} Hello.", "voice-1")
     assert MpsHook().describe_text_to_speech_task(task_id).status is TaskStatus.FAIL
     found = {}
-    for row in rows[1:]:
+    for row in rows[2:]:
         started = eval(row["How to cause it"], {**names, "AudioFault": AudioFault})
         found[row["Failure"]] = started and started.options
         if row["Failure"] in {"MPS rejects the key.", "MPS cannot be reached."}:

@@ -15,8 +15,10 @@ from airflow_provider_mps import exceptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
+from airflow_provider_mps.speech.voices import Voice
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
 from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
 from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
@@ -30,6 +32,9 @@ TASK_CLASSES = {
     TextToSpeechOperator: (OPERATORS, "TextToSpeechOperator"),
     TextToSpeechToObjectStorageOperator: (OPERATORS, "TextToSpeechToObjectStorageOperator"),
     TextToSpeechBatchOperator: (OPERATORS, "TextToSpeechBatchOperator"),
+    CloneVoiceOperator: (OPERATORS, "CloneVoiceOperator"),
+    DesignVoiceOperator: (OPERATORS, "DesignVoiceOperator"),
+    DeleteVoiceOperator: (OPERATORS, "DeleteVoiceOperator"),
     TextToSpeechTaskSensor: (SENSOR, "Arguments of TextToSpeechTaskSensor"),
 }
 OTHER_CLASSES = {
@@ -99,7 +104,7 @@ def test_argument_table_has_types_and_defaults_of_the_constructor(cls):
 @pytest.mark.parametrize("cls", TASK_CLASSES, ids=name_of)
 def test_templated_column_equals_template_fields(cls):
     rows = read_table(*TASK_CLASSES[cls], "Argument")
-    assert {row["Templated"] for row in rows.values()} == {"Yes", "No"}
+    assert {row["Templated"] for row in rows.values()} <= {"Yes", "No"}
     assert {name for name, row in rows.items() if row["Templated"] == "Yes"} == set(cls.template_fields)
 
 
@@ -148,16 +153,28 @@ def test_trigger_payload_tables_equal_the_events():
 
 
 def spell_signature(method):
-    """Return the arguments of a method as the page spells them, e.g. "text, text_lang=None"."""
+    """Return the arguments of a method as the page spells them, e.g. "text, *, text_lang=None, **fields"."""
+    spelled = []
     parameters = [each for each in inspect.signature(method).parameters.values() if each.name not in {"self", "cls"}]
-    return ", ".join(
-        f"{each.name}={each.default!r}" if each.default is not REQUIRED else each.name for each in parameters
-    )
+    for each in parameters:
+        if each.kind is each.KEYWORD_ONLY and "*" not in spelled:
+            spelled.append("*")
+        stars = "**" if each.kind is each.VAR_KEYWORD else ""
+        spelled.append(f"{stars}{each.name}" + (f"={each.default!r}" if each.default is not REQUIRED else ""))
+    return ", ".join(spelled)
+
+
+def get_own_attributes(cls):
+    """Return the attributes of a class and of its bases in this package."""
+    bases = [base for base in reversed(cls.__mro__) if base.__module__.startswith("airflow_provider_mps.")]
+    return {name: value for base in bases for name, value in vars(base).items()}
 
 
 def get_public_methods(cls):
-    functions = {name: inspect.unwrap(getattr(cls, name)) for name in vars(cls) if not name.startswith("_")}
-    return {name: function for name, function in functions.items() if callable(function)}
+    functions = {
+        name: inspect.unwrap(getattr(cls, name)) for name in get_own_attributes(cls) if not name.startswith("_")
+    }
+    return {name: function for name, function in functions.items() if inspect.isroutine(function)}
 
 
 def test_hook_page_lists_every_public_method_with_its_signature():
@@ -175,7 +192,7 @@ def test_hook_page_lists_every_public_method_with_its_signature():
 
 def test_hook_page_lists_every_attribute_and_method_of_a_task():
     fields = {field.name for field in dataclasses.fields(TextToSpeechTask)}
-    properties = {name for name, value in vars(TextToSpeechTask).items() if isinstance(value, property)}
+    properties = {name for name, value in get_own_attributes(TextToSpeechTask).items() if isinstance(value, property)}
     assert set(read_table(HOOK, "TextToSpeechTask", "Attribute")) == fields | properties
     methods = {
         f"{name}({spell_signature(method)})"
@@ -189,6 +206,12 @@ def test_hook_page_lists_every_attribute_and_method_of_a_task():
     }
 
 
+def test_hook_page_lists_every_attribute_of_a_voice():
+    fields = {field.name for field in dataclasses.fields(Voice)}
+    properties = {name for name, value in get_own_attributes(Voice).items() if isinstance(value, property)}
+    assert set(read_table(HOOK, "Voice", "Attribute")) == fields | properties
+
+
 def test_hook_page_links_to_the_table_of_error_classes():
     target = "(error-codes.md#what-is-retried-and-what-may-be-billed-twice)"
     assert target in read_section(HOOK, "Which errors does the hook retry?")
@@ -198,12 +221,13 @@ def test_hook_page_links_to_the_table_of_error_classes():
 def test_hook_page_quotes_log_messages_of_the_code():
     (table,) = read_tables(read_section(HOOK, "What does the hook log?"))
     sources = "".join(
-        (REPOSITORY / "airflow_provider_mps" / name).read_text() for name in ("hooks/mps.py", "api/retry.py")
+        (REPOSITORY / "airflow_provider_mps" / name).read_text()
+        for name in ("hooks/mps.py", "hooks/voices.py", "api/retry.py")
     )
-    messages = re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources)
-    assert len(table) == len(set(messages))
+    messages = set(re.findall(r'(?:log\.(\w+)\()"([^"]+)"', sources))
+    assert len(table) == len(messages)
     for level, message in messages:
-        pattern = re.sub("%s", ".+", re.escape(message))
+        pattern = re.sub("%[sr]", ".+", re.escape(message))
         rows = [row for row in table if re.match(f"`{pattern}", row["Message"])]
         assert [row["Level"] for row in rows] == [f"`{level.upper()}`"], message
 
@@ -253,6 +277,7 @@ DAG_OF_EVERY_CLASS = """
 from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
@@ -280,6 +305,14 @@ with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
     dry_run = TextToSpeechBatchOperator(
         task_id="dry_run", manifest=manifest, destination=destination + "dry/", dry_run=True, outlets=outlets
     )
+    trial = {"trial_text": "Hello.", "trial_destination": destination + "trial/"}
+    clone = CloneVoiceOperator(task_id="clone", audio=destination + "sample.wav", name="Anna", **trial)
+    clone_without_trial = CloneVoiceOperator(
+        task_id="clone_without_trial", audio=destination + "sample.wav", name="Bob"
+    )
+    design = DesignVoiceOperator(task_id="design", prompt="A deep voice", name="Narrator", **trial)
+    delete = DeleteVoiceOperator(task_id="delete", voice_id=clone.output)
+    delete_nothing = DeleteVoiceOperator(task_id="delete_nothing", voice_id="no-such-voice")
 """
 
 
@@ -291,6 +324,7 @@ def run_every_class(run_dag, folder):
 
     lines = [{"id": "1", "text": "Hello.", "voice_id": "v"}, {"id": "2", "text": "", "voice_id": "v"}]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "sample.wav").write_bytes(b"RIFF" + bytes(4) + b"WAVE" + bytes(100))
     Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "every_class.py").write_text(DAG_OF_EVERY_CLASS)
     run = run_dag("every_class", "every_class", folder=f"file://{folder}/")
     states = {name: state for name, (state, _) in run.tasks.items()}
@@ -320,7 +354,13 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
     assert {name: set(xcoms[name]) for name in ("submit", "wait", "store")} == {
         name: keys[name] for name in ("submit", "wait", "store")
     }
-    # The page says when each of these two is pushed.
+    of_voices = set(read_table(XCOMS, "CloneVoiceOperator and DesignVoiceOperator", "Key"))
+    # The page says when each of these is pushed.
+    assert set(xcoms["design"]) == of_voices
+    assert set(xcoms["clone"]) == of_voices - {"TaskId"}
+    assert set(xcoms["clone_without_trial"]) == {"return_value", "VoiceId", "_link_StoredObjectLink"}
+    assert set(xcoms["delete"]) == set(read_table(XCOMS, "DeleteVoiceOperator", "Key"))
+    assert "delete_nothing" not in xcoms
     assert set(xcoms["batch"]) == set(xcoms["dry_run"]) == keys["batch"] - {"summary"}
     assert set(xcoms["failing_batch"]) == keys["batch"] - {"return_value"}
 

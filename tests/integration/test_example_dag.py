@@ -8,6 +8,7 @@ import wave
 import pytest
 
 from airflow_provider_mps.emulator.app import Options, make_app
+from airflow_provider_mps.hooks.mps import MpsHook
 from tests.batching import accepted
 
 DAGS = [
@@ -15,6 +16,8 @@ DAGS = [
     ("text_to_speech_published", "text_to_speech_published"),
     ("text_to_speech_many", "text_to_speech_batch"),
     ("text_to_speech_many", "text_to_speech_mapped"),
+    ("text_to_speech_voices", "text_to_speech_voices"),
+    ("text_to_speech_voices", "text_to_speech_cloned_voice"),
 ]
 """Module and name of each example."""
 
@@ -137,6 +140,69 @@ def test_example_mapped_does_not_render_texts(run_dag, start_emulator, tmp_path)
     run = run_dag("text_to_speech_many", "text_to_speech_mapped", **paths)
     assert run.state == "success"
     assert set(accepted(app)) == set(texts)
+
+
+def test_example_voices_logs_a_table_of_matching_voices(run_dag, start_emulator, capfd):
+    start_emulator()
+    hook = MpsHook()
+    own = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "My voice", languages=["en"], trial_text="Hello.")
+    run = run_dag("text_to_speech_voices", "text_to_speech_voices", language="en", gender="female")
+    assert run.state == "success"
+    voices = hook.list_voices(languages=["en"], gender="female")
+    assert run.xcom("list_voices") == [voice.voice_id for voice in voices]
+    output = capfd.readouterr().out
+    for voice in voices:
+        assert re.search(rf"\| {re.escape(voice.name)} +\| {re.escape(voice.voice_id)} +\| system +\| female", output)
+
+    everything = run_dag("text_to_speech_voices", "text_to_speech_voices", language="", name="")
+    assert set(everything.xcom("list_voices")) == {voice.voice_id for voice in hook.list_voices()} > {own}
+    (trial,) = [voice.audio_url for voice in hook.list_voices("clone")]
+    assert trial
+    assert trial.partition("?")[0] not in capfd.readouterr().out
+
+    nothing = run_dag("text_to_speech_voices", "text_to_speech_voices", name="no such voice")
+    assert (nothing.state, nothing.xcom("list_voices")) == ("success", [])
+    assert "0 voices" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("conf", [{"voice_type": "other"}, {"gender": "famale"}, {"age": "old"}])
+def test_example_voices_form_rejects_invalid_values(run_dag, conf):
+    from airflow.providers.common.compat.sdk import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        run_dag("text_to_speech_voices", "text_to_speech_voices", **conf)
+
+
+def test_example_clone_speaks_stores_and_deletes_the_voice(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0)
+    mine = MpsHook().clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "Airflow example")
+    run = run_dag("text_to_speech_voices", "text_to_speech_cloned_voice", destination=f"file://{tmp_path}")
+    assert run.state == "success"
+    assert {state for state, _ in run.tasks.values()} == {"success"}
+    assert run.xcom("store", "VoiceId") == run.xcom("clone") == run.xcom("delete")
+    assert len(list(tmp_path.glob("*.wav"))) == 1
+    (trial,) = (tmp_path / "trial").iterdir()
+    assert run.xcom("clone", "trial_audio") == f"file://{trial}"
+    sample = importlib.import_module("text_to_speech_voices").SAMPLE
+    with wave.open(sample.removeprefix("file://")) as audio:
+        assert audio.getnframes() / audio.getframerate() == 10
+    assert [voice.voice_id for voice in MpsHook().list_voices("clone")] == [mine]
+
+
+def test_example_clone_deletes_the_voice_if_speaking_fails(run_dag, start_emulator, tmp_path):
+    start_emulator(synthesis_time=0)
+    conf = {"text": "[fail]", "destination": f"file://{tmp_path}"}
+    run = run_dag("text_to_speech_voices", "text_to_speech_cloned_voice", **conf)
+    assert run.state == "failed"
+    assert {name: state for name, (state, _) in run.tasks.items()} == {
+        "find_sample": "success",
+        "clone": "success",
+        "submit": "success",
+        "wait": "failed",
+        "store": "upstream_failed",
+        "delete": "success",
+    }
+    assert MpsHook().list_voices("clone") == []
 
 
 @pytest.mark.parametrize(("module", "name"), DAGS)

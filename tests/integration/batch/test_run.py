@@ -204,6 +204,7 @@ def test_template_fields_of_the_batch_operator():
         "manifest",
         "destination",
         "voice_id",
+        "voice_name",
         "text_lang",
         "ext_param",
         "sample_rate",

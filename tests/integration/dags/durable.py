@@ -39,10 +39,10 @@ class KilledWhileWaitingOperator(TextToSpeechOperator):
         self.is_first_attempt = context["ti"].try_number == 1
         return super().execute(context)
 
-    def _wait(self, task_id, interval):
+    def wait(self, context, task_id, interval):
         if self.is_first_attempt:
             kill_worker()
-        super()._wait(task_id, interval)
+        return super().wait(context, task_id, interval)
 
 
 for name, kind, arguments in (

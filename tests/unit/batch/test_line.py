@@ -57,7 +57,7 @@ def test_voice_of_line_overrides_either_kind(own, expected):
     [
         ({"text": None}, "text is empty"),
         ({"text_path": "b.txt"}, "text and text_path are both given"),
-        ({"voice_id": None}, "voice_id and voice_name are both empty"),
+        ({"voice_id": None}, "voice_id is empty and voice_name is not given"),
         ({"voice_name": "Anna"}, "voice_id and voice_name are both given"),
         ({"voice_id": None, "voice_name": " "}, "voice_name is empty"),
         ({"voice_id": None, "voice_name": ["Anna"]}, "voice_name must be a text, not list"),

@@ -3,6 +3,7 @@ import errno
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, ObjectStoragePath
@@ -65,6 +66,16 @@ def test_store_writes_the_audio_by_id_and_returns_a_full_row(clips):
         crc64=str(crc64.xz(AUDIO)),
     )
     assert (clips / "line-0.wav").read_bytes() == AUDIO
+
+
+def test_store_keeps_the_voice_of_the_row_unless_mps_reports_one(clips):
+    async def store_named(reported):
+        with ScriptedServer(make_audio_reply(AUDIO)) as server:
+            finished = replace(task(server), voice_id=reported)
+            return await make_storer(clips).store(replace(row(), voice_id="voice-2"), finished)
+
+    assert asyncio.run(store_named(None)).voice_id == "voice-2"
+    assert asyncio.run(store_named("voice-1")).voice_id == "voice-1"
 
 
 def test_store_cancelled_during_commit_returns_the_stored_row(clips, monkeypatch):

@@ -107,7 +107,7 @@ def test_waveform_is_bars_from_0_to_1(listen):
     [
         (
             None,
-            "This task instance has stored no audio. Open the Listen tab of a TextToSpeechToObjectStorageOperator task",
+            "This task instance has stored no audio. Open the Listen tab of a successful task",
         ),
         (
             "file:///nowhere/clip.wav",

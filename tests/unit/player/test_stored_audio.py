@@ -39,6 +39,37 @@ def test_return_value_must_be_a_path(returned):
     assert found({**PUSHED, "return_value": returned}) is None
 
 
+TRIAL = {**PUSHED, "return_value": "voice-1", "trial_audio": "file:///clips/trial.mp3"}
+"""What an operator of voices pushes."""
+
+
+def test_trial_audio_takes_precedence_over_the_return_value():
+    assert found(TRIAL) == RecordedAudio("file:///clips/trial.mp3", "voice-1", 1.5)
+    assert found({**TRIAL, "trial_audio": '"file:///trial.mp3"'}).path == "file:///trial.mp3"
+
+
+def test_trial_audio_without_return_value_is_found():
+    """A task with ``do_xcom_push=False`` returns nothing to the database."""
+    assert found({key: value for key, value in TRIAL.items() if key != "return_value"}).path == TRIAL["trial_audio"]
+
+
+def test_voice_without_trial_audio_has_no_audio():
+    assert found({"return_value": "voice-1", "VoiceId": "voice-1", "AudioUrl": "https://x/trial.mp3"}) is None
+
+
+@pytest.mark.parametrize("path", [None, 1, ["file:///clip.wav"]])
+def test_trial_audio_must_be_a_path(path):
+    assert found({**TRIAL, "trial_audio": path}) is None
+
+
+def test_query_selects_trial_audio():
+    statements = []
+    session = SimpleNamespace(execute=lambda statement: statements.append(statement) or [], close=lambda: None)
+    find_recorded_audio("d", "r", "t", -1, session)
+    selected = str(statements[0].compile(compile_kwargs={"literal_binds": True}))
+    assert all(f"'{key}'" in selected for key in TRIAL)
+
+
 @pytest.mark.parametrize("duration", ["long", float("nan"), [1], True, -1, 10**400])
 def test_value_of_another_type_is_none(duration):
     assert found({**PUSHED, "VoiceId": {"a": 1}, "duration": duration}) == RecordedAudio(
@@ -114,6 +145,10 @@ def test_values_in_object_storage_are_read_from_there(object_storage, threshold,
     in_database = stored(object_storage(threshold, compression))
     assert sum("/xcoms/" in str(value) for value in in_database.values()) == references
     assert found(in_database) == RecordedAudio("file:///clips/clip.wav", "voice-1", 1.5)
+
+
+def test_trial_audio_in_object_storage_is_read_from_there(object_storage):
+    assert found(stored(object_storage(0), TRIAL)) == RecordedAudio("file:///clips/trial.mp3", "voice-1", 1.5)
 
 
 def test_null_in_object_storage_is_none(object_storage):
