@@ -20,6 +20,7 @@ from typing import Any
 PRELOADED_MODULES = (
     "tests.batch_alone",
     "tests.store_alone",
+    "tests.clone_alone",
     "airflow_provider_mps.storage.transfer",
     "airflow_provider_mps.batch.run",
     "airflow_provider_mps.api.retry",
