@@ -30,6 +30,8 @@ class SubmitRecord:
     """``None`` until MPS has responded: if the attempt is killed before that, the outcome is unknown."""
     has_ended: bool = False
     """Whether the attempt failed permanently, so that Airflow does not retry it: only a clear can follow."""
+    voice_id: str | None = None
+    """VoiceId that the ``voice_name`` of a text had; ``None`` if the text named its voice by the VoiceId."""
 
     @classmethod
     def start(cls, fingerprint: str, max_tries: int) -> Self:

@@ -128,6 +128,17 @@ class DurableSubmit(DurableRequest, Generic[R]):
         sent_at, task_id = self._pending.sent_at, self._pending.task_id
         return f"Task {task_id}" if task_id else f"The {self._kind.noun} sent at {sent_at}, if MPS accepted it,"
 
+    def has_accepted(self, request: R) -> bool:
+        """Return whether an earlier attempt has submitted this request, so that this one can reconnect to its task."""
+        earlier = SubmitRecord.load(self._store, self._key)
+        return earlier is not None and bool(earlier.task_id) and earlier.fingerprint == self._fingerprint(request)
+
+    @property
+    def recorded_voice_id(self) -> str | None:
+        """The VoiceId that the ``voice_name`` of an earlier attempt had."""
+        earlier = SubmitRecord.load(self._store, self._key)
+        return earlier.voice_id if earlier else None
+
     def reconnect(self, request: R) -> MpsTask | None:
         """
         Return the current state of the task that an earlier attempt submitted; ``None`` if this attempt must submit.
@@ -172,10 +183,11 @@ class DurableSubmit(DurableRequest, Generic[R]):
         replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
         return task
 
-    def submit(self, request: R) -> str:
+    def submit(self, request: R, found_voice_id: str | None = None) -> str:
         """
         Submit, and return the ``TaskId``; record the start and the outcome.
 
+        :param found_voice_id: the VoiceId that was looked up for the request's ``voice_name``
         :raises AirflowException: if the outcome is unknown, and a retry may submit again
         :raises AirflowFailException: if the outcome is unknown, and no retry may submit again
         :raises MpsApiError: if MPS did not accept the request
@@ -183,7 +195,11 @@ class DurableSubmit(DurableRequest, Generic[R]):
         self._pending = None
         self._hook.get_conn()  # so that its errors are raised before anything can be sent
         fingerprint = self._fingerprint(request)
-        self._hook.submit_attempt = lambda: self.record_request(SubmitRecord.start(fingerprint, self._max_tries))
+
+        def start() -> SubmitRecord:
+            return replace(SubmitRecord.start(fingerprint, self._max_tries), voice_id=found_voice_id)
+
+        self._hook.submit_attempt = lambda: self.record_request(start())
         try:
             task_id = self._kind.submit(self._hook, request)
         except BaseException as error:
@@ -192,7 +208,7 @@ class DurableSubmit(DurableRequest, Generic[R]):
             if self._pending is None or not must_translate or isinstance(error, KeyboardInterrupt):
                 raise
             raise self._make_unknown_error(error, self._pending.sent_at) from error
-        self._pending = replace(self._pending or SubmitRecord.start(fingerprint, self._max_tries), task_id=task_id)
+        self._pending = replace(self._pending or start(), task_id=task_id)
         if self._store:
             try:
                 self._pending.save(self._store, self._key)

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
 from airflow_provider_mps.operators.submit import SubmitOperator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_mps.durable.submit import SubmitKind
+    from airflow_provider_mps.durable.submit import DurableSubmit, SubmitKind
     from airflow_provider_mps.speech.request import SpeechRequest
     from airflow_provider_mps.speech.task import MpsTask, TextToSpeechTask
     from airflow_provider_mps.storage.lineage import TransferLineage
@@ -170,9 +171,10 @@ class TextToSpeechOperator(SubmitOperator):
         interval = PollInterval(self.poll_interval)
         submit = self.begin(context)
         with submit.prevent_double_billing():
-            request = self._make_request()
+            request = self._find_voice(self._make_request(), submit)
             earlier = submit.reconnect(request)
-            task_id = earlier.task_id if earlier else submit.submit(request)
+            found_voice_id = request.voice_id if request.voice_name else None
+            task_id = earlier.task_id if earlier else submit.submit(request, found_voice_id)
             if "ti" in context:
                 context["ti"].xcom_push(key="TaskId", value=task_id)
             if self.wait_for_completion and not (earlier and earlier.is_done):
@@ -201,7 +203,7 @@ class TextToSpeechOperator(SubmitOperator):
         )
         limit = parse_max_characters(self.max_characters)
         source = f"text_path {format_path(self.text_path)}" if self.text_path else "text"
-        request = SpeechRequest.from_arguments(
+        return SpeechRequest.from_arguments(
             text,
             self.voice_id,
             self.text_lang,
@@ -210,9 +212,19 @@ class TextToSpeechOperator(SubmitOperator):
             text_source=source,
             voice_name=self.voice_name,
         )
-        if request.voice_name is not None:
-            request = replace(request, voice_id=self.hook.find_voice(request.voice_name).voice_id)
-        return request
+
+    def _find_voice(self, request: SpeechRequest, submit: DurableSubmit[Any]) -> SpeechRequest:
+        """Return the request with the VoiceId of its ``voice_name``, if it has one."""
+        if request.voice_name is None:
+            return request
+        try:
+            return replace(request, voice_id=self.hook.find_voice(request.voice_name).voice_id)
+        except InvalidRequestError:
+            # The voice may have been deleted after MPS had accepted the text: its audio is billed.
+            earlier = replace(request, voice_id=submit.recorded_voice_id or "")
+            if not submit.has_accepted(earlier):
+                raise
+            return earlier
 
 
 class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator):

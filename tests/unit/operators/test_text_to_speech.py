@@ -225,6 +225,17 @@ def test_second_attempt_reconnects_by_the_id_of_the_voice(start_emulator):
     assert make_operator(voice_id=None, voice_name="Anna").execute(make_context(store)) != first
 
 
+def test_submit_voice_deleted_after_acceptance_reconnects(start_emulator):
+    start_emulator(synthesis_time=0)
+    store, hook = MemoryStore(), MpsHook()
+    clone = hook.clone_voice(SAMPLE, "Anna")
+    first = make_operator(voice_id=None, voice_name="Anna").execute(make_context(store))
+    hook.delete_voice(clone)
+    assert make_operator(voice_id=None, voice_name="Anna").execute(make_context(store)) == first
+    with pytest.raises(InvalidRequestError, match="is named 'Anna'"):
+        make_operator(voice_id=None, voice_name="Anna", text="Another text.").execute(make_context(store))
+
+
 def test_second_attempt_returns_first_task_id(start_emulator):
     start_emulator(synthesis_time=60)
     store = MemoryStore()
