@@ -27,8 +27,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     defaults = Options()
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mps.emulator",
-        description="Run a local stand-in for the text-to-speech API of Tencent Cloud MPS. It keeps tasks in memory "
-        f"only. To see a failed task, submit a text that begins with {FAIL_PREFIX}.",
+        description="Run a local stand-in for the text-to-speech API of Tencent Cloud MPS. It keeps tasks and "
+        "voices in memory only. To see a failed task, submit a text, or the prompt of a voice, that begins with "
+        f"{FAIL_PREFIX}.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     port = listening.getsockname()[1]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     print(f"The MPS emulator listens on http://{format_address(given.host, port)}")
-    print("It keeps tasks in memory only. Stop it with Ctrl+C.")
+    print("It keeps tasks and voices in memory only. Stop it with Ctrl+C.")
     print("To connect Airflow to it, run this where Airflow starts:")
     print(f"  export AIRFLOW_CONN_MPS_DEFAULT='{connection_uri(options, given.host, port)}'", flush=True)
     with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down

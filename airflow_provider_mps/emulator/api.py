@@ -71,6 +71,7 @@ ACTIONS = {
             "VoiceId": Parameter(str),
             "VoiceType": Parameter(str),
             "VoiceName": Parameter(str),
+            "Description": Parameter(str),
             "Gender": Parameter(str),
             "Age": Parameter(str),
             "Languages": Parameter(list),
@@ -78,6 +79,7 @@ ACTIONS = {
             "Scenes": Parameter(list),
             "PageNum": Parameter(int, maximum=1_000_000),
             "PageSize": Parameter(int, maximum=1000),
+            "ExtParam": Parameter(str),
         },
     ),
     "CloneVoice": Action(
@@ -91,16 +93,24 @@ ACTIONS = {
             "Text": Parameter(str),
             "TextLang": Parameter(str),
             "Output": Parameter(dict),
+            "ExtParam": Parameter(str),
         },
     ),
     "DesignVoiceAsync": Action(
         "mps",
         "2019-06-12",
-        {"Prompt": Parameter(str, required=True), "VoiceProfile": Parameter(dict), "Text": Parameter(str)},
+        {
+            "Prompt": Parameter(str, required=True),
+            "VoiceProfile": Parameter(dict),
+            "Text": Parameter(str),
+            "ExtParam": Parameter(str),
+        },
     ),
     "DescribeDesignTask": Action("mps", "2019-06-12", {"TaskId": Parameter(str, required=True)}),
     "UpdateVoice": Action(
-        "mps", "2019-06-12", {"VoiceId": Parameter(str, required=True), "VoiceFields": Parameter(dict)}
+        "mps",
+        "2019-06-12",
+        {"VoiceId": Parameter(str, required=True), "VoiceFields": Parameter(dict), "ExtParam": Parameter(str)},
     ),
     "DeleteVoice": Action("mps", "2019-06-12", {"VoiceId": Parameter(str, required=True)}),
     # An action of STS, so that a connection with a role can be tested.

@@ -108,16 +108,9 @@ class TaskStore:
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown(cancel_futures=True)
 
-    def submit(
-        self, text: str, voice_id: str, language: str | None, style: Style, synthesis_time: float | None = None
-    ) -> Task:
-        """
-        Submit a text.
-
-        :param synthesis_time: seconds, in place of those of the store
-        """
-        shortest, longest = self._synthesis_time if synthesis_time is None else (synthesis_time, synthesis_time)
-        seconds_to_go = random.uniform(shortest, longest)  # noqa: S311 - no secret
+    def submit(self, text: str, voice_id: str, language: str | None, style: Style) -> Task:
+        """Submit a text."""
+        seconds_to_go = random.uniform(*self._synthesis_time)  # noqa: S311 - no secret
         task = Task(text, voice_id, language, style, done_at=time.monotonic() + seconds_to_go)
         with self._lock:
             audio = self._audio_of_request.get((text, language, style))
@@ -127,6 +120,18 @@ class TaskStore:
         self._tasks[task.name] = task
         if not seconds_to_go:
             wait([audio])
+        return task
+
+    def speak_now(self, text: str, voice_id: str, language: str | None) -> Task:
+        """Speak a text at once, in this thread, so that it need not wait for submitted texts; return its task."""
+        task = Task(text, voice_id, language, Style(), done_at=time.monotonic())
+        audio: Future[Audio] = Future()
+        try:
+            audio.set_result(self._speak(task))
+        except Exception as error:  # noqa: BLE001 - the task has failed
+            audio.set_exception(error)
+        self._audio[task.name] = audio
+        self._tasks[task.name] = task
         return task
 
     def add(self, audio: bytes | Path, voice_id: str) -> Task:

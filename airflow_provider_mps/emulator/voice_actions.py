@@ -27,11 +27,7 @@ _ACCEPTED = {"ErrorCode": 0, "Msg": "success"}
 
 
 class VoiceActions:
-    """
-    The calls, by action.
-
-    :param make_audio_url: returns a signed URL of the audio of a task
-    """
+    """The calls, by action; each takes its parameters, and a function that makes a signed URL of a task's audio."""
 
     def __init__(self, voices: VoiceStore, tasks: TaskStore) -> None:
         self._voices = voices
@@ -67,11 +63,11 @@ class VoiceActions:
         profile = _parse_profile(parameters.get("VoiceProfile", {}))
         voice = self._voices.clone(Profile(**profile), parameters.get("Text"), parameters.get("TextLang"))
         response = {**_ACCEPTED, "VoiceId": voice.voice_id, "AudioData": "", "AudioUrl": "", "ExtInfo": ""}
-        if voice.trial is not None:
-            audio = self._tasks.audio(voice.trial)
+        if (trial := self._voices.get_trial(voice)) is not None:
+            audio = self._tasks.audio(trial)
             response["ExtInfo"] = json.dumps({"duration": audio.duration})
             if output == "url":
-                response["AudioUrl"] = make_audio_url(voice.trial)
+                response["AudioUrl"] = make_audio_url(trial)
             else:
                 response["AudioData"] = base64.b64encode(audio.path.read_bytes()).decode()
         return response
@@ -143,6 +139,7 @@ def _matches(voice: Voice, parameters: dict[str, Any]) -> bool:
     return (
         parameters.get("VoiceId", voice.voice_id) == voice.voice_id
         and parameters.get("VoiceName", "").casefold() in profile.name.casefold()
+        and parameters.get("Description", "").casefold() in profile.description.casefold()
         and parameters.get("Gender", gender) == gender
         and parameters.get("Age", profile.age) == profile.age
         and set(parameters.get("Languages", ())) <= set(profile.languages)

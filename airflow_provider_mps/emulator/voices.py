@@ -100,9 +100,7 @@ class VoiceStore:
 
     def clone(self, profile: Profile, trial_text: str | None, language: str | None) -> Voice:
         """Add a clone, and speak its trial text at once."""
-        trial = (
-            self._tasks.submit(trial_text, profile.name, language, Style(), synthesis_time=0) if trial_text else None
-        )
+        trial = self._tasks.speak_now(trial_text, profile.name, language) if trial_text else None
         voice = Voice(profile, CLONE, trial)
         with self._lock:
             self._validate_limit()
@@ -112,9 +110,9 @@ class VoiceStore:
     def design(self, prompt: str, profile: Profile, trial_text: str | None) -> str:
         """Begin to design a voice, and return the task id; a prompt that begins with ``[fail]`` fails."""
         text = prompt if prompt.lstrip().startswith(FAIL_PREFIX) or not trial_text else trial_text
+        trial = self._tasks.submit(text, profile.name, None, Style())  # which may take a while
         with self._lock:
             self._validate_limit()
-            trial = self._tasks.submit(text, profile.name, None, Style())
             task_id = f"{DESIGN_PREFIX}{trial.name}"
             self._designs[task_id] = Voice(profile, DESIGN, trial)
         return task_id
@@ -155,14 +153,18 @@ class VoiceStore:
             self._deleted.add(voice_id)
 
     def get_trial(self, voice: Voice) -> Task | None:
-        """Return the task that has spoken the trial audio; a system voice introduces itself."""
-        if voice.trial is not None or voice.category != SYSTEM:
-            return voice.trial
-        text = f"Hello, my name is {voice.profile.name}."
-        trial = self._tasks.submit(text, voice.voice_id, voice.profile.languages[0], Style(), synthesis_time=0)
-        with self._lock:
-            self._voices[voice.voice_id] = replace(voice, trial=trial)
-        return trial
+        """
+        Return the task that has spoken the trial audio; ``None`` if there is none, or it has failed.
+
+        A system voice introduces itself.
+        """
+        trial = voice.trial
+        if trial is None and voice.category == SYSTEM:
+            text = f"Hello, my name is {voice.profile.name}."
+            trial = self._tasks.speak_now(text, voice.voice_id, voice.profile.languages[0])
+            with self._lock:
+                self._voices[voice.voice_id] = replace(voice, trial=trial)
+        return trial if trial is not None and self._tasks.status(trial) is Status.SUCCESS else None
 
     def _find(self, voice_id: str) -> Voice:
         self._add_finished_designs()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.server import RunningEmulator
+from airflow_provider_mps.emulator.voices import SYSTEM_VOICES
 from airflow_provider_mps.hooks.mps import MpsHook
 from tests.fuzz.conftest import FUZZ
+from tests.unit.emulator.client import Client
 
 FEW = settings(FUZZ, max_examples=max(100, FUZZ.max_examples // 4))  # each opens a connection
 headers = st.dictionaries(
@@ -69,6 +71,39 @@ def test_emulator_closes_connection_on_any_bytes(running, raw):
             pass
 
 
+VOICE_ACTIONS = [
+    *("DescribeVoices", "CloneVoice", "DesignVoiceAsync", "DescribeDesignTask", "UpdateVoice", "DeleteVoice"),
+    "TextToSpeechAsync",
+]
+PROFILE = ("Name", "Description", "Gender", "Age", "Languages", "Labels", "Scenes")
+PARAMETERS = (
+    *("VoiceId", "VoiceType", "VoiceName", *PROFILE[1:], "PageNum", "PageSize", "AudioData", "AudioUrl", "Text"),
+    *("VoiceProfile", "VoiceFields", "Output", "Prompt", "TaskId", "ExtParam"),
+)
+texts = st.text(max_size=8) | st.sampled_from(["UklGRg==", "http://a/b", "male", "child", "all", "emulator-amy", "url"])
+values = (
+    texts
+    | st.none()
+    | st.booleans()
+    | st.integers(-1, 3)
+    | st.floats()
+    | st.lists(texts, max_size=2)
+    | st.dictionaries(st.sampled_from([*PROFILE, "Type", "x"]), texts | st.lists(texts, max_size=2) | st.none())
+)
+
+
+@FEW
+@given(
+    action=st.sampled_from(VOICE_ACTIONS),
+    parameters=st.dictionaries(st.sampled_from(PARAMETERS), values, max_size=5),
+)
+def test_signed_voice_request_gets_response_or_api_error(running, action, parameters):
+    response = Client(running).call(action, parameters)
+    assert response["RequestId"]
+    assert response.get("ErrorCode") in (None, 0, 100, 110)
+
+
 def test_emulator_still_responds_afterwards(running, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_MPS_DEFAULT", running.connection_uri)
     assert MpsHook().submit_text_to_speech("hello", "voice-1")
+    assert len(MpsHook().list_voices("system")) == len(SYSTEM_VOICES)
