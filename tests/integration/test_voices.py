@@ -74,6 +74,7 @@ def test_cloned_voice_speaks_and_is_deleted(run_dag, start, conf, tmp_path):
     require_voice_used_and_deleted(run, app, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", DESIGNS)
 def test_designed_voice_speaks_and_is_deleted(run_dag, start, conf, tmp_path, dag_id):
     app = start()
@@ -84,6 +85,7 @@ def test_designed_voice_speaks_and_is_deleted(run_dag, start, conf, tmp_path, da
 
 
 @needs_state_store
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dag_id", "action"), [("voice_cloned", "CloneVoice"), *((dag_id, "DesignVoiceAsync") for dag_id in DESIGNS)]
 )
@@ -98,6 +100,7 @@ def test_retry_after_failed_storage_makes_no_second_voice(run_dag, start, conf, 
     require_voice_used_and_deleted(run, app, tmp_path / "out", has_duration=has_duration)
 
 
+@pytest.mark.slow
 def test_failed_setup_deletes_nothing(run_dag, start, conf):
     app = start()
     run = run_dag("voices", "voice_designed_deferred", **{**conf, "prompt": "[fail]"})
@@ -111,6 +114,7 @@ def test_failed_setup_deletes_nothing(run_dag, start, conf):
     assert "DeleteVoice" not in app.actions
 
 
+@pytest.mark.slow
 def test_failed_use_still_deletes_voice(run_dag, start, conf, tmp_path):
     app = start()
     (tmp_path / "out").mkdir()

@@ -439,7 +439,8 @@ def test_submit_many_lines_uses_and_never_exceeds_quota(start_emulator, connect,
     run(main)
     assert most_in_a_second(sent) <= 40
     assert app.refused == 0
-    assert sent[-1] - sent[0] >= 149 / 36
+    # A loaded machine may send the first request a little late, but less than one slot.
+    assert sent[-1] - sent[0] >= 148 / 36
 
 
 def test_submit_slow_records_do_not_lower_the_rate(start_emulator, connect, sent):

@@ -141,7 +141,7 @@ def test_invalid_voice_name_raises(name):
 
 @pytest.mark.parametrize(
     ("voice_id", "voice_name", "problem"),
-    [("v", "Amy", "both given"), (None, None, "both empty"), ("", None, "both empty"), (None, "", "both empty")],
+    [("v", "Amy", "both given"), (None, None, "voice_id is empty"), ("", None, "both empty"), (None, "", "both empty")],
 )
 def test_voice_choice_needs_exactly_one(voice_id, voice_name, problem):
     with pytest.raises(InvalidRequestError, match=f"voice_id and voice_name are {problem}: nothing was submitted"):
