@@ -1,3 +1,6 @@
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
@@ -279,6 +282,25 @@ def test_without_store_only_reuse_is_idempotent_and_log_says_so(emulator, clone,
     assert "no task state store" not in capsys.readouterr().out
     clone(make_context(), if_exists="create")
     assert "no task state store" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick_search")
+def test_retry_without_store_waits_for_voice_of_killed_attempt(start_losing, clone, monkeypatch):
+    start_losing("CloneVoice", 3)  # MPS makes the voice a little later
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_mps.durable.clone.GRACE_SECONDS", 0.0)
+        with pytest.raises(AirflowException):
+            clone(make_context())
+    assert list_names() == []
+    clone(make_context(try_number=2, max_tries=1))
+    assert list_names() == ["Anna"]
+
+
+def test_retry_without_store_does_not_wait_after_long_retry_delay(emulator, clone, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    task = SimpleNamespace(retry_delay=timedelta(minutes=5))
+    clone({**make_context(try_number=2, max_tries=1), "task": task})
+    assert list_names() == ["Anna"]
 
 
 def test_durable_false_keeps_no_record(emulator, clone, store):

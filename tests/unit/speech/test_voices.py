@@ -139,12 +139,18 @@ def test_invalid_voice_name_raises(name):
         parse_voice_name(name)
 
 
+EMPTY = [(None, None), ("", None), (None, "")]
+
+
 @pytest.mark.parametrize(
     ("voice_id", "voice_name", "problem"),
-    [("v", "Amy", "both given"), (None, None, "voice_id is empty"), ("", None, "both empty"), (None, "", "both empty")],
+    [
+        ("v", "Amy", "voice_id and voice_name are both given"),
+        *((voice_id, name, "voice_id is empty and voice_name is not given") for voice_id, name in EMPTY),
+    ],
 )
 def test_voice_choice_needs_exactly_one(voice_id, voice_name, problem):
-    with pytest.raises(InvalidRequestError, match=f"voice_id and voice_name are {problem}: nothing was submitted"):
+    with pytest.raises(InvalidRequestError, match=f"{problem}: nothing was submitted"):
         validate_voice_choice(voice_id, voice_name)
 
 
