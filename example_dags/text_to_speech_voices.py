@@ -242,7 +242,7 @@ def text_to_speech_cloned_voice() -> None:
     )
     delete = DeleteVoiceOperator(
         task_id="delete",
-        voice_id=clone.output,
+        voice_name=voice_name,  # not the id: after a lost response, the voice can exist although `clone` has failed
         retries=2,
         retry_delay=timedelta(seconds=30),
         doc_md="Deletes the voice, also if speaking failed. If the voice does not exist, there is nothing to do.",
