@@ -12,7 +12,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import StoredObjectLink
 from airflow_provider_mps.operators.submit import SubmitOperator
 from airflow_provider_mps.operators.trial_audio import TrialAudio
-from airflow_provider_mps.redaction import quote_value
+from airflow_provider_mps.redaction import mask_signed_url, quote_value
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.speech.voices import IfExists
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS
@@ -135,6 +135,7 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         from airflow_provider_mps.hooks.voices import make_clone_request
 
         trial = self._trial = TrialAudio(self.trial_destination, self.transfer_timeout, self.trial_text, self.log)
+        mask_signed_url(self.audio if isinstance(self.audio, str) else None)
         request = make_clone_request(
             self.audio,
             self.name,

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from airflow import __version__
 
+from airflow_provider_mps.emulator.speech import speak
 from dev.airflow_api import AirflowApi
 from dev.airflow_environment import EXAMPLE_DAGS
 from dev.known_faults import KnownFault, find_known_faults
@@ -118,6 +119,7 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
     folder = home / "audio"
     folder.mkdir()
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, LINES)))
+    (folder / "sample.wav").write_bytes(speak("A sample.", voice="tone"))
     for dags in (Path(__file__).parent / "dags", EXAMPLE_DAGS):
         shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     # Airflow 2's web server requires a user; let all users in, as the simple auth manager does.

@@ -182,6 +182,24 @@ def test_batch_dry_run_counts_submits_without_a_call(every_way):
     assert every_way.xcom("dry_run")["to_submit"] == len(LINES)
 
 
+def test_cloned_voice_speaks_by_name_and_is_deleted(every_way):
+    """A cloned voice has a trial audio, speaks by its name, and is deleted."""
+    voice_id = every_way.xcom("cloned")
+    assert every_way.xcom("deleted") == voice_id == every_way.xcom("cloned", "VoiceId")
+    assert Path(every_way.xcom("cloned", "trial_audio").removeprefix("file://")).read_bytes()[:4] == b"RIFF"
+    assert every_way.state("by_name") == "success"
+    assert voice_id in every_way.log("by_name")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param("designed", id="in the worker"), pytest.param("designed_deferred", id="in the triggerer")],
+)
+def test_voice_is_designed(every_way, way):
+    """`DesignVoiceOperator` waits {way} and returns the VoiceId."""
+    assert every_way.xcom(way) == every_way.xcom(way, "VoiceId")
+
+
 def test_logs_contain_no_secret(every_way):
     """Logs contain no secret key and no signed URL."""
     url = every_way.xcom("rescheduled")["AudioUrl"]

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlia
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 FOLDER = "{{ dag_run.conf['folder'] }}"
@@ -120,6 +121,22 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     dry_run = TextToSpeechBatchOperator(task_id="dry_run", destination=folder, dry_run=True, **batches)
     dry_run >> TextToSpeechBatchOperator(task_id="batch", destination=folder, **batches)
     TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, **batches)
+
+    cloned = CloneVoiceOperator(
+        task_id="cloned",
+        audio=f"file://{FOLDER}/sample.wav",
+        name="Every way",
+        trial_text="A trial.",
+        trial_destination=f"file://{FOLDER}/trial/",
+    )
+    by_name = TextToSpeechOperator(task_id="by_name", text="By its name.", voice_id=None, voice_name="Every way")
+    deleted = DeleteVoiceOperator(task_id="deleted", voice_id=None, voice_name="Every way")
+    cloned.as_setup()
+    deleted.as_teardown(setups=cloned)
+    cloned >> by_name >> deleted
+    designs = {"prompt": "A deep voice.", "poll_interval": 1}
+    DesignVoiceOperator(task_id="designed", name="In a worker", **designs)
+    DesignVoiceOperator(task_id="designed_deferred", name="Deferred", deferrable=True, **designs)
 
     broken = TextToSpeechOperator(task_id="broken", text="[fail] There is no audio of it.")
     fails = {"mps_task_id": broken.output, "poke_interval": 1, "timeout": 600, "retries": 2}
