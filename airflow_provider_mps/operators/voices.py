@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from airflow_provider_mps.triggers.task import TaskTrigger
 
 
+VOICE_FIELDS = ("description", "gender", "age", "languages", "labels", "scenes")
+"""Arguments that describe the new voice."""
+
+
 class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     """
     Clone a voice from a sample, and return its VoiceId.
@@ -68,12 +72,7 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         "audio",
         "name",
         "audio_lang",
-        "description",
-        "gender",
-        "age",
-        "languages",
-        "labels",
-        "scenes",
+        *VOICE_FIELDS,
         "trial_text",
         "trial_destination",
         "mps_conn_id",
@@ -136,18 +135,8 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
 
         trial = self._trial = TrialAudio(self.trial_destination, self.transfer_timeout, self.trial_text, self.log)
         mask_signed_url(self.audio if isinstance(self.audio, str) else None)
-        request = make_clone_request(
-            self.audio,
-            self.name,
-            self.audio_lang,
-            self.trial_text,
-            description=self.description,
-            gender=self.gender,
-            age=self.age,
-            languages=self.languages,
-            labels=self.labels,
-            scenes=self.scenes,
-        )
+        fields = {field: getattr(self, field) for field in VOICE_FIELDS}
+        request = make_clone_request(self.audio, self.name, self.audio_lang, self.trial_text, **fields)
         clone = self._clone = DurableClone(self.hook, context, self.if_exists, self.log, durable=self.durable)
         if self.durable and not clone.has_store and self.if_exists is not IfExists.REUSE:
             self.log.info(
@@ -210,12 +199,7 @@ class DesignVoiceOperator(SubmitOperator):
     template_fields: Sequence[str] = (
         "prompt",
         "name",
-        "description",
-        "gender",
-        "age",
-        "languages",
-        "labels",
-        "scenes",
+        *VOICE_FIELDS,
         "trial_text",
         "trial_destination",
         "mps_conn_id",
@@ -328,17 +312,8 @@ class DesignVoiceOperator(SubmitOperator):
     def _make_request(self) -> VoiceDesignRequest:
         from airflow_provider_mps.speech.voices import VoiceDesignRequest
 
-        return VoiceDesignRequest.from_arguments(
-            self.prompt,
-            self.name,
-            self.trial_text,
-            description=self.description,
-            gender=self.gender,
-            age=self.age,
-            languages=self.languages,
-            labels=self.labels,
-            scenes=self.scenes,
-        )
+        fields = {field: getattr(self, field) for field in VOICE_FIELDS}
+        return VoiceDesignRequest.from_arguments(self.prompt, self.name, self.trial_text, **fields)
 
     def _find_existing(self, request: VoiceDesignRequest) -> Voice | None:
         from airflow_provider_mps.speech.voices import choose_existing
