@@ -58,9 +58,12 @@ class DurableClone(DurableRequest):
         self._retry_delay = retry_delay.total_seconds() if isinstance(retry_delay, timedelta) else 0.0
 
     @property
-    def may_have_created(self) -> bool:
-        """Whether a request was sent that MPS did not reject."""
-        return self._pending is not None
+    def pending_description(self) -> str | None:
+        """What MPS has made, or may make, as a sentence; ``None`` if no request was sent, or MPS rejected it."""
+        if self._pending is None:
+            return None
+        record = cast("CloneRecord", self._pending)
+        return f"MPS has made voice {record.task_id}" if record.task_id else f"MPS may make voice {record.name!r}"
 
     def run(self, request: CloneRequest) -> ClonedVoice:
         """
@@ -112,7 +115,7 @@ class DurableClone(DurableRequest):
             self._log.info("Voice %r exists and has the VoiceId %s: nothing was cloned", name, existing.voice_id)
             return ClonedVoice(existing.voice_id, existing.audio_url)
         known_ids = [voice.voice_id for voice in clones]
-        return self._create(request, CloneRecord.start(fingerprint, self._max_tries), name, known_ids)
+        return self._create(request, fingerprint, name, known_ids)
 
     def _find_earlier(self, earlier: CloneRecord, fingerprint: str, name: str) -> ClonedVoice | None:
         """Return the voice that an earlier attempt has made; ``None`` if this attempt must make one."""
@@ -159,9 +162,9 @@ class DurableClone(DurableRequest):
         found = self._search(name, [], time.time() - self._retry_delay)
         return [found] if found else []
 
-    def _create(self, request: CloneRequest, record: CloneRecord, name: str, known_ids: list[str]) -> ClonedVoice:
+    def _create(self, request: CloneRequest, fingerprint: str, name: str, known_ids: list[str]) -> ClonedVoice:
         def start() -> CloneRecord:
-            return replace(CloneRecord.start(record.fingerprint, self._max_tries), name=name, known_ids=known_ids)
+            return replace(CloneRecord.start(fingerprint, self._max_tries), name=name, known_ids=known_ids)
 
         self._hook.get_conn()  # so that its errors are raised before anything can be sent
         self._hook.submit_attempt = lambda: self.record_request(start())

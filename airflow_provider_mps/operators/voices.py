@@ -152,8 +152,8 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         """Send no request any more, and cancel the transfer."""
         if self._clone is not None:
             self._clone.cancel()
-            if self._clone.may_have_created:
-                self.log.warning("MPS may make voice %r: a retry looks for it", self.name)
+            if self._clone.pending_description:
+                self.log.warning("%s, which counts towards the account's limit", self._clone.pending_description)
         if self._trial is not None:
             self._trial.cancel()
 
@@ -276,9 +276,9 @@ class DesignVoiceOperator(SubmitOperator):
             request = self._make_request()
             task = submit.reconnect(request)
             if task is not None and task.voice_id and self.hook.get_voice(task.voice_id) is None:
-                self.log.warning("Voice %s of an earlier attempt was deleted: submitting again", task.voice_id)
+                self.log.warning("Voice %s of an earlier attempt was deleted, so it is not used", task.voice_id)
                 task = None
-            elif task is None and (existing := self._find_existing(request)) is not None:
+            if task is None and (existing := self._find_existing(request)) is not None:
                 self.stored_at = trial.push(context, self.hook, existing.voice_id, existing.audio_url, None)
                 return existing.voice_id
             task_id = task.task_id if task else submit.submit(request)
@@ -403,7 +403,10 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         if voice_id is not None:
             return self.hook.get_voice(voice_id)
         name = parse_voice_name(voice_name)
-        return find_exact_name(name, self.hook.list_voices(name=name))
+        voices = self.hook.list_voices(name=name)
+        # A voice of Tencent may have the same name, and CloneVoiceOperator accepts such a name.
+        own = find_exact_name(name, [voice for voice in voices if not voice.is_system])
+        return own or find_exact_name(name, voices)
 
 
 def _drop_missing(value: Any) -> Any:

@@ -324,6 +324,14 @@ def test_on_kill_before_request_sends_nothing(emulator, clone, store, monkeypatc
     assert store.values == {}
 
 
+def test_on_kill_after_clone_logs_voice_id(emulator, clone, store, capsys):
+    operator = clone.make()
+    voice_id = operator.execute(make_context(store))
+    capsys.readouterr()
+    operator.on_kill()
+    assert f"MPS has made voice {voice_id}" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("quick_search")
 def test_listing_errors_do_not_end_the_search(start_losing, clone, monkeypatch, capsys):
     app = start_losing("CloneVoice", 0)

@@ -28,6 +28,12 @@ def test_delete_returns_id_and_repeat_is_success(emulator, by):
     assert delete(**arguments) is None
 
 
+def test_delete_own_voice_named_like_system_voice_succeeds(emulator):
+    voice_id = MpsHook().clone_voice(SAMPLE, "Amy")
+    assert delete(voice_name="Amy") == voice_id
+    assert list_names() == []
+
+
 @pytest.mark.parametrize("argument", ["voice_id", "voice_name"])
 @pytest.mark.parametrize("missing", ["", " ", "None"])
 def test_result_of_failed_setup_is_success_without_call(connect, argument, missing, capsys):

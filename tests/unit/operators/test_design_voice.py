@@ -104,6 +104,20 @@ def test_clear_after_deletion_designs_again(emulator, store):
     assert second != first
 
 
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+def test_clear_after_deletion_respects_if_exists(emulator, store, if_exists):
+    first = design(make_context(store))
+    MpsHook().delete_voice(first)
+    other = design(make_context())
+    if if_exists == "fail":
+        with pytest.raises(InvalidRequestError, match="already: no voice was created"):
+            design(make_context(store, max_tries=1), if_exists=if_exists)
+    else:
+        second = design(make_context(store, max_tries=1), if_exists=if_exists)
+        assert (second == other) == (if_exists == "reuse")
+    assert len(list_ids()) == (2 if if_exists == "create" else 1)
+
+
 def test_unknown_outcome_is_not_retried_and_names_what_to_do(start_emulator, store):
     start_emulator(LosingEmulator("DesignVoiceAsync"))
     with pytest.raises(AirflowFailException, match="whether MPS accepted the voice design sent at") as caught:
