@@ -44,7 +44,7 @@ class DurableClone(DurableRequest):
     """
     The clone of one task instance, over all of its attempts.
 
-    After an unknown outcome, a clone of this name with a VoiceId that was not known before is the one.
+    After an unknown outcome, the voice of this task is the clone of this name whose VoiceId was not listed before.
 
     :param if_exists: what to do if clones of this name exist before the first attempt
     """
@@ -153,8 +153,8 @@ class DurableClone(DurableRequest):
         if self.has_store or self._try_number <= 1 or self._if_exists is not IfExists.REUSE or seconds <= 0:
             return []
         self._log.info(
-            "An earlier attempt may have cloned voice %r. Looking for it for %.0f s; a retry_delay of %g s or more "
-            "makes this unnecessary",
+            "An earlier attempt may have cloned voice %r. Looking for it for %.0f s. To avoid this wait, set a "
+            "retry_delay of at least %g s",
             name,
             seconds,
             GRACE_SECONDS,

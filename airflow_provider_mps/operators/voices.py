@@ -38,9 +38,9 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     """
     Clone a voice from a sample, and return its VoiceId.
 
-    An account holds 100 cloned and designed voices by default, so the operator never clones blindly: it looks for a
-    clone of this name first, and after an unknown outcome, e.g. a timeout or a killed worker, it looks for the voice
-    that MPS may have made. From Airflow 3.3, a record in the task state store tells it from others of the same name.
+    An account holds 100 cloned and designed voices by default, so a retry must not make another one. The operator
+    first looks for a clone of this name. After an unknown outcome, e.g. a timeout or a killed worker, it looks for the
+    voice that MPS may have made. From Airflow 3.3, a record in the task state store identifies that voice.
     It pushes the XComs ``VoiceId`` and, if there is a trial audio, ``AudioUrl``; with ``trial_destination``, also
     ``trial_audio`` (the stored path) and ``duration`` (seconds). https://www.tencentcloud.com/document/api/1041/82312
 
@@ -58,8 +58,8 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     :param trial_destination: where to store the trial audio, e.g. ``s3://conn@bucket/ann.wav``; a string that ends in
         ``/`` is a folder. Needs ``trial_text`` (templated)
     :param if_exists: if a clone of this name exists: ``reuse`` it, ``fail``, or ``create`` another one
-    :param durable: ``False``: keep no record, so that a retry finds the voice only by its name, with
-        ``if_exists="reuse"``. Otherwise, a failure after MPS has made the voice is then not retried
+    :param durable: ``False``: keep no record. A retry then finds the voice only by its name, with
+        ``if_exists="reuse"``. With another ``if_exists``, a failure after the request is not retried
     :param transfer_timeout: seconds for storing the trial audio, including attempts
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
@@ -332,16 +332,16 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     """
     Delete a cloned or designed voice, and return its VoiceId; ``None`` if there was nothing to delete.
 
-    A voice that does not exist is a success, so the operator can be a teardown that runs twice, or whose setup has
-    failed: a ``voice_id`` that renders to nothing, or to ``None``, is no voice either.
+    A voice that does not exist is a success, and so is an argument that renders to an empty text or to ``None``. So
+    the operator can be a teardown that runs twice, or whose setup has failed.
     https://www.tencentcloud.com/document/api/1041/79695
 
     :param voice_id: ``VoiceId`` of the voice (templated)
     :param voice_name: exact name of the voice, in place of ``voice_id`` (templated)
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
-    :raises InvalidRequestError: if both or neither of the arguments are given, the name belongs to several voices, or
-        the voice is one of Tencent's; nothing was deleted; not retried
+    :raises InvalidRequestError: if both arguments are given, several voices have the name, or the voice is one of
+        Tencent's; nothing was deleted; not retried. The constructor raises it if neither argument is given
     :raises MpsApiError: if MPS did not delete the voice
     """
 
@@ -363,7 +363,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         self.mps_conn_id = mps_conn_id
         self.region = region
         if voice_id is None and voice_name is None:
-            raise InvalidRequestError(f"Task '{self.task_id}' needs voice_id or voice_name: nothing was deleted.")
+            raise InvalidRequestError(f"Task '{self.task_id}': set voice_id or voice_name; nothing was deleted.")
 
     @cached_property
     def hook(self) -> MpsHook:
@@ -376,7 +376,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         if voice_id is not None and voice_name is not None:
             raise InvalidRequestError("voice_id and voice_name are both given: nothing was deleted. Remove one.")
         if voice_id is None and voice_name is None:
-            self.log.info("The argument is empty, because no voice was made: nothing to delete")
+            self.log.info("voice_id and voice_name are empty, e.g. because the setup failed: nothing to delete")
             return None
         voice = self._find(voice_id, voice_name)
         if voice is None:
@@ -410,5 +410,5 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
 
 
 def _drop_missing(value: Any) -> Any:
-    """Return ``None`` for what a template over a missing XCom renders."""
+    """Return ``None`` for an empty text, or for the text ``None``, which a template renders for a missing XCom."""
     return None if isinstance(value, str) and value.strip() in {"", "None"} else value

@@ -42,7 +42,7 @@ class AudioSample:
             )
         is_empty_wav = data[8:12] == b"WAVE" and len(data) <= _WAV_HEADER_BYTES
         if not _SIGNATURE.match(data) or is_empty_wav:
-            problem = "is empty" if not data or is_empty_wav else "is not audio in a known format"
+            problem = "is empty" if not data or is_empty_wav else "has no known audio format"
             raise InvalidRequestError(
                 f"{source} {problem}: no voice was created. Use e.g. a WAV, MP3, M4A, FLAC or Ogg file with 10 to 20 "
                 "seconds of one speaker."

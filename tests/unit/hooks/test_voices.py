@@ -202,7 +202,7 @@ def test_full_account_rejects_clone_and_design(start_emulator, voices):
 
 INVALID = {
     "name": (lambda voices: voices.clone_voice(WAV, ""), "the name of the voice is empty"),
-    "audio": (lambda voices: voices.clone_voice(b"hello", "Me"), "is not audio in a known format"),
+    "audio": (lambda voices: voices.clone_voice(b"hello", "Me"), "has no known audio format"),
     "empty audio": (lambda voices: voices.clone_voice(" ", "Me"), "audio is empty: no voice was created"),
     "no audio": (lambda voices: voices.clone_voice(None, "Me"), "must be bytes, an ObjectStoragePath or an http"),
     "gender": (lambda voices: voices.clone_voice(WAV, "Me", gender="x"), "gender must be one of"),

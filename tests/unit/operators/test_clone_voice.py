@@ -112,7 +112,7 @@ def test_sample_that_is_not_audio_fails_before_any_call(connect, clone, tmp_path
     (tmp_path / "sample.wav").write_text("no audio")
     with ScriptedServer(NO_VOICES) as server:
         connect(server.connection_uri())
-        with pytest.raises(InvalidRequestError, match="not audio in a known format"):
+        with pytest.raises(InvalidRequestError, match="has no known audio format"):
             clone(make_context())
         assert server.requests == []
 

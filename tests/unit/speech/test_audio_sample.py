@@ -40,7 +40,7 @@ def test_sample_of_known_format_is_accepted(head):
     ],
 )
 def test_sample_that_is_not_audio_raises(data):
-    with pytest.raises(InvalidRequestError, match="audio is not audio in a known format: no voice was created"):
+    with pytest.raises(InvalidRequestError, match="audio has no known audio format: no voice was created"):
         AudioSample.from_bytes(data)
 
 
