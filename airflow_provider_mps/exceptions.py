@@ -83,7 +83,7 @@ class MpsTaskFailed(AirflowFailException):
     """
 
     kind = "MPS task"
-    advice = ""
+    advice = "Submit it again"
 
     def __init__(self, task_id: str, error_code: int | None, message: str, request_id: str) -> None:
         super().__init__(task_id, error_code, message, request_id)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 100
 MAX_PAGES = 1000
 CLONE_TIMEOUT_SECONDS = 120.0
-"""A clone is made while the request waits, and a sample of several megabytes has to be uploaded first."""
+"""The call is synchronous: it uploads a sample of up to 7 MiB, and MPS makes the clone before it responds."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class VoiceListing:
 
     :param voice_type: ``system``, ``clone``, ``design`` or ``all``
     :param voice_id: only the voice with this id
-    :param filters: ``name``, which MPS compares fuzzily, ``gender``, ``age``, ``languages``, ``labels``, ``scenes``
+    :param filters: ``name`` (MPS matches a part of it), ``gender``, ``age``, ``languages``, ``labels``, ``scenes``
     :raises InvalidRequestError: if an argument is invalid
     """
 

@@ -39,6 +39,11 @@ class CloneRecord(SubmitRecord):
     known_ids: list[str] = field(default_factory=list)
     """VoiceIds of the clones that had this name before."""
 
+    @property
+    def sent_at_seconds(self) -> float:
+        """When the request was sent, in seconds since 1970."""
+        return datetime.fromisoformat(self.sent_at).timestamp()
+
 
 class DurableClone(DurableRequest):
     """
@@ -128,12 +133,12 @@ class DurableClone(DurableRequest):
                 earlier.sent_at,
                 earlier.name,
             )
-            found = self._search(earlier.name, earlier.known_ids, datetime.fromisoformat(earlier.sent_at).timestamp())
+            found = self._search(earlier.name, earlier.known_ids, earlier.sent_at_seconds)
             if found is None:
                 self._log.warning("MPS has made no voice %r since %s: cloning it again", earlier.name, earlier.sent_at)
                 return None
         else:
-            found = self._hook.get_voice(earlier.task_id)
+            found = self._find_recorded(earlier, was_cleared=was_cleared)
             if found is None:
                 self._log.warning("Voice %s of an earlier attempt was deleted: cloning it again", earlier.task_id)
                 return None
@@ -146,6 +151,15 @@ class DurableClone(DurableRequest):
         self._log.info("Found voice %s of an earlier attempt: nothing was cloned again", found.voice_id)
         self._save(replace(earlier, task_id=found.voice_id, max_tries=self._max_tries, has_ended=False))
         return ClonedVoice(found.voice_id, found.audio_url)
+
+    def _find_recorded(self, earlier: CloneRecord, *, was_cleared: bool) -> Voice | None:
+        """Return the voice whose id an earlier attempt has recorded; ``None`` if it was deleted."""
+        voice_id = str(earlier.task_id)
+        voice = self._hook.get_voice(voice_id)
+        if voice is not None or was_cleared:
+            return voice
+        # No user has cleared the task meanwhile, so it is more likely that MPS lists the voice late.
+        return self._search(earlier.name, earlier.known_ids, earlier.sent_at_seconds, voice_id)
 
     def _find_unrecorded(self, name: str) -> list[Voice]:
         """Wait for a voice that an earlier attempt may have requested just before this one, without a record of it."""
@@ -181,7 +195,7 @@ class DurableClone(DurableRequest):
     def _recover(self, error: MpsApiError, name: str, known_ids: list[str], sent: CloneRecord) -> ClonedVoice:
         """Return the voice that MPS has made although its response is missing."""
         self._log.warning("%s It is unknown whether MPS made voice %r. Looking for it", error.describe(), name)
-        found = self._search(name, known_ids, datetime.fromisoformat(sent.sent_at).timestamp())
+        found = self._search(name, known_ids, sent.sent_at_seconds)
         if found is not None:
             self._log.info("Found voice %s: MPS has made it", found.voice_id)
             return ClonedVoice(found.voice_id, found.audio_url)
@@ -193,13 +207,16 @@ class DurableClone(DurableRequest):
             "the task."
         ) from error
 
-    def _search(self, name: str, known_ids: Collection[str], sent_at: float) -> Voice | None:
+    def _search(
+        self, name: str, known_ids: Collection[str], sent_at: float, voice_id: str | None = None
+    ) -> Voice | None:
         """Return the clone that is new; ``None`` if none appears within the grace period after the request."""
         ends_at = min(sent_at, time.time()) + GRACE_SECONDS
         while True:
             failure = None
             try:
                 new = [voice for voice in self._list_clones(name) if voice.voice_id not in known_ids]
+                new = [voice for voice in new if voice_id in (None, voice.voice_id)]
             except MpsApiError as error:
                 if not can_retry_query(error.error_class):
                     raise

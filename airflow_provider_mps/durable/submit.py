@@ -119,6 +119,8 @@ class DurableSubmit(DurableRequest, Generic[R]):
         super().__init__(kind.state_key, kind.noun, hook, context, log, durable=durable)
         self._kind = kind
         self._on_unknown = on_unknown
+        self.was_cleared = False
+        """Whether a user has cleared the task since the record was made."""
 
     @property
     def pending_description(self) -> str | None:
@@ -150,7 +152,7 @@ class DurableSubmit(DurableRequest, Generic[R]):
         earlier = SubmitRecord.load(self._store, self._key)
         if earlier is None:
             return None
-        was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
+        was_cleared = self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
         decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=was_cleared)
         noun = self._kind.noun
         if decision is SubmitDecision.FAIL:
@@ -249,7 +251,8 @@ class DurableSubmit(DurableRequest, Generic[R]):
             error.describe() if isinstance(error, MpsApiError) else f"The attempt was ended ({type(error).__name__})."
         )
         unknown = f"It is unknown whether MPS accepted the {self._kind.noun} sent at {sent_at}"
-        message = f"{reason} {unknown}: it may already be billed"
+        risk = "it may already be billed" if self._kind is TEXT else "MPS may make the voice"
+        message = f"{reason} {unknown}: {risk}"
         if self._on_unknown is OnUnknown.RESUBMIT:
             return AirflowException(f"{message}. A retry submits it again, as on_unknown='resubmit' requests.")
         return AirflowFailException(
@@ -263,6 +266,7 @@ class DurableSubmit(DurableRequest, Generic[R]):
 def _resubmit_reason(earlier: SubmitRecord, kind: SubmitKind[Any]) -> str:
     if earlier.task_id is None:
         return (
-            f"it is unknown whether MPS accepted the {kind.noun} sent at {earlier.sent_at}, which {kind.second_submit}"
+            f"it is unknown whether MPS accepted the {kind.noun} sent at {earlier.sent_at}; a second submit "
+            f"{kind.second_submit}"
         )
     return f"the arguments have changed; the earlier task {earlier.task_id} continues at MPS and may be billed"

@@ -80,15 +80,6 @@ class VoiceStore:
             self._add_finished_designs()
             return list(self._voices.values())
 
-    def find(self, voice_id: str) -> Voice:
-        """
-        Return the voice with an id.
-
-        :raises ApiError: if there is none
-        """
-        with self._lock:
-            return self._find(voice_id)
-
     def validate_not_deleted(self, voice_id: str) -> None:
         """
         Check the voice of a text: the emulator accepts any id that no deleted voice had.

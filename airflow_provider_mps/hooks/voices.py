@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class VoiceFields(TypedDict, total=False):
-    """Properties of a voice; see :meth:`VoiceMethods.clone_voice`."""
+class VoiceFilters(TypedDict, total=False):
+    """Filters of a list of voices; see :meth:`VoiceMethods.list_voices`."""
 
-    description: str | None
     gender: str | None
     age: str | None
     languages: Sequence[str] | str | None
@@ -36,12 +35,18 @@ class VoiceFields(TypedDict, total=False):
     scenes: Sequence[str] | str | None
 
 
+class VoiceFields(VoiceFilters, total=False):
+    """Properties of a voice; see :meth:`VoiceMethods.clone_voice`."""
+
+    description: str | None
+
+
 class VoiceMethods:
-    """The part of :class:`~.hooks.mps.MpsHook` that is about voices; each method has an awaited twin."""
+    """The methods of :class:`~.hooks.mps.MpsHook` for voices; each has a coroutine with the prefix ``a``."""
 
     log: Any
     submit_attempt: Callable[[], AbstractContextManager[object]] = nullcontext
-    """Makes a context that each request enters which MPS may bill or count; it sees the request's error."""
+    """Makes a context manager around each request that MPS may bill or count; it receives the request's error."""
 
     if TYPE_CHECKING:
 
@@ -79,7 +84,7 @@ class VoiceMethods:
         )
 
     async def alist_voices(
-        self, voice_type: str = "all", name: str | None = None, **filters: Unpack[VoiceFields]
+        self, voice_type: str = "all", name: str | None = None, **filters: Unpack[VoiceFilters]
     ) -> list[Voice]:
         """Do :meth:`list_voices` in an event loop."""
         return await self._alist_voices(voice_type, name=name, **filters)

@@ -72,7 +72,9 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
         """Return the submit of this attempt, which :meth:`on_kill` cancels."""
         submit = self._submit = self._make_submit(context)
         if self.durable and not submit.has_store:
-            self.log.info("This Airflow has no task state store (3.3 or later): a retry or a clear submits again")
+            self.log.info(
+                "This Airflow has no task state store, which needs 3.3 or later: a retry or a clear may submit again"
+            )
         return submit
 
     def wait(self, context: Context, task_id: str, interval: PollInterval) -> MpsTask:

@@ -22,7 +22,7 @@ class TrialAudio:
     The trial audio of a voice that an operator makes.
 
     :param destination: where to store it; ``None`` or empty: do not store it
-    :param transfer_timeout: seconds for the whole transfer
+    :param transfer_timeout: seconds for storing the audio, including retries
     :param trial_text: what the voice speaks; without it, there is no audio
     :raises InvalidRequestError: if an argument is invalid; no voice was created
     """

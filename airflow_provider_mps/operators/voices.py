@@ -140,8 +140,8 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         clone = self._clone = DurableClone(self.hook, context, self.if_exists, self.log, durable=self.durable)
         if self.durable and not clone.has_store and self.if_exists is not IfExists.REUSE:
             self.log.info(
-                "This Airflow has no task state store (3.3 or later): only if_exists='reuse' finds the voice of an "
-                "earlier attempt"
+                "This Airflow has no task state store, which needs 3.3 or later: only if_exists='reuse' finds the "
+                "voice of an earlier attempt"
             )
         with clone.prevent_second_voice():
             voice = clone.run(request)
@@ -275,8 +275,10 @@ class DesignVoiceOperator(SubmitOperator):
             trial = self._make_trial()
             request = self._make_request()
             task = submit.reconnect(request)
-            if task is not None and task.voice_id and self.hook.get_voice(task.voice_id) is None:
-                self.log.warning("Voice %s of an earlier attempt was deleted, so it is not used", task.voice_id)
+            voice_id = task.voice_id if task is not None and submit.was_cleared else None
+            # Not before a clear: MPS may list a new voice late.
+            if voice_id is not None and self.hook.get_voice(voice_id) is None:
+                self.log.warning("Voice %s of an earlier attempt was deleted, so it is not used", voice_id)
                 task = None
             if task is None and (existing := self._find_existing(request)) is not None:
                 self.stored_at = trial.push(context, self.hook, existing.voice_id, existing.audio_url, None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from airflow_provider_mps.exceptions import InvalidRequestError
 
 MAX_SAMPLE_BYTES = 7 * 1024 * 1024
-"""In base64, with the other parameters, that is just below 10 MB, the limit of a request."""
+"""With the other parameters, the base64 of these bytes is just below 10 MB, the limit of a request."""
 _SIGNATURE = re.compile(
     rb"RIFF....WAVE|RF64....WAVE|ID3|\xff[\xe2\xe3\xf0-\xf5\xf8-\xfd]|fLaC|OggS|....ftyp|FORM....AIF[FC]|#!AMR|\x1aE\xdf\xa3|caff",
     re.DOTALL,
@@ -21,7 +21,7 @@ _WAV_HEADER_BYTES = 44
 
 @dataclass(frozen=True)
 class AudioSample:
-    """Exactly one of both values is set."""
+    """The audio bytes of a sample, or its URL; exactly one of them is set."""
 
     data: bytes | None = field(default=None, repr=False)
     url: str | None = field(default=None, repr=False)

@@ -244,10 +244,10 @@ def find_exact_name(name: str, voices: Iterable[Voice]) -> Voice | None:
 
     :raises InvalidRequestError: if there are several
     """
-    matches = [voice for voice in voices if voice.name.strip() == name]
+    matches = [voice for voice in voices if voice.name == name]
     if len(matches) > 1:
         raise InvalidRequestError(
-            f"{len(matches)} voices are named {quote_value(name)}: {describe_voices(matches)}. Use the voice_id of "
+            f"{len(matches)} voices are named {quote_value(name)}: {format_voices(matches)}. Use the voice_id of "
             "one of them, or rename the others."
         )
     return matches[0] if matches else None
@@ -258,13 +258,13 @@ def choose_existing(name: str, voices: Sequence[Voice], if_exists: IfExists) -> 
     Return the voice to use in place of a new one; ``None`` if a new one is to be made.
 
     :param voices: clones, or designs, with this name
-    :raises InvalidRequestError: if there are several to reuse, or one exists and must not
+    :raises InvalidRequestError: if several could be reused, or one exists and ``if_exists`` is ``fail``
     """
     if not voices or if_exists is IfExists.CREATE:
         return None
     if if_exists is IfExists.FAIL:
         raise InvalidRequestError(
-            f"The account has {describe_voices(voices)} already: no voice was created. Choose another name, set "
+            f"The account has {format_voices(voices)} already: no voice was created. Choose another name, set "
             "if_exists='reuse', or delete it."
         )
     return find_exact_name(name, voices)
@@ -281,13 +281,13 @@ def make_unknown_name_error(name: str, voices: Sequence[Voice]) -> InvalidReques
         by_name.setdefault(voice.name.casefold(), []).append(voice)
     close = difflib.get_close_matches(name.casefold(), by_name, n=MAX_CANDIDATES, cutoff=0.5)
     candidates = [voice for each in close for voice in by_name[each]]
-    hint = f"Similar: {describe_voices(candidates)}." if candidates else "No voice has a similar name."
+    hint = f"Similar: {format_voices(candidates)}." if candidates else "No voice has a similar name."
     return InvalidRequestError(
         f"None of the account's {len(voices)} voices is named {quote_value(name)}. {hint} Upper and lower case differ."
     )
 
 
-def describe_voices(voices: Sequence[Voice]) -> str:
+def format_voices(voices: Sequence[Voice]) -> str:
     """Return names with ids, for an error; at most :data:`MAX_CANDIDATES`."""
     listed = [f"{quote_value(voice.name)} ({quote_value(voice.voice_id, 200)})" for voice in voices[:MAX_CANDIDATES]]
     more = len(voices) - len(listed)

@@ -20,7 +20,7 @@ SIGNATURES = {
     "hooks.mps.MpsHook.test_connection": """(self) -> 'tuple[bool, str]'""",
     "hooks.mps.MpsHook.aclose": """(self) -> 'None'""",
     "hooks.mps.MpsHook.list_voices": """(self, voice_type: 'str' = 'all', name: 'str | None' = None, gender: 'str | None' = None, age: 'str | None' = None, languages: 'Sequence[str] | str | None' = None, labels: 'Sequence[str] | str | None' = None, scenes: 'Sequence[str] | str | None' = None) -> 'list[Voice]'""",
-    "hooks.mps.MpsHook.alist_voices": """(self, voice_type: 'str' = 'all', name: 'str | None' = None, **filters: 'Unpack[VoiceFields]') -> 'list[Voice]'""",
+    "hooks.mps.MpsHook.alist_voices": """(self, voice_type: 'str' = 'all', name: 'str | None' = None, **filters: 'Unpack[VoiceFilters]') -> 'list[Voice]'""",
     "hooks.mps.MpsHook.get_voice": """(self, voice_id: 'str') -> 'Voice | None'""",
     "hooks.mps.MpsHook.aget_voice": """(self, voice_id: 'str') -> 'Voice | None'""",
     "hooks.mps.MpsHook.find_voice": """(self, name: 'str') -> 'Voice'""",

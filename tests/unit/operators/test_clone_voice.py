@@ -172,6 +172,21 @@ def test_clear_with_create_makes_another(emulator, clone, store):
     assert list_names() == ["Anna", "Anna"]
 
 
+@pytest.mark.usefixtures("quick_search")
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+def test_retry_waits_for_recorded_voice_that_is_listed_late(emulator, clone, store, monkeypatch, if_exists):
+    first = clone(make_context(store), if_exists=if_exists)
+    list_voices, late = MpsHook._list_voices, [3]
+
+    def list_late(hook, *arguments, **filters):
+        late[0] -= 1
+        return [] if late[0] >= 0 else list_voices(hook, *arguments, **filters)
+
+    monkeypatch.setattr(MpsHook, "_list_voices", list_late)
+    assert clone(make_context(store, try_number=1), if_exists=if_exists) == first
+    assert list_names() == ["Anna"]
+
+
 def test_clear_after_deletion_creates_again(emulator, clone, store):
     first = clone(make_context(store))
     MpsHook().delete_voice(first)

@@ -104,6 +104,14 @@ def test_clear_after_deletion_designs_again(emulator, store):
     assert second != first
 
 
+def test_retry_returns_voice_that_is_listed_late(emulator, store, monkeypatch):
+    first = design(make_context(store))
+    with monkeypatch.context() as patch:
+        patch.setattr(MpsHook, "_list_voices", lambda *_, **__: [])
+        assert design(make_context(store)) == first
+    assert list_ids() == [first]
+
+
 @pytest.mark.parametrize("if_exists", IF_EXISTS)
 def test_clear_after_deletion_respects_if_exists(emulator, store, if_exists):
     first = design(make_context(store))

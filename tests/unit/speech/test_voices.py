@@ -14,9 +14,9 @@ from airflow_provider_mps.speech.voices import (
     Voice,
     VoiceDesignRequest,
     choose_existing,
-    describe_voices,
     find_exact_name,
     find_id,
+    format_voices,
     make_unknown_name_error,
     make_voice_fields,
     parse_voice_id,
@@ -200,7 +200,7 @@ def test_unknown_name_error_without_similar_voices_says_so():
 
 
 def test_described_voices_are_bounded():
-    text = describe_voices([Voice(f"v-{number}", "x" * 1000) for number in range(MAX_CANDIDATES + 3)])
+    text = format_voices([Voice(f"v-{number}", "x" * 1000) for number in range(MAX_CANDIDATES + 3)])
     assert text.endswith(" and 3 more")
     assert len(text) < 200 * MAX_CANDIDATES
 
