@@ -109,9 +109,8 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
 
     def _with_timeout(self, timeout: float) -> Client:
         """Return a client for one call; the timeout of this one cannot be changed for a single thread."""
-        client = Client(self._service, self._apiVersion, replace(self.connection, timeout=timeout), self.credential)
-        client.request.conn.timeout = (self.connection.timeout, timeout)  # to connect, and to read
-        return client
+        # Also to connect, because urllib3 sends the whole body within that time.
+        return Client(self._service, self._apiVersion, replace(self.connection, timeout=timeout), self.credential)
 
 
 class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]

@@ -73,7 +73,7 @@ class VoiceListing:
             fields["VoiceId"] = parse_voice_id(voice_id)
         self._params = {"VoiceType": parse_choice(VoiceType, voice_type).value, **fields}
         self._voices: dict[str, Voice] = {}
-        self._item_count = 0
+        self._unusable_count = 0
         self._pages = 0
         self._is_complete = False
 
@@ -93,9 +93,11 @@ class VoiceListing:
         """Add the voices of a page."""
         known = len(self._voices)
         self._voices |= {voice.voice_id: voice for voice in page.voices}
-        self._item_count += page.item_count
+        self._unusable_count += page.item_count - len(page.voices)
         self._pages += 1
-        is_last = page.item_count == 0 or (page.total_count is not None and self._item_count >= page.total_count)
+        # Voices, not items: pages overlap if a voice is made meanwhile.
+        count = len(self._voices) + self._unusable_count
+        is_last = page.item_count == 0 or (page.total_count is not None and count >= page.total_count)
         # A server that ignores PageNum sends the same voices again.
         is_repeated = self._pages > 1 and len(self._voices) == known
         self._is_complete = is_last or is_repeated or self._pages >= MAX_PAGES
@@ -207,7 +209,10 @@ def make_delete_call(voice_id: str) -> ApiCall[None]:
 def _parse_page(response: Mapping[str, Any]) -> VoicePage:
     _raise_for_error_code(response, REQUEST_REJECTED)
     items = response.get("Voices")
-    items = items if isinstance(items, list) else []
+    if not isinstance(items, list | None):
+        # Not "no voices": an operator would make another one.
+        raise make_rejection(INVALID_RESPONSE, "no list of voices, but ", response)
+    items = items or []
     total = response.get("TotalCount")
     is_count = isinstance(total, int) and not isinstance(total, bool)
     voices = [voice for item in items if (voice := Voice.from_response(item))]

@@ -195,7 +195,8 @@ class DurableClone(DurableRequest):
     def _recover(self, error: MpsApiError, name: str, known_ids: list[str], sent: CloneRecord) -> ClonedVoice:
         """Return the voice that MPS has made although its response is missing."""
         self._log.warning("%s It is unknown whether MPS made voice %r. Looking for it", error.describe(), name)
-        found = self._search(name, known_ids, sent.sent_at_seconds)
+        # Sending a large sample, or a connection with a long timeout, can outlast the grace period.
+        found = self._search(name, known_ids, max(sent.sent_at_seconds, time.time() - CLONE_TIMEOUT_SECONDS))
         if found is not None:
             self._log.info("Found voice %s: MPS has made it", found.voice_id)
             return ClonedVoice(found.voice_id, found.audio_url)

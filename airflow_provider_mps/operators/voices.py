@@ -128,13 +128,17 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
         """The hook, kept while this task runs."""
         return MpsHook(self.mps_conn_id, self.region)
 
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        super()._do_render_template_fields(*args, **kwargs)
+        # Before Airflow stores the rendered fields, which the UI shows.
+        mask_signed_url(self.audio if isinstance(self.audio, str) else None)
+
     def execute(self, context: Context) -> str:
         """Return the VoiceId of an existing or a new clone, and store its trial audio if requested."""
         from airflow_provider_mps.durable.clone import DurableClone
         from airflow_provider_mps.hooks.voices import make_clone_request
 
         trial = self._trial = TrialAudio(self.trial_destination, self.transfer_timeout, self.trial_text, self.log)
-        mask_signed_url(self.audio if isinstance(self.audio, str) else None)
         fields = {field: getattr(self, field) for field in VOICE_FIELDS}
         request = make_clone_request(self.audio, self.name, self.audio_lang, self.trial_text, **fields)
         clone = self._clone = DurableClone(self.hook, context, self.if_exists, self.log, durable=self.durable)

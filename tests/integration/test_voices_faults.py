@@ -105,3 +105,11 @@ def test_clear_of_create_makes_another_voice(mps, clone):
     assert clone("create", 1, max_tries=0) == first  # a retry
     second = clone("create", 2, max_tries=1)
     assert mps.list_clones("ann") == [first, second]
+
+
+@pytest.mark.parametrize("if_exists", ["reuse", "fail", "create"])
+def test_recorded_voice_listed_late_is_not_cloned_again(mps, clone, if_exists):
+    mps.hidden_listings = 2
+    voice_id = clone(if_exists)
+    assert clone(if_exists, 2) == voice_id
+    assert mps.list_clones("ann") == [voice_id]

@@ -247,3 +247,19 @@ def test_only_calls_that_make_voices_are_not_retried_blindly(call):
 def test_repr_of_calls_hides_parameters(call):
     assert "SECRET" not in repr(call)
     assert "Hello" not in repr(call)
+
+
+def test_listing_of_overlapping_pages_is_complete():
+    listing = VoiceListing()
+    while (call := listing.next_call()) is not None:
+        start = (call.params["PageNum"] - 1) * 50
+        items = [{"VoiceId": f"v-{number}"} for number in range(start, min(start + 100, 180))]
+        listing.add(call.parse({"Voices": items, "TotalCount": 180}))
+    assert len(listing.voices) == 180
+
+
+@pytest.mark.parametrize("voices", [{}, "none", 0, {"VoiceId": "v-1"}])
+def test_listing_without_list_is_invalid_response(voices):
+    with pytest.raises(MpsApiError, match="no list of voices") as caught:
+        VoiceListing().next_call().parse({"Voices": voices, "TotalCount": 1})
+    assert caught.value.error_class is ErrorClass.OUTCOME_UNKNOWN

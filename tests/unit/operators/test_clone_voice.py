@@ -318,6 +318,14 @@ def test_retry_without_store_does_not_wait_after_long_retry_delay(emulator, clon
     assert list_names() == ["Anna"]
 
 
+def test_signed_url_of_sample_is_masked_when_rendered(clone, monkeypatch):
+    masked = []
+    monkeypatch.setattr("airflow_provider_mps.redaction.mask_secret", masked.append)
+    operator = clone.make(audio="https://b.cos.example.com/a.wav?sign={{ signature }}")
+    operator.render_template_fields({"signature": "abc"})
+    assert masked == ["sign=abc"]
+
+
 def test_durable_false_keeps_no_record(emulator, clone, store):
     clone(make_context(store), durable=False)
     assert store.values == {}
