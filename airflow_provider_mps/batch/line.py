@@ -72,6 +72,8 @@ class BatchOptions:
     defer_after: float | None = None
     """Seconds of only waiting after which the batch defers; ``None`` for never."""
     defaults: LineDefaults = field(default_factory=LineDefaults)
+    keep_voices: bool = False
+    """Whether a line that MPS has accepted keeps the voice that its ``voice_name`` had then."""
 
     def __post_init__(self) -> None:
         manifest, destination = (posixpath.normpath(path.path) for path in (self.manifest, self.destination))

@@ -186,15 +186,18 @@ class LineProcessor:
         """
         if request.voice_name is None:
             return request
+        earlier = use_earlier_voice(request, known)
+        can_keep = (
+            earlier is not None
+            and decide_line_action(known, self._fingerprint(earlier), self._options.on_unknown) is not LineAction.SUBMIT
+        )
+        if earlier is not None and can_keep and self._options.keep_voices:
+            return earlier
         try:
             return replace(request, voice_id=await self._voices.find_voice_id(request.voice_name))
         except InvalidRequestError:
             # The voice may have been deleted after MPS had accepted the line: its audio is billed, and still stored.
-            earlier = use_earlier_voice(request, known)
-            if earlier is None:
-                raise
-            action = decide_line_action(known, self._fingerprint(earlier), self._options.on_unknown)
-            if action is LineAction.SUBMIT:
+            if earlier is None or not can_keep:
                 raise
             return earlier
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Look up the VoiceIds of the voice names in a batch, each name once."""
+"""Look up the VoiceIds of the voice names in a batch."""
 
 from __future__ import annotations
 
@@ -7,56 +7,65 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.speech.voices import get_by_name
 
 if TYPE_CHECKING:
     from airflow_provider_mps.batch.row import Row
     from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.speech.request import SpeechRequest
+    from airflow_provider_mps.speech.voices import Voice
 
 
 class VoiceLookup:
-    """Find the VoiceIds of names for the concurrent lines of one batch."""
+    """
+    Find the VoiceIds of names for the concurrent lines of one batch.
+
+    It lists all voices once, because a query for each of many names would exceed the quota.
+    """
 
     def __init__(self, hook: MpsHook) -> None:
         self._hook = hook
         self._lock = asyncio.Lock()
-        """One look-up at a time: other lines with its name wait for it, and the rate stays below the quota."""
+        """Other lines wait while one of them lists the voices."""
+        self._voices: list[Voice] | None = None
         self._voice_ids: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         """By name, why it has no VoiceId."""
         self._failure: Exception | None = None
-        """Why no name can be looked up."""
+        """Why the voices cannot be listed."""
 
     async def find_voice_id(self, name: str) -> str:
         """
         Return the VoiceId of the voice with exactly this name.
 
         :raises InvalidRequestError: if no voice or several have the name
-        :raises Exception: what a look-up has raised for another reason, e.g. an MpsApiError: it concerns all names
+        :raises Exception: what listing the voices has raised, e.g. an MpsApiError: it concerns all names
         """
-        if not self._is_known(name):  # a known name does not wait for the look-ups of others
+        if name not in self._voice_ids and name not in self._errors:
             async with self._lock:
-                if not self._is_known(name):
-                    await self._find_voice(name)
+                voices = await self._list_voices()
+            try:
+                voice = get_by_name(name, voices)
+            except InvalidRequestError as error:
+                self._errors[name] = str(error)
+            else:
+                if name not in self._voice_ids:
+                    self._hook.log.info("Voice %r has the VoiceId %s", name, voice.voice_id)
+                self._voice_ids[name] = voice.voice_id
         if name in self._errors:
             raise InvalidRequestError(self._errors[name])
         return self._voice_ids[name]
 
-    def _is_known(self, name: str) -> bool:
-        return name in self._voice_ids or name in self._errors
-
-    async def _find_voice(self, name: str) -> None:
+    async def _list_voices(self) -> list[Voice]:
         if self._failure is not None:
             raise self._failure
-        try:
-            voice = await self._hook.afind_voice(name)
-        except InvalidRequestError as error:
-            self._errors[name] = str(error)
-        except Exception as error:
-            self._failure = error
-            raise
-        else:
-            self._voice_ids[name] = voice.voice_id
+        if self._voices is None:
+            try:
+                self._voices = await self._hook.alist_voices()
+            except Exception as error:
+                self._failure = error
+                raise
+        return self._voices
 
 
 def use_earlier_voice(request: SpeechRequest, known: Row | None) -> SpeechRequest | None:

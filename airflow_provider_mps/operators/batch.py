@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -64,8 +65,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         ``translate_requirement`` (templated)
     :param destination: folder for the audio and the results (templated)
     :param voice_id: ``VoiceId`` of lines without a voice (templated)
-    :param voice_name: exact name of the voice of lines without a voice, in place of ``voice_id``. The batch looks up
-        each name once (templated)
+    :param voice_name: exact name of the voice of lines without a voice, in place of ``voice_id``. The batch lists
+        the voices once (templated)
     :param text_lang: language of lines without one, e.g. ``en``. If neither names one, the default of MPS applies:
         Chinese on the international site, automatic detection on the mainland site (templated)
     :param ext_param: ``ExtParam`` of all lines; the values of a line override it (templated)
@@ -188,7 +189,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 "execution_timeout ended before all lines of this batch were stored. A retry or a clear resumes the "
                 "batch, and does not submit again what MPS has accepted."
             )
-        return self._run(context, self._make_options(), time_left)
+        # The names were looked up before the task deferred: a voice that was replaced since must not bill lines again.
+        return self._run(context, replace(self._make_options(), keep_voices=True), time_left)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer; if Airflow itself ended the wait, release the destination."""

@@ -253,6 +253,19 @@ def find_exact_name(name: str, voices: Iterable[Voice]) -> Voice | None:
     return matches[0] if matches else None
 
 
+def get_by_name(name: str, voices: Sequence[Voice]) -> Voice:
+    """
+    Return the voice with exactly this name.
+
+    :param voices: all voices of the account
+    :raises InvalidRequestError: if no voice or several have the name; the message lists candidates with their ids
+    """
+    voice = find_exact_name(name, voices)
+    if voice is None:
+        raise make_unknown_name_error(name, voices)
+    return voice
+
+
 def choose_existing(name: str, voices: Sequence[Voice], if_exists: IfExists) -> Voice | None:
     """
     Return the voice to use in place of a new one; ``None`` if a new one is to be made.

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 
 from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.voices import VoiceLookup, use_earlier_voice
@@ -8,24 +9,20 @@ from airflow_provider_mps.speech.voices import Voice
 
 
 class Hook:
-    """Knows one voice, and counts look-ups."""
+    """Knows three voices, and counts queries."""
+
+    log = logging.getLogger(__name__)
 
     def __init__(self, error=None):
-        self.names = []
+        self.queries = 0
         self.error = error
-        self.concurrent = self.max_concurrent = 0
 
-    async def afind_voice(self, name):
-        self.names.append(name)
-        self.concurrent += 1
-        self.max_concurrent = max(self.max_concurrent, self.concurrent)
+    async def alist_voices(self):
+        self.queries += 1
         await asyncio.sleep(0)
-        self.concurrent -= 1
         if self.error:
             raise self.error
-        if not name.startswith("Anna"):
-            raise InvalidRequestError(f"no voice is named {name}")
-        return Voice(f"id of {name}", name)
+        return [Voice("id-1", "Anna"), Voice("id-2", "Twin"), Voice("id-3", "Twin")]
 
 
 def find(hook, *names):
@@ -38,59 +35,39 @@ def find(hook, *names):
     return asyncio.run(main())
 
 
-def test_concurrent_lines_look_up_each_name_once():
+def test_concurrent_lines_list_the_voices_once(caplog):
     hook = Hook()
-    assert find(hook, "Anna", "Anna 2", "Anna") == ["id of Anna", "id of Anna 2", "id of Anna"]
-    assert hook.names == ["Anna", "Anna 2"]
-    assert hook.max_concurrent == 1
+    caplog.set_level("INFO")
+    assert find(hook, "Anna", "Anna") == ["id-1", "id-1"]
+    assert hook.queries == 1
+    assert [record.getMessage() for record in caplog.records] == ["Voice 'Anna' has the VoiceId id-1"]
 
 
-def test_unknown_name_is_looked_up_once():
+def test_unknown_and_ambiguous_names_are_invalid():
     hook = Hook()
-    errors = find(hook, "Ben", "Ben", "Anna")
-    assert [str(error) for error in errors[:2]] == ["no voice is named Ben"] * 2
-    assert all(isinstance(error, InvalidRequestError) for error in errors[:2])
-    assert errors[2] == "id of Anna"
-    assert hook.names == ["Ben", "Anna"]
+    unknown, ambiguous, anna = find(hook, "anna", "Twin", "Anna")
+    assert isinstance(unknown, InvalidRequestError)
+    assert "'Anna' ('id-1')" in str(unknown)
+    assert isinstance(ambiguous, InvalidRequestError)
+    assert "'id-2'" in str(ambiguous)
+    assert anna == "id-1"
+    assert hook.queries == 1
 
 
 def test_api_error_ends_all_look_ups():
-    """Each look-up during an outage takes some seconds."""
+    """Each query during an outage takes some seconds."""
     hook = Hook(make_api_error("ClientNetworkError.OutcomeUnknown", "no response"))
-    assert all(isinstance(error, MpsApiError) for error in find(hook, "Anna", "Ben", "Anna 2"))
-    assert hook.names == ["Anna"]
+    assert all(isinstance(error, MpsApiError) for error in find(hook, "Anna", "Ben", "Anna"))
+    assert hook.queries == 1
 
 
-def test_known_name_does_not_wait_for_look_ups_of_others():
-    """A batch may have hundreds of names, and a look-up that is retried takes some seconds."""
-
-    class SlowForOthers(Hook):
-        async def afind_voice(self, name):
-            if name == "Anna 2":
-                await asyncio.Event().wait()
-            return await super().afind_voice(name)
-
-    async def main():
-        voices = VoiceLookup(SlowForOthers())
-        await voices.find_voice_id("Anna")
-        other = asyncio.create_task(voices.find_voice_id("Anna 2"))
-        await asyncio.sleep(0)
-        known = asyncio.create_task(voices.find_voice_id("Anna"))
-        await asyncio.sleep(0)
-        is_done = known.done()
-        other.cancel()
-        return is_done, await known
-
-    assert asyncio.run(main()) == (True, "id of Anna")
-
-
-def test_cancelled_look_up_is_repeated_by_the_next_line():
+def test_cancelled_query_is_repeated_by_the_next_line():
     class Hanging(Hook):
-        async def afind_voice(self, name):
-            if not self.names:
-                self.names.append(name)
+        async def alist_voices(self):
+            if self.queries == 0:
+                self.queries += 1
                 await asyncio.Event().wait()
-            return await super().afind_voice(name)
+            return await super().alist_voices()
 
     async def main():
         hook = Hanging()
@@ -100,9 +77,9 @@ def test_cancelled_look_up_is_repeated_by_the_next_line():
         second = asyncio.create_task(voices.find_voice_id("Anna"))
         await asyncio.sleep(0)
         first.cancel()
-        return await second, hook.names
+        return await second, hook.queries
 
-    assert asyncio.run(main()) == ("id of Anna", ["Anna", "Anna"])
+    assert asyncio.run(main()) == ("id-1", 2)
 
 
 def test_earlier_voice_is_that_of_the_row():
