@@ -13,6 +13,7 @@ Both need a connection **`mps_default`** of type *Tencent Cloud MPS*, for your a
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import tempfile
@@ -118,7 +119,7 @@ def text_to_speech_voices() -> None:
         hook.log.info("%s voices", len(voices))
         rows = [["Name", "VoiceId", "Type", "Gender", "Age", "Languages", "Sample"]]
         for voice in voices:
-            # The URL of a voice of your own is not logged: whoever has it can download the audio.
+            # The URL of your own voice is not logged, because it gives access to the audio.
             sample = (voice.audio_url or "") if voice.is_system else ""
             languages = ", ".join(voice.languages)
             rows.append([voice.name, voice.voice_id, voice.category, voice.gender, voice.age, languages, sample])
@@ -200,9 +201,11 @@ def text_to_speech_cloned_voice() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             rate, seconds, hertz = 16_000, 10, 220
             levels = (int(12_000 * math.sin(2 * math.pi * hertz * i / rate)) for i in range(rate * seconds))
-            with path.open("wb") as file, wave.open(file, "wb") as audio:
+            wav = io.BytesIO()
+            with wave.open(wav, "wb") as audio:
                 audio.setparams((1, 2, rate, rate * seconds, "NONE", ""))
                 audio.writeframes(b"".join(struct.pack("<h", level) for level in levels))
+            path.write_bytes(wav.getvalue())  # at once: another run may look for the file meanwhile
         return sample
 
     clone = CloneVoiceOperator(

@@ -204,14 +204,19 @@ class DurableClone(DurableRequest):
         if self.has_store or self._if_exists is IfExists.REUSE:
             raise AirflowException(f"{message}. A retry looks for it again before it clones the voice.") from error
         raise AirflowFailException(
-            f"{message}, and a retry could not tell it from others. Look for it with MpsHook.list_voices, then clear "
-            "the task."
+            f"{message}, and a retry could not identify it. Look for it with MpsHook.list_voices, then clear the task."
         ) from error
 
     def _search(
         self, name: str, known_ids: Collection[str], sent_at: float, voice_id: str | None = None
     ) -> Voice | None:
-        """Return the clone that is new; ``None`` if none appears within the grace period after the request."""
+        """
+        Return the clone that is new; ``None`` if none appears within the grace period after the request.
+
+        :param known_ids: VoiceIds that are not new
+        :param sent_at: when the request was sent, in seconds since 1970
+        :param voice_id: the VoiceId of the clone, if MPS returned it
+        """
         ends_at = min(sent_at, time.time()) + GRACE_SECONDS
         while True:
             failure = None

@@ -98,9 +98,6 @@ class DurableSubmit(DurableRequest, Generic[R]):
     """
     The submit of one task instance, over all of its attempts.
 
-    Airflow's task state store (3.3 and later) keeps the record over retries. Airflow 3.3 keeps it over a clear, too;
-    later versions may delete it then (apache/airflow#72100).
-
     :param kind: what is submitted
     :param on_unknown: what to do if it is unknown whether MPS accepted the request
     :param durable: ``False``: keep no record

@@ -98,7 +98,7 @@ def test_clone_killed_at_random_moments_makes_one_voice(mps, make_cloning, mode)
                 time.sleep(duration * (number + rng.random()) / ROUNDS)
                 kills_while_cloning += not mps.is_idle
                 kill(process)
-            if not has_store:  # only the list of voices can tell what the attempt has done
+            if not has_store:  # only the list of voices shows what the attempt has done
                 wait_until(lambda: mps.is_idle)
         outcome, printed = cloning.finish()
         wait_until(lambda: mps.is_idle)

@@ -1,4 +1,4 @@
-"""A clone without a task state store: a retry must not make a second voice that it could not tell from the first."""
+"""A clone without a task state store: a retry must not make a second voice beside one that it cannot identify."""
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowTaskTimeout
