@@ -178,7 +178,14 @@ def test_failed_discard_is_retried(record, bucket, proxy):
     assert bucket.list_leftovers() == []
 
 
-def test_rejected_discard_is_logged_and_keeps_first_error(record, bucket, proxy, capfd):
+def test_rejected_discard_is_logged_and_keeps_first_error(record, bucket, proxy, capfd, monkeypatch):
+    def wait_for_upload(*_):
+        give_up_at = time.monotonic() + 60
+        while not bucket.list_leftovers() and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+
+    # Before the second download, which ends the transfer: otherwise there may be no upload to discard yet.
+    monkeypatch.setattr("airflow_provider_mps.storage.deadline.Deadline.sleep", wait_for_upload)
     proxy.always("AbortMultipartUpload", ACCESS_DENIED)
     with pytest.raises(AudioTransferError, match="redirects to a URL with the scheme 'file'"):
         store(record("long", "truncate, redirect-to-file"), bucket)
