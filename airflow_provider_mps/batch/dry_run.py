@@ -86,4 +86,4 @@ def _check_line(line: ManifestLine | InvalidLine, row_store: RowStore, options: 
     if decide_line_action(known, fingerprint, options.on_unknown) is LineAction.SUBMIT:
         return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
     assert known is not None  # noqa: S101 - else it would be submitted
-    return replace(known, line=line.number)
+    return replace(known, line=line.number, start=line.start, end=line.end)

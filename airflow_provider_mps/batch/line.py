@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.speech.parsing import OnUnknown
 
 SPEECH_OPTIONS = ("ext_param", "sample_rate", "pitch", "target_duration", "translate_to", "translate_requirement")
-FIELDS = ("id", "text", "text_path", "voice_id", "voice_name", "text_lang", *SPEECH_OPTIONS)
+FIELDS = ("id", "text", "text_path", "voice_id", "voice_name", "text_lang", *SPEECH_OPTIONS, "start", "end")
 STATE_FOLDER = ".mps-batch"
 RESERVED_NAMES = {STATE_FOLDER, "results.jsonl", "summary.json"}
 """What a batch writes to its destination besides the audio."""
@@ -35,6 +36,8 @@ MAX_FILE_NAME_BYTES = 200
 """Limit for each part of an id, which becomes the name of a file or folder."""
 MAX_ID_BYTES = 800
 """Limit for an id: S3 allows 1,024 bytes for a key, including the destination's folders and the extension."""
+MAX_SECONDS = 3_600_000
+"""Limit for the times of a line: a thousand hours."""
 _SPECIAL_SYNTAX = re.compile(r"::|:/|^data:|\?versionId=")
 """What fsspec and universal_pathlib do not take as part of a name."""
 
@@ -49,6 +52,8 @@ class LineDefaults:
     max_characters: int | None = None
     voice_name: str | None = None
     """Name of the voice, in place of ``voice_id``."""
+    fit_to_cues: bool = False
+    """Whether the audio of a line with ``start`` and ``end`` gets that length."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class ManifestLine:
     """The line number in the manifest, from 1."""
     id: str
     fields: Mapping[str, Any] = field(repr=False)
+    start: float | None = None
+    """Seconds; when the line begins in a track. ``None`` if the manifest does not set it."""
+    end: float | None = None
+    """Seconds; set only together with ``start``, and later than that."""
 
     @classmethod
     def parse(cls, number: int, fields: object) -> ManifestLine:
@@ -107,7 +116,7 @@ class ManifestLine:
         if unknown := given.keys() - set(FIELDS):
             name = quote_value(sorted(map(str, unknown))[0])
             raise InvalidRequestError(f"the field {name} is unknown. The fields of a line are {', '.join(FIELDS)}.")
-        return cls(number, _parse_id(given.get("id")), given)
+        return cls(number, _parse_id(given.get("id")), given, *_parse_times(given.get("start"), given.get("end")))
 
     def make_request(self, defaults: LineDefaults, manifest: ObjectStoragePath) -> SpeechRequest:
         """
@@ -118,24 +127,43 @@ class ManifestLine:
         :raises InvalidRequestError: when the line cannot be submitted
         :raises AirflowException: when reading its ``text_path`` failed; a retry may succeed
         """
-        fields, text_path = self.fields, self.fields.get("text_path")
-        validate_text_source(fields.get("text"), text_path)
+        fields = self.fields
+        validate_text_source(fields.get("text"), fields.get("text_path"))
         voice_id, voice_name = fields.get("voice_id"), fields.get("voice_name")
         if voice_id is None and voice_name is None:
             voice_id, voice_name = defaults.voice_id, defaults.voice_name
         validate_voice_choice(voice_id, voice_name)
-        options = SpeechOptions(**{name: fields[name] for name in SPEECH_OPTIONS if name in fields})
-        ext_param = merge_ext_params(defaults.ext_param, options.build())
-        path = None if text_path is None else _resolve_text_path(manifest, text_path)
+        path = self._get_text_path(manifest)
         return SpeechRequest.from_arguments(
-            fields["text"] if path is None else read_text(path),
+            self.read_text(manifest),
             voice_id,
             fields.get("text_lang", defaults.text_lang),
-            ext_param,
+            self._make_ext_param(defaults),
             defaults.max_characters,
             text_source="text" if path is None else f"text_path {format_path(path)}",
             voice_name=voice_name,
         )
+
+    def read_text(self, manifest: ObjectStoragePath) -> Any:
+        """
+        Return ``text``, or read the file at ``text_path``, which may be relative to the manifest.
+
+        :raises InvalidRequestError: when the file cannot be the text of a line
+        :raises AirflowException: when reading it failed; a retry may succeed
+        """
+        path = self._get_text_path(manifest)
+        return self.fields.get("text") if path is None else read_text(path)
+
+    def _get_text_path(self, manifest: ObjectStoragePath) -> ObjectStoragePath | None:
+        text_path = self.fields.get("text_path")
+        return None if text_path is None else _resolve_text_path(manifest, text_path)
+
+    def _make_ext_param(self, defaults: LineDefaults) -> ExtParam:
+        options = SpeechOptions(**{name: self.fields[name] for name in SPEECH_OPTIONS if name in self.fields})
+        own = options.build()
+        if defaults.fit_to_cues and self.start is not None and self.end is not None:
+            own.setdefault("synExt", {}).setdefault("duration", round(self.end - self.start, 3))
+        return merge_ext_params(defaults.ext_param, own)
 
 
 @dataclass(frozen=True)
@@ -168,6 +196,32 @@ def _parse_id(value: object) -> str:
             f"backslashes or control characters, or start with {', '.join(sorted(RESERVED_NAMES))}."
         )
     return name
+
+
+def _parse_times(start: object, end: object) -> tuple[float | None, float | None]:
+    """Return ``start`` and ``end`` of a line in seconds."""
+    first, last = _parse_time("start", start), _parse_time("end", end)
+    if last is not None and (first is None or last <= first):
+        raise InvalidRequestError(
+            f"end {quote_value(end)} must be later than start {quote_value(start)}, both in seconds: the line was not "
+            "submitted."
+        )
+    return first, last
+
+
+def _parse_time(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < MAX_SECONDS:
+        raise InvalidRequestError(
+            f"{name} must be a number of seconds from 0 to {MAX_SECONDS}, not {quote_value(value)}: the line was not "
+            "submitted."
+        )
+    return seconds
 
 
 def _resolve_text_path(manifest: ObjectStoragePath, text_path: object) -> ObjectStoragePath:

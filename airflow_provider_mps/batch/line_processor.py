@@ -19,6 +19,7 @@ from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_act
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, TextToSpeechTaskFailed
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.speech.parsing import OnUnknown
+from airflow_provider_mps.speech.request import hash_text
 
 if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions, ManifestLine
@@ -90,8 +91,10 @@ class LineProcessor:
             self._state.row_store.put(duplicate)
             return
         # Recorded first, so that a later line with the same id is a duplicate.
-        known = replace(known, line=line.number) if known else None
-        self._state.row_store.put(known or Row(line.id, line.number, LineStatus.PENDING))
+        known = replace(known, line=line.number, start=line.start, end=line.end) if known else None
+        self._state.row_store.put(
+            known or Row(line.id, line.number, LineStatus.PENDING, start=line.start, end=line.end)
+        )
         await self._unsubmitted.acquire()
         await self.resume(known, group, line)
 
@@ -129,7 +132,9 @@ class LineProcessor:
                 row_store.put(replace(known, line=None))  # keeps the task of its earlier text
             else:
                 row_store.remove(line.id)
-            row_store.put(Row(line.id, line.number, LineStatus.INVALID, error=str(error)))
+            row_store.put(
+                Row(line.id, line.number, LineStatus.INVALID, error=str(error), start=line.start, end=line.end)
+            )
             return None
         fingerprint = self._fingerprint(request)
         match decide_line_action(known, fingerprint, options.on_unknown):
@@ -156,6 +161,9 @@ class LineProcessor:
             voice_id=request.voice_id if request.voice_name else None,
             characters=len(request.text),
             request=fingerprint,
+            start=line.start,
+            end=line.end,
+            text_hash=hash_text(request.text),
         )
         row = await self._submitter.submit(request, row)
         return row if row.status is LineStatus.PROCESSING else None

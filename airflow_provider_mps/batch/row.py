@@ -39,7 +39,7 @@ PROBLEM_STATUSES = (
     LineStatus.UNKNOWN,
 )
 """Statuses of lines that ended without audio."""
-_NUMBER_FIELDS = {"line", "duration", "size", "characters"}
+_NUMBER_FIELDS = {"line", "duration", "size", "characters", "start", "end"}
 _NUMBER_LIMIT = 2**63
 _JSON_NAMES = {"task_id": "TaskId", "voice_id": "VoiceId"}
 
@@ -61,6 +61,9 @@ class Row:
     error: str | None = None  # why there is no audio
     request: str | None = None  # fingerprint of the text and of all speech options
     sent_at: str | None = None  # when the line was submitted, in UTC
+    start: float | None = None  # seconds; when the line begins in a track, e.g. the cue of a subtitle file
+    end: float | None = None  # seconds
+    text_hash: str | None = None  # of the text, to recognize it in the manifest
 
     @property
     def key(self) -> str | int | None:

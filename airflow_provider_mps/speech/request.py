@@ -75,6 +75,11 @@ class SpeechRequest:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def hash_text(text: str) -> str:
+    """Return a short digest of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def parse_max_characters(max_characters: int | str | None) -> int | None:
     """
     Return the argument ``max_characters`` as a number; ``None`` means no limit.
