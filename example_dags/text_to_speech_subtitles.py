@@ -152,7 +152,7 @@ def text_to_speech_subtitles() -> None:
     )
     assemble = AssembleTrackOperator(
         task_id="assemble",
-        results=speak.output["results"],
+        results=speak.output,
         destination=folder + "track.{{ params.format }}",
         subtitles=folder + "track.srt",
         retries=2,
