@@ -27,7 +27,7 @@ _WESTERN_ALPHABETS = (
     "áéíóúýæöðþ",  # Icelandic
 )
 """What a file in CP1252 may hold besides ASCII and punctuation; other 8-bit encodings yield a mix of these."""
-_WESTERN_PUNCTUATION = frozenset("\xa0\xad«»‘’“”„…–—•·€£§©®™°´")  # noqa: RUF001 - typographic quotes
+_WESTERN_PUNCTUATION = frozenset("\xa0\xad«»‘’“”„…–—•·€£§©®™°´½×÷")  # noqa: RUF001 - typographic quotes
 _MAX_OTHER_SHARE = 0.05
 """Share of characters of other alphabets, e.g. of a foreign name."""
 _MAX_ACCENTED_SHARE = 1 / 3
