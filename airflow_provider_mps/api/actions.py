@@ -18,6 +18,7 @@ from airflow_provider_mps.error_codes import (
 )
 from airflow_provider_mps.exceptions import InvalidRequestError, make_api_error
 from airflow_provider_mps.redaction import redact
+from airflow_provider_mps.speech.audio_sample import is_audio
 from airflow_provider_mps.speech.ext_param import parse_ext_param
 from airflow_provider_mps.speech.parsing import parse_text, to_text
 from airflow_provider_mps.speech.synthesis import SynthesizedSpeech
@@ -115,7 +116,7 @@ def make_synthesize_call(request: SynthesisRequest) -> ApiCall[SynthesizedSpeech
     params: dict[str, Any] = {"Text": request.text, "VoiceId": request.voice_id}
     if request.text_lang is not None:
         params["TextLang"] = request.text_lang
-    params["Output"] = {"Type": request.output.value}
+    params["Output"] = {"Type": request.output_type.value}
     if request.ext_param:
         params["ExtParam"] = json.dumps(request.ext_param)
     return ApiCall(
@@ -192,9 +193,12 @@ def _parse_speech(response: Mapping[str, Any]) -> SynthesizedSpeech:
         return SynthesizedSpeech(url, None, ext_info, request_id)
     if isinstance(data, str) and data:
         try:
-            return SynthesizedSpeech(None, base64.b64decode(data, validate=True), ext_info, request_id)
+            audio = base64.b64decode(data, validate=True)
         except ValueError as error:
             raise make_api_error(INVALID_RESPONSE, f"AudioData is not base64 ({error})", request_id) from None
+        if not is_audio(audio):
+            raise make_api_error(INVALID_RESPONSE, "AudioData is not audio", request_id)
+        return SynthesizedSpeech(None, audio, ext_info, request_id)
     code = REQUEST_REJECTED if isinstance(error_code, int) and error_code != 0 else INVALID_RESPONSE
     raise make_rejection(code, "no audio, but ", response)
 

@@ -73,6 +73,13 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
     ) -> None:
         super().__init__(STATE_KEY, WORDING, hook, context, on_unknown, log, durable=durable)
 
+        self._has_spoken = False
+
+    @property
+    def can_speak_again(self) -> bool:
+        """Whether a user has cleared the task, and this attempt has not spoken the text yet."""
+        return self.was_cleared and not self._has_spoken
+
     def run(self, request: SynthesisRequest) -> SynthesizedSpeech:
         """
         Return the speech: of an earlier attempt, or a new one.
@@ -97,6 +104,7 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
             record = SynthesisRecord.start(self._fingerprint(request), self._max_tries)
             return replace(record, voice_id=voice_id)
 
+        self._has_spoken = True
         speech = self._send(start, lambda: self._hook.synthesize(request))
         mask_signed_url(speech.audio_url)
         record = cast("SynthesisRecord", self._pending or start())

@@ -49,7 +49,7 @@ class SynthesisOptions(TypedDict, total=False):
     audio_format: str
     sample_rate: int | str | None
     target_duration: float | str | None
-    output: str
+    output_type: str
 
 
 class MpsHook(VoiceMethods, BaseHook):
@@ -216,7 +216,7 @@ class MpsHook(VoiceMethods, BaseHook):
         audio_format: str = "wav",
         sample_rate: int | str | None = None,
         target_duration: float | str | None = None,
-        output: str = "url",
+        output_type: str = "url",
     ) -> SynthesizedSpeech:
         """
         Speak a short text in one call, which MPS bills.
@@ -232,7 +232,7 @@ class MpsHook(VoiceMethods, BaseHook):
         :param audio_format: ``wav`` or ``mp3``
         :param sample_rate: sample rate in Hz: 8000, 16000, 22050, 24000, 32000 or 44100; without it, MPS chooses
         :param target_duration: length of the audio in seconds; without it, as long as the text takes
-        :param output: ``url`` for a signed URL, valid for 24 hours, or ``data`` for the audio itself, up to 12 MiB
+        :param output_type: ``url`` for a signed URL, valid for 24 hours, or ``data`` for the audio itself, up to 12 MiB
         :raises MpsApiError: if MPS rejects the text, or the outcome is unknown; see its ``error_class``
         :raises InvalidRequestError: if an argument is invalid
         """
@@ -246,7 +246,7 @@ class MpsHook(VoiceMethods, BaseHook):
                 audio_format=audio_format,
                 sample_rate=sample_rate,
                 target_duration=target_duration,
-                output=output,
+                output_type=output_type,
             )
         )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_mps.hooks.mps import MpsHook
-from airflow_provider_mps.links.text_to_speech import StoredObjectLink
 from airflow_provider_mps.storage.deadline import TransferCancellation
 from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
@@ -34,7 +33,6 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     mps_conn_id: str
     region: str | None
 
-    operator_extra_links = (StoredObjectLink(),)
     ui_color = "#e4f5e7"
 
     def __init__(self, **kwargs: Any) -> None:

@@ -14,6 +14,7 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
 from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.operators.submit import SubmitOperator
+from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from airflow_provider_mps.speech.request import SpeechRequest
     from airflow_provider_mps.speech.task import MpsTask, TextToSpeechTask
     from airflow_provider_mps.triggers.task import TaskTrigger
+
+
+__all__ = ["TextToSpeechOperator", "TextToSpeechSynthesizeOperator", "TextToSpeechToObjectStorageOperator"]
 
 
 class TextToSpeechOperator(SubmitOperator):

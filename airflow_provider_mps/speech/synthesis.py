@@ -25,7 +25,7 @@ class AudioFormat(StrEnum):
     MP3 = "mp3"
 
 
-class Output(StrEnum):
+class OutputType(StrEnum):
     """How MPS returns the audio."""
 
     URL = "url"
@@ -42,7 +42,7 @@ class SynthesisRequest(SpeechRequest):
     https://cloud.tencent.com/document/product/862/135348
     """
 
-    output: Output = Output.URL
+    output_type: OutputType = OutputType.URL
 
     @classmethod
     def from_options(
@@ -54,7 +54,7 @@ class SynthesisRequest(SpeechRequest):
         audio_format: object = AudioFormat.WAV,
         sample_rate: object = None,
         target_duration: object = None,
-        output: object = Output.URL,
+        output_type: object = OutputType.URL,
         max_characters: int | None = None,
         text_source: str = "text",
         voice_name: object = None,
@@ -75,7 +75,7 @@ class SynthesisRequest(SpeechRequest):
             speech.text_lang,
             {"synExt": options} if options else {},
             speech.voice_name,
-            parse_choice(Output, output),
+            parse_choice(OutputType, output_type),
         )
 
     @property
