@@ -201,6 +201,7 @@ def text_to_speech_notification() -> None:
         voice_id="{{ params.voice_id }}",
         text_lang="{{ params.text_lang }}",
         audio_format="mp3",
+        sample_rate=24000,
         destination="{{ params.destination }}",
         doc_md="Has MPS speak the text, which it bills, stores the MP3 and returns its path. From Airflow 3.3, a retry "
         "stores the audio that MPS has already made. Play it under *Listen*.",

@@ -2,12 +2,14 @@
 
 import importlib
 import json
+from functools import partial
 
 import pysubs2
 import pytest
 import soundfile
 
 from airflow_provider_mps.emulator.app import Options, make_app
+from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.batching import accepted
 
 MODULE, DAG = "text_to_speech_subtitles", "text_to_speech_subtitles"
@@ -17,7 +19,9 @@ CUES = [(500, 2500), (3000, 6000), (6500, 9000), (9500, 12500)]
 
 
 @pytest.fixture
-def app(start_emulator):
+def app(start_emulator, monkeypatch):
+    module = importlib.import_module(MODULE)
+    monkeypatch.setattr(module, "TextToSpeechBatchOperator", partial(TextToSpeechBatchOperator, poll_interval=0.2))
     app = make_app(Options(synthesis_time=0, voice="tone"))
     start_emulator(app)
     return app
@@ -99,7 +103,8 @@ def test_example_notification_is_an_mp3_of_one_call(run_dag, app, tmp_path):
     place = tmp_path / "notification.mp3"
     run = run_dag(MODULE, NOTIFICATION, text="Done {{ ds }}.", voice_id="voice-1", destination=f"file://{place}")
     assert run.state == "success"
-    assert get_tasks(app) == []  # none to wait for
+    assert list(run.tasks) == ["speak"]
+    assert accepted(app) == {"Done {{ ds }}.": 1}
     assert run.xcom("speak") == f"file://{place}"
     assert run.xcom("speak", "VoiceId") == "voice-1"
     info = soundfile.info(place)

@@ -128,6 +128,7 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
         task_id="synthesized",
         text="In one call.",
         audio_format="mp3",
+        sample_rate=24000,
         destination=f"file://{FOLDER}/short/short.mp3",
     )
     dubbed = TextToSpeechBatchOperator(
