@@ -54,9 +54,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         (templated)
     :param target_duration: length of the audio in seconds (templated)
     :param max_characters: maximum length of the text; a longer one fails before it is billed (templated)
-    :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the audio
-        from the response, up to 12 MiB, if the worker cannot reach that storage; if it cannot be stored then, it is
-        lost
+    :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the
+        audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it
     :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS bills all the same;
         or ``fail``, before the call
     :param on_unknown: if it is unknown whether MPS has spoken the text, or the audio of ``data`` is lost: ``fail``
@@ -196,7 +195,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         is_folder = str(destination).endswith("/")
         if is_folder and request.output_type is OutputType.DATA:
             raise InvalidRequestError(
-                f"destination {format_path(destination)} is a folder, but with output_type='data' MPS gives the audio no "
+                f"destination {format_path(destination)} is a folder, but with output_type='data' the audio has no "
                 "name: nothing was spoken. Set the path of a file."
             )
         suffix = "" if is_folder else str(destination).rpartition(".")[2].lower()
