@@ -191,6 +191,21 @@ def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+def parse_flag(name: str, value: object) -> bool:
+    """
+    Return a flag that a template may have rendered as text; ``None`` and white space mean ``False``.
+
+    :raises InvalidRequestError: if it is neither true nor false
+    """
+    if isinstance(value, bool):
+        return value
+    flags = {"": False, "none": False, "false": False, "true": True}
+    text = "" if value is None else value
+    if isinstance(text, str) and (flag := flags.get(text.strip().lower())) is not None:
+        return flag
+    raise make_value_error(name, value, "true or false")
+
+
 def make_value_error(name: str, value: object, requirement: str) -> InvalidRequestError:
     """Make the error for an argument that does not meet a requirement, e.g. "a whole number"."""
     return InvalidRequestError(f"{name} must be {requirement}, not {quote_value(value)}. Nothing was submitted.")
