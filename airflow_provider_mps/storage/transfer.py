@@ -89,11 +89,7 @@ def store_audio(
             receipt = upload.commit()
     except ConditionFailedError as error:  # found by the storage at the commit
         raise make_exists_error(path, subject) from error
-    if defect := receipt.find_defect(download.received, download.crc64):
-        raise AudioTransferError(
-            f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
-            "replaced it, or the storage has damaged it. Check what else writes there, and store it again."
-        )
+    validate_receipt(receipt, StoredAudio(download.received, download.crc64), path, subject)
     log.info(
         "Stored the audio of %s at %s: %s bytes, CRC-64 %s, verified by %s; the storage confirmed %s",
         subject,
@@ -104,6 +100,20 @@ def store_audio(
         receipt.confirmed,
     )
     return StoredAudio(download.received, download.crc64)
+
+
+def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> None:
+    """
+    Check that a storage has confirmed what was written.
+
+    :raises AudioTransferError: if it reports something else
+    """
+    assert audio.crc64 is not None  # noqa: S101 - computed while writing
+    if defect := receipt.find_defect(audio.size, audio.crc64):
+        raise AudioTransferError(
+            f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
+            "replaced it, or the storage has damaged it. Check what else writes there, and store it again."
+        )
 
 
 @dataclass(eq=False)
