@@ -94,7 +94,7 @@ class Clip:
             self._file.seek(field[0])
             self._file.write(field[1])
             self._file.flush()
-        self._file.seek(0)
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # Python may only move within its buffer
 
     def _make_error(self, error: Exception) -> AirflowFailException:
         return AirflowFailException(
@@ -168,6 +168,7 @@ class SoundFileEncoder:
     def close(self) -> None:
         """Complete the file, and check that nothing is missing: libsndfile does not report all errors of the disk."""
         self._sound.close()
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
         try:
             with soundfile.SoundFile(self._file.fileno(), closefd=False) as written:
                 is_complete = written.frames >= self._samples
