@@ -52,9 +52,8 @@ class FinishedBatch:
         row["characters"] = len(text)
         if audio is not None:
             content = audio if isinstance(audio, bytes) else encode(audio, rate)
+            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{line_id}{suffix}"
-            if not path.parent.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             row |= {"status": "stored", "path": str(path), "size": len(content), "crc64": str(crc64.xz(content))}
         self.rows.append({**row, **fields})
@@ -63,6 +62,7 @@ class FinishedBatch:
 
     def write(self, **summary: Any) -> str:
         """Write the files of the batch; return the path of its results."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         manifest = self.folder / "manifest.jsonl"
         manifest.write_text("".join(json.dumps(line) + "\n" for line in self.texts))
         (self.folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows))

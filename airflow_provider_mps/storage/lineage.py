@@ -45,13 +45,9 @@ class TransferLineage:
         host, _, name = rest.partition("/")
         return _make_lineage((f"{scheme}://{host}", f"/{name}"), [(self.path, self.size)])
 
-    def collect(self, context: Any) -> None:
-        """
-        Add the assets to Airflow's lineage collector, which ignores them if no plugin reads lineage.
-
-        :param context: the hook or operator that has stored the audio
-        """
-        _collect(context, self.source, [self.path])
+    def collect(self, hook: Any) -> None:
+        """Add the assets to Airflow's lineage collector, which ignores them if no plugin reads lineage."""
+        _collect(hook, self.source, [self.path])
 
 
 @dataclass(frozen=True)
@@ -66,9 +62,9 @@ class FileLineage:
         """Return the lineage for OpenLineage's listener, the only caller."""
         return _make_lineage(_name_dataset(self.source), self.outputs)
 
-    def collect(self, context: Any) -> None:
+    def collect(self, operator: Any) -> None:
         """Add the assets to Airflow's lineage collector."""
-        _collect(context, encode_uri(make_uri(self.source)), [path for path, _ in self.outputs])
+        _collect(operator, encode_uri(make_uri(self.source)), [path for path, _ in self.outputs])
 
 
 def _name_dataset(path: ObjectStoragePath) -> tuple[str, str]:

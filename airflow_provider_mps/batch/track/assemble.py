@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_mps.batch.track.audio import Clip, Track, open_encoder, write_clip
 from airflow_provider_mps.batch.track.clips import ClipReader
-from airflow_provider_mps.batch.track.errors import translate_temporary_errors
 from airflow_provider_mps.batch.track.options import AUDIO_SUFFIXES, get_suffix, validate_mp3_rate
+from airflow_provider_mps.batch.track.temporary_file import open_temporary_file
 from airflow_provider_mps.batch.track.timeline import Timeline
 from airflow_provider_mps.exceptions import InvalidRequestError
 
@@ -76,8 +75,7 @@ def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTra
     :raises InvalidRequestError: if clips have several sample rates, and none was chosen
     :raises AirflowException: if a clip could not be read this time, or the temporary folder is full
     """
-    with translate_temporary_errors("the clips"):
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
+    file = open_temporary_file()
     try:
         return _assemble(file, lines, options, log)
     except BaseException:

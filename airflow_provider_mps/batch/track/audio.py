@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mps.batch.track.errors import translate_temporary_errors
+from airflow_provider_mps.batch.track.temporary_file import translate_temporary_errors, write_all
 from airflow_provider_mps.player.wav import find_unset_length
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Clip:
         self._row = row
         self._file = file
         try:
-            with translate_temporary_errors("the clips"):
+            with translate_temporary_errors():
                 self._set_length()
             # By its descriptor: a signal handler cannot raise in the callbacks that a Python file would need.
             self._sound = soundfile.SoundFile(file.fileno(), closefd=False)
@@ -93,8 +93,7 @@ class Clip:
         if field := find_unset_length(self._file, size):
             self._file.seek(field[0])
             self._file.write(field[1])
-            self._file.flush()
-        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # Python may only move within its buffer
+        self._file.seek(0)
 
     def _make_error(self, error: Exception) -> AirflowFailException:
         return AirflowFailException(
@@ -124,11 +123,11 @@ class WavEncoder:
         self._file = file
         self._rate = rate
         self._samples = 0
-        file.write(bytes(_WAV_HEADER_BYTES))
+        write_all(file, bytes(_WAV_HEADER_BYTES))
 
     def write(self, samples: Samples, /) -> None:
         """Append samples."""
-        self._file.write(samples.astype("<i2", copy=False).data)
+        write_all(self._file, np.ascontiguousarray(samples, "<i2").data)
         self._samples += len(samples)
 
     def close(self) -> None:
@@ -142,8 +141,7 @@ class WavEncoder:
         header += struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self._rate, 2 * self._rate, 2, 16)
         header += struct.pack("<4sI", b"data", _MAX_RIFF_BYTES if is_long else length)
         self._file.seek(0)
-        self._file.write(header)
-        self._file.flush()
+        write_all(self._file, header)
 
 
 class SoundFileEncoder:
@@ -168,7 +166,7 @@ class SoundFileEncoder:
     def close(self) -> None:
         """Complete the file, and check that nothing is missing: libsndfile does not report all errors of the disk."""
         self._sound.close()
-        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+        self._file.seek(0)
         try:
             with soundfile.SoundFile(self._file.fileno(), closefd=False) as written:
                 is_complete = written.frames >= self._samples
@@ -208,7 +206,7 @@ class Track:
 
     def write(self, samples: Samples) -> None:
         """Append samples."""
-        with translate_temporary_errors("the clips"):
+        with translate_temporary_errors():
             self._encoder.write(samples)
         self.length += len(samples)
 
@@ -220,7 +218,7 @@ class Track:
 
     def close(self) -> None:
         """Complete the file."""
-        with translate_temporary_errors("the clips"):
+        with translate_temporary_errors():
             self._encoder.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import tempfile
 import threading
 import time
 from collections import deque
@@ -14,7 +13,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from fastcrc import crc64
 from fsspec.asyn import sync
 
-from airflow_provider_mps.batch.track.errors import translate_temporary_errors
+from airflow_provider_mps.batch.track.temporary_file import (
+    open_temporary_file,
+    translate_temporary_errors,
+    write_all,
+)
 from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS, start_in_worker_thread
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped
 from airflow_provider_mps.storage.conditional_write import S3_PROTOCOLS
@@ -104,8 +107,7 @@ class _FetchedClip:
             self._outcome.put(error)
 
     def _fetch(self) -> IO[bytes]:
-        with translate_temporary_errors("the clips"):
-            file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader, or when nothing refers to it
+        file = open_temporary_file()
         try:
             self._copy(file)
             self._verify()
@@ -145,8 +147,8 @@ class _FetchedClip:
             raise AudioTransferStopped("The track was stopped.")
         self._size += len(block)
         self._crc64 = crc64.xz(block, self._crc64)
-        with translate_temporary_errors("the clips"):
-            file.write(block)
+        with translate_temporary_errors():
+            write_all(file, block)
 
     def _verify(self) -> None:
         defect = None
