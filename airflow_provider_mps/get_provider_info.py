@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_mps.operators.text_to_speech",
             "airflow_provider_mps.operators.synthesize",
             "airflow_provider_mps.operators.batch",
+            "airflow_provider_mps.operators.track",
             "airflow_provider_mps.operators.voices",
         ),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),

@@ -18,10 +18,10 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath, Param, dag, task
-from airflow_provider_mps.operators.track import AssembleTrackOperator
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
+from airflow_provider_mps.operators.track import AssembleTrackOperator
 
 FOLDER = f"file://{tempfile.gettempdir()}/text_to_speech_subtitles"
 SUBTITLES = """\

@@ -234,7 +234,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         """Store the audio of a response; repeated within the time limit, because a retry would not have it."""
         from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-        from airflow_provider_mps.storage.transfer import store_file
+        from airflow_provider_mps.storage.file import store_file
 
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),

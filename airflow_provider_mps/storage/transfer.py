@@ -1,9 +1,9 @@
-"""Move audio to object storage, from its signed URL or from a file: verified before it appears there."""
+"""Move audio from its signed URL to object storage: verified before it appears there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.redaction import hide_signed_urls_in_logs
@@ -11,9 +11,8 @@ from airflow_provider_mps.storage.conditional_write import ConditionFailedError
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
 from airflow_provider_mps.storage.destination import get_filesystem
 from airflow_provider_mps.storage.errors import translate_storage_errors
-from airflow_provider_mps.storage.http_response import AudioMetadata, choose_content_type
+from airflow_provider_mps.storage.http_response import choose_content_type
 from airflow_provider_mps.storage.if_exists import (
-    READ_BYTES,
     IfExists,
     ensure_absent,
     find_existing_file,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from airflow_provider_mps.storage.http_response import AudioMetadata
     from airflow_provider_mps.storage.progress import Logger
     from airflow_provider_mps.storage.writers.base import WriteReceipt
 
@@ -94,7 +94,8 @@ def store_audio(
             receipt = upload.commit()
     except ConditionFailedError as error:  # found by the storage at the commit
         raise make_exists_error(path, subject) from error
-    stored = _verify(receipt, StoredAudio(download.received, download.crc64), path, subject)
+    stored = StoredAudio(download.received, download.crc64)
+    validate_receipt(receipt, stored, path, subject)
     log.info(
         "Stored the audio of %s at %s: %s bytes, CRC-64 %s, verified by %s; the storage confirmed %s",
         subject,
@@ -102,69 +103,6 @@ def store_audio(
         stored.size,
         stored.crc64,
         download.metadata.verification,
-        receipt.confirmed,
-    )
-    return stored
-
-
-def store_file(
-    file: IO[bytes],
-    path: ObjectStoragePath,
-    *,
-    subject: str,
-    log: Logger,
-    if_exists: IfExists = IfExists.OVERWRITE,
-    timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
-) -> StoredAudio:
-    """
-    Upload the audio in a local file, or in memory; the object appears only when it is complete.
-
-    :param file: is read from its start; it may have no name
-    :param subject: whose audio it is, for logs and errors
-    :param log: where the transfer is logged, e.g. an operator's logger
-    :param if_exists: what to do if there is an object already
-    :param timeout: seconds for the whole upload
-    :raises AudioTransferError: if the audio cannot be stored this time
-    :raises DestinationError: if the destination must be fixed first
-    """
-    get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
-    validate_protocol(path, subject)
-    deadline = Deadline(timeout, subject)
-    progress = Progress(subject, log)
-
-    def raise_if_cancelled() -> None:
-        deadline.check()
-        progress.log_if_due()
-
-    audio = _measure(file, deadline)
-    create_only = if_exists is IfExists.FAIL
-    if create_only:
-        ensure_absent(path, subject, deadline.check)
-    metadata = AudioMetadata(audio.size, audio.crc64)
-    existing = find_existing_file(path, if_exists, subject, deadline.check)
-    if existing.is_audio_of(metadata):
-        existing.log_kept(log)
-        return audio
-    try:
-        with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
-            upload.start(metadata)
-            file.seek(0)
-            sent = 0
-            while block := file.read(READ_BYTES):
-                upload.write(block)
-                sent += len(block)
-                progress.update(sent, audio.size)
-                deadline.check()
-            receipt = upload.commit()
-    except ConditionFailedError as error:  # found by the storage at the commit
-        raise make_exists_error(path, subject) from error
-    stored = _verify(receipt, audio, path, subject)
-    log.info(
-        "Stored the audio of %s at %s: %s bytes, CRC-64 %s; the storage confirmed %s",
-        subject,
-        path,
-        stored.size,
-        stored.crc64,
         receipt.confirmed,
     )
     return stored
@@ -182,31 +120,18 @@ def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: 
         ensure_absent(path, subject, lambda: None)
 
 
-def _measure(file: IO[bytes], deadline: Deadline) -> StoredAudio:
-    """Return size and CRC-64 of a file."""
-    from fastcrc import crc64
-
-    file.seek(0)
-    size = checksum = 0
-    while block := file.read(READ_BYTES):
-        size += len(block)
-        checksum = crc64.xz(block, checksum)
-        deadline.check()
-    return StoredAudio(size, checksum)
-
-
-def _verify(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> StoredAudio:
+def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> None:
     """
-    Return the audio if the storage has confirmed it.
+    Check that a storage has confirmed what was written.
 
-    :raises AudioTransferError: if the storage reports another size or CRC-64
+    :raises AudioTransferError: if it reports something else
     """
-    if defect := receipt.find_defect(audio.size, audio.crc64 or 0):
+    assert audio.crc64 is not None  # noqa: S101 - computed while writing
+    if defect := receipt.find_defect(audio.size, audio.crc64):
         raise AudioTransferError(
             f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
             "replaced it, or the storage has damaged it. Check what else writes there, and store it again."
         )
-    return audio
 
 
 @dataclass(eq=False)

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias, task
-from airflow_provider_mps.operators.track import AssembleTrackOperator
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.track import AssembleTrackOperator
 from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 

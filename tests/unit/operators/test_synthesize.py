@@ -376,7 +376,7 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
 
     operator = make(output_type="data", on_unknown=on_unknown, transfer_timeout=0.2)
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_provider_mps.storage.transfer.store_file", fail)
+        patch.setattr("airflow_provider_mps.storage.file.store_file", fail)
         with pytest.raises(AirflowException, match="The storage is down") as raised:
             operator.execute(attempt(store))
     assert isinstance(raised.value, AirflowFailException) == (on_unknown == "fail")
