@@ -38,7 +38,7 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
     state = BatchState(options, holder, log)
     asyncio.run(state.read_earlier_state())
     characters = 0
-    for line in read_manifest(options.manifest):
+    for line in read_manifest(options.manifest, options.subtitle_encoding, state.report_subtitles):
         row = _check_line(line, state.row_store, options)
         state.row_store.put(row)
         if row.status is LineStatus.PENDING:
@@ -59,9 +59,12 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
         "invalid": invalid,
         "errors": {str(row.line): row.error for row in listed},
     }
+    shown = ["lines", "to_submit", "characters", "least_seconds", "invalid"]
+    if summary.empty_cues is not None:
+        report["empty_cues"] = summary.empty_cues
+        shown.append("empty_cues")
     message = "Dry run: %s lines, %s to submit with %s characters in at least %.0f s, %s invalid"
     log.info(message, summary.lines, submits, characters, seconds, invalid)
-    shown = ("lines", "to_submit", "characters", "least_seconds", "invalid")
     table = format_table([(name.replace("_", " "), f"{report[name]:,.0f}") for name in shown])
     return report, table + (f"\n\n{format_problem_table(listed, invalid)}" if invalid else "")
 

@@ -77,6 +77,8 @@ class BatchOptions:
     defer_after: float | None = None
     """Seconds of only waiting after which the batch defers; ``None`` for never."""
     defaults: LineDefaults = field(default_factory=LineDefaults)
+    subtitle_encoding: str | None = None
+    """Encoding of a subtitle file; ``None`` to detect it."""
     keep_voices: bool = False
     """Whether a line that MPS has accepted keeps the voice that its ``voice_name`` had then."""
 

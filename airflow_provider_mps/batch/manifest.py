@@ -1,4 +1,4 @@
-"""Read a manifest, as JSON Lines or CSV, line by line; an invalid line does not affect the others."""
+"""Read a manifest: JSON Lines, CSV or subtitles; an invalid line does not affect the others."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.batch.line import FIELDS, InvalidLine, ManifestLine
+from airflow_provider_mps.batch.subtitles import is_subtitle_path, read_subtitles
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
 from airflow_provider_mps.speech.parsing import JsonFloat
 from airflow_provider_mps.storage.errors import is_permission_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_mps.batch.subtitles import SubtitleStatistics
 
 READ_BUFFER_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 12 * 1024 * 1024
@@ -29,17 +32,27 @@ _HEAD_BYTES = 4096
 _WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
-def read_manifest(path: ObjectStoragePath) -> Iterator[ManifestLine | InvalidLine]:
+def read_manifest(
+    path: ObjectStoragePath,
+    subtitle_encoding: str | None = None,
+    report_subtitles: Callable[[SubtitleStatistics], None] = lambda _: None,
+) -> Iterator[ManifestLine | InvalidLine]:
     """
     Read the lines of a manifest one by one, without its empty lines.
 
-    :param path: CSV with a header if its name ends in ``.csv``; otherwise JSON Lines if it starts with ``{``, else CSV
+    :param path: subtitles if its name ends in ``.srt`` or ``.vtt``; CSV with a header if it ends in ``.csv``; otherwise
+        JSON Lines if it starts with ``{``, else CSV
+    :param subtitle_encoding: encoding of a subtitle file; ``None`` to detect it
+    :param report_subtitles: called before the first line of a subtitle file
     :raises InvalidRequestError: when it does not exist, or is not a manifest
     :raises AirflowException: when reading it failed; a retry may succeed
     """
     name = format_path(path)
     try:
         with path.open("rb") as file:
+            if is_subtitle_path(path):
+                yield from read_subtitles(file, name, subtitle_encoding, report_subtitles)
+                return
             is_csv = str(path).lower().endswith(".csv")
             yield from _read_lines(io.BufferedReader(_RawFile(file), READ_BUFFER_BYTES), name, is_csv=is_csv)
     except InvalidRequestError:

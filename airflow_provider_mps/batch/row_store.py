@@ -27,6 +27,8 @@ class RowStore:
     def __init__(self) -> None:
         self._rows: dict[str | int | None, Row] = {}
         self._lock = threading.Lock()
+        self.empty_cues: int | None = None
+        """Cues without a text in a subtitle file; ``None`` for other manifests."""
 
     def put(self, row: Row) -> None:
         """Add a row, or replace the row with the same key."""
@@ -79,6 +81,7 @@ class RowStore:
             size=sum(row.size or 0 for row in rows),
             seconds=sum((row.duration or 0 for row in rows), 0.0),
             problems=self.problems(MAX_LISTED_PROBLEMS),
+            empty_cues=self.empty_cues,
         )
 
     def problems(self, limit: int, *statuses: LineStatus) -> list[Row]:

@@ -164,7 +164,8 @@ class Batch:
                 await self._line_processor.resume(row, group)
 
     async def _read_manifest(self, group: asyncio.TaskGroup) -> None:
-        lines = read_manifest(self._options.manifest)
+        options = self._options
+        lines = read_manifest(options.manifest, options.subtitle_encoding, self._state.report_subtitles)
         while self._submitter.stop_reason is None:
             chunk = await run_in_daemon_thread(lambda: list(itertools.islice(lines, MANIFEST_CHUNK_LINES)))
             if not chunk:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.lock_holder import LockHolder
     from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.batch.subtitles import SubtitleStatistics
     from airflow_provider_mps.batch.write_ahead_log import Checkpoint
 
 
@@ -138,6 +139,18 @@ class BatchState:
         """Record a row in memory only, if its caller cannot wait; the next result manifest has it."""
         self.row_store.put(row)
 
+    def report_subtitles(self, statistics: SubtitleStatistics) -> None:
+        """Log what a subtitle file has, and keep the number of its empty cues for the summary."""
+        self.row_store.empty_cues = statistics.empty_cues
+        self._log.info(
+            "The manifest is a subtitle file in %s: %s cues, of which %s are empty and skipped",
+            statistics.encoding,
+            statistics.cues,
+            statistics.empty_cues,
+        )
+        if statistics.encoding == "cp1252" and not self._options.subtitle_encoding:
+            self._log.warning("The encoding of the manifest was guessed as cp1252; set subtitle_encoding to be sure")
+
     async def write_results(self, *, finished: bool) -> None:
         """Save the results as :meth:`save_results` does, then remove the write-ahead log that they replace."""
         await self.save_results(finished=finished)
@@ -173,6 +186,8 @@ class BatchState:
                 "writer": self._writer,
                 "write_ahead_log": checkpoint.covered,
             }
+            if self._options.subtitle_encoding is not None:
+                summary["subtitle_encoding"] = self._options.subtitle_encoding  # to read the texts again
 
             def write() -> None:
                 self._results.write_rows(self.row_store.rows(), ensure_held)

@@ -29,6 +29,7 @@ class Summary:
     size: int = 0  # bytes of stored audio
     seconds: float = 0.0  # of stored audio
     problems: list[Row] = field(default_factory=list)  # the first lines without audio
+    empty_cues: int | None = None  # that were skipped; ``None`` if the manifest is not a subtitle file
 
     @property
     def lines(self) -> int:
@@ -52,6 +53,7 @@ class Summary:
             "characters": self.characters,
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
+            **({} if self.empty_cues is None else {"empty_cues": self.empty_cues}),
         }
 
     def to_line(self) -> str:
@@ -70,6 +72,8 @@ class Summary:
             ("characters accepted", f"{self.characters:,}"),
             ("audio stored", f"{self._duration()} ({self.size:,} bytes)"),
         ]
+        if self.empty_cues:
+            rows.append(("empty cues", f"{self.empty_cues:,}"))
         problems = f"\n\n{format_problem_table(self.problems, self.failures)}" if self.problems else ""
         return format_table(rows) + problems
 

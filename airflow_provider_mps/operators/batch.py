@@ -59,7 +59,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     counts and the sums. The XCom ``progress`` is a Markdown table, updated while the task runs.
     https://www.tencentcloud.com/document/product/1041/79693
 
-    :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, or CSV with a header. A line has ``id``, ``text``
+    :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, CSV with a header, or subtitles
+        (``.srt`` or ``.vtt``, each cue of which is a line). A line has ``id``, ``text``
         or ``text_path`` (a relative one starts at the manifest's folder), ``voice_id`` or ``voice_name``, and any of
         ``text_lang``, ``ext_param``, ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``,
         ``translate_requirement`` (templated)
@@ -75,6 +76,10 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     :param target_duration: length of the audio, in seconds, of lines without one (templated)
     :param translate_to: language to translate lines without one to, e.g. ``en`` (templated)
     :param translate_requirement: instruction for the translation of lines without one (templated)
+    :param fit_to_cues: make the audio of each line as long as the time from its ``start`` to its ``end``, unless the
+        line sets ``target_duration`` (templated)
+    :param subtitle_encoding: encoding of an ``.srt`` or ``.vtt`` manifest, e.g. ``cp1252`` or ``gb18030``. By default,
+        the batch detects UTF-8, UTF-16, UTF-32 and CP1252 (templated)
     :param max_characters: maximum length of the text of a line (templated)
     :param resume: resume what another run has left in the destination. A retry or a clear always resumes
     :param on_unknown: if it is unknown whether MPS accepted a line: ``fail`` it, or ``resubmit`` it in the same run, up
@@ -105,6 +110,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "target_duration",
         "translate_to",
         "translate_requirement",
+        "fit_to_cues",
+        "subtitle_encoding",
         "max_characters",
         "mps_conn_id",
         "region",
@@ -127,6 +134,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         target_duration: float | str | None = None,
         translate_to: str | None = None,
         translate_requirement: str | None = None,
+        fit_to_cues: bool | str = False,
+        subtitle_encoding: str | None = None,
         max_characters: int | str | None = None,
         resume: bool = True,
         on_unknown: Literal["fail", "resubmit"] = "fail",
@@ -151,6 +160,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.target_duration = target_duration
         self.translate_to = translate_to
         self.translate_requirement = translate_requirement
+        self.fit_to_cues = fit_to_cues
+        self.subtitle_encoding = subtitle_encoding
         self.max_characters = max_characters
         self.resume = resume
         self.on_unknown = parse_choice(OnUnknown, on_unknown)
@@ -282,8 +293,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     def _make_options(self) -> BatchOptions:
         from airflow_provider_mps.api.connection import parse_conn_id
         from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
+        from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
         from airflow_provider_mps.polling.intervals import PollInterval
-        from airflow_provider_mps.speech.ext_param import SpeechOptions
+        from airflow_provider_mps.speech.ext_param import SpeechOptions, parse_flag
         from airflow_provider_mps.speech.request import parse_max_characters
         from airflow_provider_mps.speech.voices import validate_voice_choice
 
@@ -306,6 +318,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             transfer_timeout=parse_timeout(self.transfer_timeout),
             on_unknown=self.on_unknown,
             resume=self.resume,
+            subtitle_encoding=parse_encoding(self.subtitle_encoding),
             # Two intervals, so that each task has been polled before the batch defers.
             defer_after=2 * self.poll_interval if self.deferrable else None,
             defaults=LineDefaults(
@@ -314,6 +327,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 speech_options.build(),
                 parse_max_characters(self.max_characters),
                 self.voice_name or None,
+                parse_flag("fit_to_cues", self.fit_to_cues),
             ),
         )
 

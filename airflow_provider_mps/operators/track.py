@@ -157,7 +157,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         lines = read_lines(options, self.log)
         texts = {}
         if options.subtitles is not None:
-            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips)
+            manifest = find_manifest(options.manifest, lines.summary)
+            texts = read_texts(manifest, lines.clips, lines.summary.get("subtitle_encoding"))
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
 from airflow_provider_mps.storage.destination import get_filesystem
 from airflow_provider_mps.storage.http_response import AudioMetadata
-from airflow_provider_mps.storage.if_exists import READ_BYTES, IfExists, ensure_absent, make_exists_error
+from airflow_provider_mps.storage.if_exists import (
+    READ_BYTES,
+    IfExists,
+    ensure_absent,
+    find_existing_file,
+    make_exists_error,
+)
 from airflow_provider_mps.storage.progress import Progress
 from airflow_provider_mps.storage.transfer import StoredAudio, Upload, validate_receipt
 from airflow_provider_mps.storage.writers import validate_protocol
@@ -32,15 +37,13 @@ def store_file(
     """
     Store the content of a file; the object appears only when it is complete, and an older one stays on failure.
 
-    :param file: opened for reading, and seekable
+    :param file: opened for reading, and seekable; it may have no name, or be in memory
     :param subject: what is stored, for logs and errors
-    :param if_exists: ``overwrite`` or ``fail``
+    :param if_exists: what to do if there is an object already
     :param timeout: seconds for the whole transfer
     :raises AudioTransferError: if the file cannot be stored this time
     :raises DestinationError: if the destination must be fixed first
     """
-    from fastcrc import crc64
-
     get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
     validate_protocol(path, subject)
     deadline = Deadline(timeout, subject)
@@ -50,34 +53,49 @@ def store_file(
         deadline.check()
         progress.log_if_due()
 
+    audio = _measure(file, deadline)
     create_only = if_exists is IfExists.FAIL
     if create_only:
         ensure_absent(path, subject, deadline.check)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    sent = checksum = 0
+    existing = find_existing_file(path, if_exists, subject, deadline.check)
+    if existing.is_audio_of(AudioMetadata(audio.size, audio.crc64)):
+        existing.log_kept(log)
+        return audio
+    sent = 0
     try:
         with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
-            upload.start(AudioMetadata(length=size))
+            upload.start(AudioMetadata(audio.size))
+            file.seek(0)
             while block := file.read(READ_BYTES):
                 deadline.check()
                 upload.write(block)
-                checksum = crc64.xz(block, checksum)
                 sent += len(block)
-                progress.update(sent, size)
+                progress.update(sent, audio.size)
             if create_only:
                 ensure_absent(path, subject, deadline.check)
             receipt = upload.commit()
     except ConditionFailedError as error:  # found by the storage at the commit
         raise make_exists_error(path, subject) from error
-    audio = StoredAudio(sent, checksum)
     validate_receipt(receipt, audio, path, subject)
     log.info(
-        "Stored %s at %s: %s bytes, CRC-64 %s; the storage confirmed %s",
+        "Stored the audio of %s at %s: %s bytes, CRC-64 %s; the storage confirmed %s",
         subject,
         path,
-        sent,
-        checksum,
+        audio.size,
+        audio.crc64,
         receipt.confirmed,
     )
     return audio
+
+
+def _measure(file: IO[bytes], deadline: Deadline) -> StoredAudio:
+    """Return size and CRC-64 of a file."""
+    from fastcrc import crc64
+
+    file.seek(0)
+    size = checksum = 0
+    while block := file.read(READ_BYTES):
+        deadline.check()
+        size += len(block)
+        checksum = crc64.xz(block, checksum)
+    return StoredAudio(size, checksum)

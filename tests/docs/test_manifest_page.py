@@ -22,6 +22,8 @@ from airflow_provider_mps.batch.manifest import MAX_LINE_BYTES, read_manifest
 from airflow_provider_mps.batch.row import LEGACY_STATUSES, LineStatus, Row
 from airflow_provider_mps.batch.row_store import RowStore
 from airflow_provider_mps.batch.run import REPORT_INTERVAL_FACTOR, REPORT_INTERVAL_SECONDS
+from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
+from airflow_provider_mps.batch.subtitles import MAX_SUBTITLE_BYTES
 from airflow_provider_mps.batch.summary import MAX_LISTED_PROBLEMS, SUBMITS_PER_SECOND
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator, _make_failure
 from airflow_provider_mps.speech.ext_param import MAX_PITCH, SAMPLE_RATES
@@ -80,8 +82,8 @@ def test_manifest_fields_are_those_of_the_code():
 
 def test_manifest_fields_are_arguments_of_the_operator():
     arguments = set(inspect.signature(TextToSpeechBatchOperator.__init__).parameters)
-    assert "All fields except `id`, `text` and `text_path` are also arguments" in TEXT
-    assert set(FIELDS) - {"id", "text", "text_path"} <= arguments
+    assert "All fields except `id`, `text`, `text_path`, `start` and `end` are also arguments" in TEXT
+    assert set(FIELDS) - {"id", "text", "text_path", "start", "end"} <= arguments
 
 
 def test_manifest_limits_are_those_of_the_code():
@@ -124,6 +126,34 @@ def test_manifest_samples_have_the_same_lines(app, tmp_path, clips):
     # The requests are the same, so nothing is submitted again.
     run_batch(f"file://{tmp_path}/m.jsonl", clips.destination, "run-2")
     assert app.actions.count("TextToSpeechAsync") == 3
+
+
+def test_subtitle_sample_has_the_lines_of_its_table(tmp_path):
+    section = read_section(PAGE, "Subtitle files")
+    table = next(read_tables(section))
+    (sample,) = read_blocks(PAGE, "text")
+    (tmp_path / "film.srt").write_text(sample)
+    lines = list(read_manifest(ObjectStoragePath(f"file://{tmp_path}/film.srt")))
+    cells = [[cell.strip("`") for cell in row.values()] for row in table]
+    assert [[line.id, line.fields["text"], str(line.start), str(line.end)] for line in lines] == cells
+    assert f"at most {MAX_SUBTITLE_BYTES // 1024**2} MiB" in section
+
+
+def test_listed_errors_of_subtitles_are_those_of_the_code(tmp_path):
+    table = next(read_tables(read_section(PAGE, "Errors in a subtitle file")))
+    (tmp_path / "film.srt").write_text(
+        "Subtitles by Anna\n\n1\n00:00:01,000 -> 00:00:02,500\none\n\n2\n00:00:02,500 --> 00:00:02,000\ntwo\n\n"
+        "3\n00:00:03,000 --> 00:00:04,000\nyou --> me\n"
+    )
+    report = run_batch(f"file://{tmp_path}/film.srt", f"file://{tmp_path}/clips/", dry_run=True, voice_id="v")
+    assert sorted(report["errors"].values()) == sorted(row["Error"].strip("`") for row in table)
+
+
+def test_encodings_of_the_page_are_those_of_the_code():
+    section = read_section(PAGE, "Encodings")
+    names = re.findall(r"`([a-z]+_?[a-z]*\d*)`", section.partition("```")[0])
+    assert "gb18030" in names
+    assert [parse_encoding(name) for name in names] == names
 
 
 def test_statuses_of_tables_and_samples_are_those_of_the_code():

@@ -58,15 +58,16 @@ def find_manifest(given: ObjectStoragePath | None, summary: Mapping[str, Any]) -
     return parse_path(str(recorded)) if given is None else given
 
 
-def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row]) -> dict[str, str]:
+def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row], subtitle_encoding: object = None) -> dict[str, str]:
     """
     Return the text of each row by its id.
 
+    :param subtitle_encoding: that the batch has used for a manifest that is a subtitle file
     :raises AirflowFailException: if a text is not the one that the batch has sent
     """
     wanted = {row.id: row for row in rows}
     texts: dict[str, str] = {}
-    for line in read_manifest(manifest):
+    for line in read_manifest(manifest, subtitle_encoding if isinstance(subtitle_encoding, str) else None):
         if isinstance(line, ManifestLine) and line.id in wanted and line.id not in texts:
             text = str(to_text(line.read_text(manifest)))
             row = wanted[line.id]

@@ -1,0 +1,256 @@
+"""
+Read the cues of a SubRip (``.srt``) or WebVTT (``.vtt``) file as manifest lines.
+
+This module finds the cues, because pysubs2 1.8 does not report a malformed timing line: it adds it to the text of the
+cue before, which would be billed. pysubs2 removes the markup of each cue.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from airflow_provider_mps.batch.line import InvalidLine, ManifestLine
+from airflow_provider_mps.batch.subtitle_encoding import decode_subtitles
+from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.redaction import quote_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
+MAX_SUBTITLE_BYTES = 20 * 1024 * 1024
+_CLOCK = r"(?:(\d{1,9}):)?([0-5]?\d):([0-5]?\d)(?:[,.](\d{1,3}))?"
+_TIMING = re.compile(
+    # After the times: settings of WebVTT (`align:start`), or coordinates of SubRip (`X1:100`).
+    rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s+[A-Za-z]\w*:\S+)*\s*",
+    re.ASCII,
+)
+_LOOSE_CLOCK = r"\d+\s*:\s*\d+\s*[:.,]\s*\d+(?:\s*[:.,]\s*\d+)?"
+_BROKEN_TIMING = re.compile(
+    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}\W+{_LOOSE_CLOCK}\s*$", re.ASCII
+)
+"""A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``."""
+_CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
+_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
+_INLINE_TIME = re.compile(r"<\d[^<>]*>")
+_COLON_STAND_IN = "\ue03a"
+"""In place of colons, so that pysubs2 does not take times within a text for a timing line."""
+
+
+@dataclass(frozen=True)
+class SubtitleStatistics:
+    """What a subtitle file has besides the lines that it yields."""
+
+    encoding: str
+    cues: int
+    empty_cues: int
+    """Cues without a text, which are skipped."""
+
+
+@dataclass
+class _Cue:
+    number: int
+    """The line number of its timing line."""
+    times: tuple[float, float] | None
+    identifier: str | None = None
+    lines: list[str] = field(default_factory=list)
+    error: InvalidLine | None = None
+
+
+def is_subtitle_path(path: object) -> bool:
+    """Return whether a manifest is a subtitle file by its name."""
+    return str(path).lower().endswith(SUBTITLE_SUFFIXES)
+
+
+def read_subtitles(
+    file: IO[bytes], name: str, encoding: str | None, report: Callable[[SubtitleStatistics], None]
+) -> Iterator[ManifestLine | InvalidLine]:
+    """
+    Read the cues of a subtitle file that have a text.
+
+    :param name: the path of the file
+    :param encoding: its encoding; ``None`` to detect it
+    :param report: called once, before the first line
+    :raises InvalidRequestError: if it cannot be decoded or has no cue, or pysubs2 is not installed
+    """
+    try:
+        import pysubs2  # noqa: F401, PLC0415 - checked before any line is read
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"The manifest {name} is a subtitle file, and pysubs2 is not installed: nothing was submitted. Install "
+            "airflow-provider-mps[subtitles]."
+        ) from error
+    text, found_encoding = decode_subtitles(_read_content(file, name), name, encoding)
+    lines = re.split(r"\r*\n|\r", text)
+    is_webvtt = name.lower().endswith(".vtt") or text.startswith("WEBVTT")
+    cues, errors = _find_webvtt_cues(lines) if is_webvtt else _find_subrip_cues(lines)
+    if not cues:
+        raise InvalidRequestError(
+            f"The manifest {name} has no cue with a line such as 00:00:01,000 --> 00:00:02,500: nothing was submitted."
+        )
+    ids = _make_ids(cues)
+    found = [_make_line(cue, cue_id, is_webvtt=is_webvtt) for cue, cue_id in zip(cues, ids, strict=True)]
+    report(SubtitleStatistics(found_encoding, len(cues), found.count(None)))
+    yield from sorted([*(line for line in found if line), *errors], key=lambda line: line.number)
+
+
+def _read_content(file: IO[bytes], name: str) -> bytes:
+    content = bytearray()
+    while len(content) <= MAX_SUBTITLE_BYTES and (block := file.read(1024 * 1024)):
+        content += block
+    if len(content) > MAX_SUBTITLE_BYTES:
+        raise InvalidRequestError(
+            f"The manifest {name} has more than {MAX_SUBTITLE_BYTES} bytes, the limit of a subtitle file: nothing was "
+            "submitted. Split it."
+        )
+    return bytes(content)
+
+
+def _find_subrip_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
+    """Return the cues, each of which ends where the next begins, and the errors of what is before the first."""
+    cues: list[_Cue] = []
+    errors: list[InvalidLine] = []
+    before: list[str] = []  # before the first cue
+    for number, line in enumerate(lines, 1):
+        current = cues[-1].lines if cues else before
+        if _is_timing(line, current):
+            cues.append(_parse_timing(number, line, _pop_cue_number(current, is_first=len(cues) == 0)))
+        elif "-->" in line:
+            _report_arrow(number, line, cues, errors)
+        else:
+            current.append(line)
+    if cues and (text := next((line for line in before if line.strip()), None)):
+        errors.append(_make_stray_error(before.index(text) + 1, text))
+    return cues, errors
+
+
+def _find_webvtt_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
+    """Return the cues, each of which ends at a blank line, and the errors of the text outside of cues."""
+    cues: list[_Cue] = []
+    errors: list[InvalidLine] = []
+    start = 0
+    while start < len(lines):
+        end = next((end for end in range(start, len(lines)) if not lines[end].strip()), len(lines))
+        block, first = lines[start:end], start + 1
+        start = end + 1
+        if block and not _SKIPPED_BLOCK.match(block[0]):
+            _parse_webvtt_block(block, first, cues, errors)
+    return cues, errors
+
+
+def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: list[InvalidLine]) -> None:
+    own: list[_Cue] = []
+    before: list[str] = []
+    for number, line in enumerate(block, first):
+        current = own[-1].lines if own else before
+        if _is_timing(line, current):
+            identifier = _pop_cue_number(current, is_first=False)
+            if identifier is None and before and not own:
+                identifier = before.pop().strip()
+            own.append(_parse_timing(number, line, identifier))
+        elif "-->" in line:
+            _report_arrow(number, line, own, errors)
+            before.clear()
+        else:
+            current.append(line)
+    if before:
+        errors.append(_make_stray_error(first, before[0]))
+    cues += own
+
+
+def _is_timing(line: str, before: list[str]) -> bool:
+    """Return whether a line begins a cue, even if its times are invalid."""
+    if _TIMING.fullmatch(line) or _BROKEN_TIMING.match(line):
+        return True
+    is_after_number = bool(before) and (not before[-1].strip() or _CUE_NUMBER.fullmatch(before[-1]) is not None)
+    return "-->" in line and is_after_number
+
+
+def _pop_cue_number(lines: list[str], *, is_first: bool) -> str | None:
+    """Remove the number of the next cue from the end of the lines before its timing line, and return it."""
+    position = len(lines) - 1
+    if position >= 0 and not lines[position].strip():
+        # A file with blank lines between all lines; the number must itself follow a blank line, or it may be a text.
+        position -= 1
+        if position < 0 or not (is_first or (position > 0 and not lines[position - 1].strip())):
+            return None
+    if position < 0 or not (match := _CUE_NUMBER.fullmatch(lines[position])):
+        return None
+    del lines[position:]
+    return match[1]
+
+
+def _parse_timing(number: int, line: str, identifier: str | None) -> _Cue:
+    match = _TIMING.fullmatch(line)
+    start, end = (_parse_clock(match.groups()[i : i + 4]) for i in (0, 4)) if match else (None, None)
+    if start is not None and end is not None:
+        return _Cue(number, (start, end), identifier)
+    error = f"{quote_value(line.strip())} is not a timing line such as 00:00:01,000 --> 00:00:02,500."
+    return _Cue(number, None, identifier, error=InvalidLine(number, error))
+
+
+def _parse_clock(groups: tuple[str | None, ...]) -> float | None:
+    """Return seconds, exact to the millisecond."""
+    hours, minutes, seconds, fraction = groups
+    if hours is None and not fraction:  # two numbers, which may be hours and minutes
+        return None
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    return (whole * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
+
+
+def _report_arrow(number: int, line: str, cues: list[_Cue], errors: list[InvalidLine]) -> None:
+    """Make the cue invalid that a line with an arrow is in: part of its text may be missing."""
+    error = InvalidLine(number, f"the arrow '-->' is only allowed in timing lines, not in {quote_value(line.strip())}.")
+    if not cues:
+        errors.append(error)
+    elif cues[-1].error is None:
+        cues[-1].error = error
+
+
+def _make_stray_error(number: int, text: str) -> InvalidLine:
+    return InvalidLine(number, f"{quote_value(text.strip())} is not part of a cue: remove it, or add a timing line.")
+
+
+def _make_ids(cues: list[_Cue]) -> list[str]:
+    """Return ids that do not change when the text or the times of a cue change."""
+    positions = [f"cue-{position:05}" for position in range(1, len(cues) + 1)]
+    own: list[str] = []
+    for cue in cues:
+        if not cue.identifier:
+            return positions
+        own.append(f"cue-{int(cue.identifier):05}" if _CUE_NUMBER.fullmatch(cue.identifier) else cue.identifier)
+    try:
+        ids = [ManifestLine.parse(0, {"id": each}).id for each in own]
+    except InvalidRequestError:
+        return positions
+    return ids if len(set(ids)) == len(ids) else positions
+
+
+def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | InvalidLine | None:
+    """Return the line of a cue; ``None`` if it has no text."""
+    if cue.error or cue.times is None:
+        return cue.error
+    text = _remove_markup("\n".join(cue.lines))
+    if "-->" in text:  # it was interrupted by markup
+        return InvalidLine(cue.number, "the arrow '-->' is only allowed in timing lines.")
+    text = " ".join(line.strip() for line in (html.unescape(text) if is_webvtt else text).split("\n") if line.strip())
+    if all(character.isspace() or unicodedata.category(character) == "Cf" for character in text):
+        return None
+    start, end = cue.times
+    try:
+        return ManifestLine.parse(cue.number, {"id": cue_id, "text": text, "start": start, "end": end})
+    except InvalidRequestError as error:
+        return InvalidLine(cue.number, str(error))
+
+
+def _remove_markup(text: str) -> str:
+    import pysubs2  # noqa: PLC0415 - the extra `subtitles`
+
+    text = _INLINE_TIME.sub("", text).replace(":", _COLON_STAND_IN)
+    # pysubs2 takes a number at the end for that of the next cue.
+    cue = f"00:00:00,000 --> 00:00:01,000\n{text}\n\n1\n"
+    return pysubs2.SSAFile.from_string(cue, format_="srt")[0].plaintext.replace(_COLON_STAND_IN, ":")
