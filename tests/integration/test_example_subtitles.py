@@ -71,14 +71,13 @@ def test_example_edited_cue_is_the_only_one_spoken_again(run_dag, app, tmp_path)
     assert pysubs2.load(str(tmp_path / "track.srt"))[0].plaintext == "Good evening, and welcome."
 
 
-@pytest.mark.parametrize(("track_format", "subtype"), [("flac", "PCM_16"), ("mp3", "MPEG_LAYER_III")])
-def test_example_form_sets_format_translation_and_fit(run_dag, app, tmp_path, track_format, subtype):
-    conf = {"format": track_format, "translate_to": "ja", "fit_to_cues": True, "text_lang": "en"}
+def test_example_form_sets_format_translation_and_fit(run_dag, app, tmp_path):
+    conf = {"format": "mp3", "translate_to": "ja", "fit_to_cues": True, "text_lang": "en"}
     run = run_dag(MODULE, DAG, destination=f"file://{tmp_path}/", **conf)
     assert run.state == "success"
     durations = sorted(task.style.duration for task in get_tasks(app))
     assert durations == sorted((end - start) / 1000 for start, end in CUES)
-    assert soundfile.info(tmp_path / f"track.{track_format}").subtype == subtype
+    assert soundfile.info(tmp_path / "track.mp3").subtype == "MPEG_LAYER_III"
 
 
 def test_example_reads_the_named_file_and_ignores_the_form(run_dag, app, tmp_path):
