@@ -31,9 +31,11 @@ _TIMING = re.compile(
 )
 _LOOSE_CLOCK = r"\d+\s*:\s*\d+\s*[:.,]\s*\d+(?:\s*[:.,]\s*\d+)?"
 _BROKEN_TIMING = re.compile(
-    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}\W+{_LOOSE_CLOCK}\s*$", re.ASCII
+    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}(?:\W|&gt;)+{_LOOSE_CLOCK}\s*$",
+    re.ASCII,
 )
 """A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``."""
+_TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}\W*>\W*{_LOOSE_CLOCK}", re.ASCII)
 _CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
 _SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
 _INLINE_TIME = re.compile(r"<\d[^<>]*>")
@@ -238,6 +240,8 @@ def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | Inv
     if "-->" in text:  # it was interrupted by markup
         return InvalidLine(cue.number, "the arrow '-->' is only allowed in timing lines.")
     text = " ".join(line.strip() for line in (html.unescape(text) if is_webvtt else text).split("\n") if line.strip())
+    if _TIMING_IN_TEXT.search(text):  # it was on two lines, or its arrow was an entity
+        return InvalidLine(cue.number, "the text of the cue holds a timing line: write it on a line of its own.")
     if all(character.isspace() or unicodedata.category(character) == "Cf" for character in text):
         return None
     start, end = cue.times

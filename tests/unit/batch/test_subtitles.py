@@ -80,6 +80,7 @@ def test_timing_lines_are_exact(read, name, timing, start, end):
     [
         "00:00:03,000 -> 00:00:04,000",
         "00:00:03,000 —> 00:00:04,000",
+        "00:00:03,000 --&gt; 00:00:04,000",
         "00:00:03,000 --> ",
         "--> 00:00:04,000",
         "O0:00:03,000 --> 00:00:04,000",
@@ -123,6 +124,13 @@ def test_arrow_in_text_makes_its_cue_invalid(read, name):
 def test_arrow_that_markup_interrupts_is_an_error(read):
     lines = read(SRT.replace("world", "a --<i></i>> b"))
     assert "only allowed in timing lines" in errors(lines)[6]
+
+
+@pytest.mark.parametrize("text", ["Hello\n00:03.000\n-> 00:04.000\nyou", "a 00:00:03.000 --&gt; 00:00:04.000"])
+def test_timing_line_within_a_text_is_an_error(read, text):
+    lines = read(VTT.replace("Hello", text), "m.vtt")
+    assert texts(valid(lines)) == ["world"]
+    assert errors(lines) == {3: "the text of the cue holds a timing line: write it on a line of its own."}
 
 
 def test_clock_times_in_a_text_are_kept(read):
