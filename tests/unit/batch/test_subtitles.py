@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -304,3 +305,14 @@ def test_fit_to_cues_sets_the_duration(read, tmp_path):
     request = line.make_request(LineDefaults("v", fit_to_cues=True), manifest)
     assert request.ext_param == {"synExt": {"duration": 1.123}}
     assert line.make_request(LineDefaults("v"), manifest).ext_param == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["1," * 500_000, "1" * 1_000_000, "00:01:02 " * 100_000, "<" * 100_000, "-" * 1_000_000]
+)
+@pytest.mark.parametrize("name", ["m.srt", "m.vtt"])
+def test_long_line_is_read_quickly(read, name, text):
+    started = time.process_time()
+    (line,) = read(f"00:00:01.000 --> 00:00:02.000\n{text}\n", name)
+    assert line.fields["text"] == text.strip()
+    assert time.process_time() - started < 20
