@@ -37,7 +37,9 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": modules("airflow_provider_mps.hooks.mps"),
         "operators": modules(
             "airflow_provider_mps.operators.text_to_speech",
+            "airflow_provider_mps.operators.synthesize",
             "airflow_provider_mps.operators.batch",
+            "airflow_provider_mps.operators.track",
             "airflow_provider_mps.operators.voices",
         ),
         "sensors": modules("airflow_provider_mps.sensors.text_to_speech"),
@@ -48,7 +50,7 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "extra-links": [
             f"airflow_provider_mps.links.text_to_speech.{name}"
-            for name in ("SubmitPageLink", "QueryPageLink", "AudioSourceLink", "StoredObjectLink")
+            for name in ("SubmitPageLink", "QueryPageLink", "SynthesisPageLink", "AudioSourceLink", "StoredObjectLink")
         ],
         "filesystems": ["airflow_provider_mps.fs.cos"],
         "asset-uris": [

@@ -43,7 +43,7 @@ class Airflow:
     pythons: tuple[str, ...]
     day: str | None = None
     """Packages are installed as of this day; ``None`` means the versions of constraints.txt."""
-    extras: str = "emulator,s3,cos"
+    extras: str = "emulator,s3,cos,subtitles,track"
     beside: tuple[str, ...] = ()
     """Packages that a feature needs on this Airflow."""
 
@@ -52,9 +52,9 @@ AIRFLOWS = {
     "2.11": Airflow("2.11.2", ("3.11", "3.12"), "2026-03-25"),
     # Without the FAB provider, its API server shows no connection form of any type.
     "3.0": Airflow("3.0.6", ("3.11", "3.12"), "2025-09-15", beside=("apache-airflow-providers-fab",)),
-    "3.1": Airflow("3.1.8", ("3.11", "3.12", "3.13"), "2026-03-25", extras="emulator,s3,cos,player"),
-    "3.2": Airflow("3.2.2", ("3.11", "3.12", "3.13"), "2026-06-15", extras="emulator,s3,cos,player"),
-    "3.3": Airflow("3.3.2", ("3.11", "3.12", "3.13"), extras="emulator,s3,cos,player"),
+    "3.1": Airflow("3.1.8", ("3.11", "3.12", "3.13"), "2026-03-25", extras="emulator,s3,cos,player,subtitles,track"),
+    "3.2": Airflow("3.2.2", ("3.11", "3.12", "3.13"), "2026-06-15", extras="emulator,s3,cos,player,subtitles,track"),
+    "3.3": Airflow("3.3.2", ("3.11", "3.12", "3.13"), extras="emulator,s3,cos,player,subtitles,track"),
 }
 
 

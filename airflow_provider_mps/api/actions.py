@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from airflow_provider_mps.error_codes import INVALID_RESPONSE, SUBMIT_REJECTED, can_retry_query, can_retry_submit
+from airflow_provider_mps.api.response import MAX_RESPONSE_BYTES
+from airflow_provider_mps.error_codes import (
+    INVALID_RESPONSE,
+    REQUEST_REJECTED,
+    SUBMIT_REJECTED,
+    can_retry_query,
+    can_retry_submit,
+)
 from airflow_provider_mps.exceptions import InvalidRequestError, make_api_error
 from airflow_provider_mps.redaction import redact
+from airflow_provider_mps.speech.audio_sample import is_audio
 from airflow_provider_mps.speech.ext_param import parse_ext_param
 from airflow_provider_mps.speech.parsing import parse_text, to_text
-from airflow_provider_mps.speech.task import TextToSpeechTask
+from airflow_provider_mps.speech.synthesis import SynthesizedSpeech
+from airflow_provider_mps.speech.task import TextToSpeechTask, parse_ext_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_mps.error_codes import ErrorClass
     from airflow_provider_mps.exceptions import MpsApiError
+    from airflow_provider_mps.speech.synthesis import SynthesisRequest
 
 T_co = TypeVar("T_co", covariant=True)
 
+SYNTHESIS_TIMEOUT_SECONDS = 120.0
+"""The call is synchronous: MPS makes the audio before it responds."""
+MAX_AUDIO_RESPONSE_BYTES = 16 * 1024 * 1024
+"""A response with audio in base64: 12 MiB of audio, six minutes of WAV at 16 kHz."""
 _TASK_ID = r"[A-Za-z0-9._~:+/#$*!,;|()^-]{1,256}"
 """Allows more characters than MPS uses in ids, but rejects URLs with a query and dicts."""
 
@@ -38,6 +53,8 @@ class ApiCall(Generic[T_co]):
     """What the call is about, for logs and errors."""
     timeout: float = 0.0
     """Seconds to wait for the response, if that is more than the connection's ``timeout``."""
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+    """Longer responses are not read to their end."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,29 @@ def make_submit_call(
     )
 
 
+def make_synthesize_call(request: SynthesisRequest) -> ApiCall[SynthesizedSpeech]:
+    """
+    Return the call that speaks a short text.
+
+    https://cloud.tencent.com/document/product/862/135348
+    """
+    params: dict[str, Any] = {"Text": request.text, "VoiceId": request.voice_id}
+    if request.text_lang is not None:
+        params["TextLang"] = request.text_lang
+    params["Output"] = {"Type": request.output_type.value}
+    if request.ext_param:
+        params["ExtParam"] = json.dumps(request.ext_param)
+    return ApiCall(
+        action="TextToSpeech",
+        params=params,
+        should_retry=can_retry_submit,
+        parse=_parse_speech,
+        subject=f"a text of {len(request.text)} characters",
+        timeout=SYNTHESIS_TIMEOUT_SECONDS,
+        max_response_bytes=MAX_AUDIO_RESPONSE_BYTES,
+    )
+
+
 def parse_task_id(mps_task_id: object) -> str:
     """
     Return the task id without surrounding white space.
@@ -138,6 +178,29 @@ def parse_submit(response: Mapping[str, Any]) -> SubmitResult:
         return SubmitResult(task_id, request_id)
     code = SUBMIT_REJECTED if isinstance(error_code, int) and error_code != 0 else INVALID_RESPONSE
     raise make_rejection(code, "no TaskId, but ", response)
+
+
+def _parse_speech(response: Mapping[str, Any]) -> SynthesizedSpeech:
+    """
+    Parse the response to ``TextToSpeech``.
+
+    :raises MpsApiError: if it has no audio
+    """
+    url, data, error_code = response.get("AudioUrl"), response.get("AudioData"), response.get("ErrorCode")
+    request_id = str(response.get("RequestId") or "")
+    ext_info = parse_ext_info(response.get("ExtInfo"))
+    if isinstance(url, str) and url:
+        return SynthesizedSpeech(url, None, ext_info, request_id)
+    if isinstance(data, str) and data:
+        try:
+            audio = base64.b64decode(data, validate=True)
+        except ValueError as error:
+            raise make_api_error(INVALID_RESPONSE, f"AudioData is not base64 ({error})", request_id) from None
+        if not is_audio(audio):
+            raise make_api_error(INVALID_RESPONSE, "AudioData is not audio", request_id)
+        return SynthesizedSpeech(None, audio, ext_info, request_id)
+    code = REQUEST_REJECTED if isinstance(error_code, int) and error_code != 0 else INVALID_RESPONSE
+    raise make_rejection(code, "no audio, but ", response)
 
 
 def make_rejection(code: str, problem: str, response: Mapping[str, Any]) -> MpsApiError:

@@ -84,7 +84,9 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         # Otherwise the library would replace the signature with keys from .netrc, and choose a proxy itself.
         session.trust_env = False
 
-    def call_action(self, action: str, params: dict[str, Any]) -> dict[str, Any]:
+    def call_action(
+        self, action: str, params: dict[str, Any], max_response_bytes: int = MAX_RESPONSE_BYTES
+    ) -> dict[str, Any]:
         """
         Make a call, and return the ``Response`` object.
 
@@ -94,7 +96,8 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         deadline = time.monotonic() + self.profile.httpProfile.reqTimeout
         # Private: the SDK's public calls read responses of any size, and miss errors; see parse_response().
         with self._call(action, params, {"SkipSign": self.credential is None}) as response:
-            return parse_response(response.status_code, _read_body(response, deadline))
+            body = _read_body(response, deadline, max_response_bytes)
+            return parse_response(response.status_code, body, max_response_bytes)
 
     def execute(self, call: ApiCall[T]) -> T:
         """
@@ -105,7 +108,7 @@ class Client(common_client.CommonClient):  # type: ignore[misc]
         """
         with _translate_call_errors(call, self.connection):
             client = self._with_timeout(call.timeout) if call.timeout > self.connection.timeout else self
-            return call.parse(client.call_action(call.action, call.params))
+            return call.parse(client.call_action(call.action, call.params, call.max_response_bytes))
 
     def _with_timeout(self, timeout: float) -> Client:
         """Return a client for one call; the timeout of this one cannot be changed for a single thread."""
@@ -137,6 +140,7 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         params: dict[str, Any],
         before_sending: Callable[[], Awaitable[None]] | None = None,
         min_timeout: float = 0.0,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> dict[str, Any]:
         """
         Do :meth:`Client.call_action` in an event loop.
@@ -161,19 +165,22 @@ class AsyncClient(common_client_async.CommonClient):  # type: ignore[misc]
         async with _limit_time(seconds):
             response = await self.http_client.send(request, stream=True)
             try:
-                body = b""
+                body = bytearray()
                 async for block in response.aiter_raw():
                     body += block
-                    if len(body) > MAX_RESPONSE_BYTES:
+                    if len(body) > max_response_bytes:
                         break
             finally:
                 await response.aclose()
-        return parse_response(response.status_code, body)
+        return parse_response(response.status_code, body, max_response_bytes)
 
     async def execute(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """Do :meth:`Client.execute` in an event loop; for ``before_sending``, see :meth:`call_action`."""
         with _translate_call_errors(call, self.connection):
-            return call.parse(await self.call_action(call.action, call.params, before_sending, call.timeout))
+            response = await self.call_action(
+                call.action, call.params, before_sending, call.timeout, call.max_response_bytes
+            )
+            return call.parse(response)
 
 
 def make_client(connection: MpsConnection) -> Client:
@@ -264,12 +271,12 @@ def _make_http_client(profile: HttpProfile) -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=profile.reqTimeout, proxy=proxy, verify=tls, trust_env=False, limits=limits)
 
 
-def _read_body(response: Any, deadline: float) -> bytes:
+def _read_body(response: Any, deadline: float, max_bytes: int) -> bytearray:
     """Read a body up to its end, the size limit or the deadline; the library's own timeout limits each read only."""
-    body = b""
+    body = bytearray()
     while block := response.raw.read1(64 * 1024, decode_content=True):
         body += block
-        if len(body) > MAX_RESPONSE_BYTES:
+        if len(body) > max_bytes:
             break
         if time.monotonic() > deadline:
             raise TimeoutError("the response took longer than the connection's timeout")

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from airflow_provider_mps.exceptions import MpsApiError
 
 MAX_RESPONSE_BYTES = 1024 * 1024
-"""Far more than any response to these calls."""
+"""Far more than any response without audio."""
 _MAX_QUOTED_CHARACTERS = 200
 
 
-def parse_response(status: int, body: bytes) -> dict[str, Any]:
+def parse_response(status: int, body: bytes | bytearray, max_bytes: int = MAX_RESPONSE_BYTES) -> dict[str, Any]:
     """
     Return the ``Response`` object.
 
@@ -30,8 +30,8 @@ def parse_response(status: int, body: bytes) -> dict[str, Any]:
     """
     if status != HTTPStatus.OK:
         raise make_api_error("ServerNetworkError", f"HTTP {status} instead of an API response: {_quote(body)}")
-    if len(body) > MAX_RESPONSE_BYTES:
-        raise _make_format_error(f"it has more than {MAX_RESPONSE_BYTES} bytes")
+    if len(body) > max_bytes:
+        raise _make_format_error(f"it has more than {max_bytes} bytes")
     try:
         envelope = make_storable(json.loads(body))
     except (ValueError, RecursionError):
@@ -52,7 +52,7 @@ def _make_format_error(problem: str) -> MpsApiError:
     return make_api_error(INVALID_RESPONSE, f"the response cannot be read, {problem}")
 
 
-def _quote(body: bytes) -> str:
+def _quote(body: bytes | bytearray) -> str:
     """Quote the beginning of a body, redacted: a server may repeat the request's headers in it."""
     if not body:
         return "nothing"

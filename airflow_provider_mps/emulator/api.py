@@ -13,7 +13,7 @@ from airflow_provider_mps.emulator.auth import Authorization, sign
 from airflow_provider_mps.emulator.speech import DEFAULT_SAMPLE_RATE, SAMPLE_RATES, Style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_mps.emulator.auth import KeyStore
 
@@ -60,6 +60,17 @@ ACTIONS = {
             "Text": Parameter(str, required=True),
             "VoiceId": Parameter(str, required=True),
             "TextLang": Parameter(str),
+            "ExtParam": Parameter(str),
+        },
+    ),
+    "TextToSpeech": Action(
+        "mps",
+        "2019-06-12",
+        {
+            "Text": Parameter(str, required=True),
+            "VoiceId": Parameter(str, required=True),
+            "TextLang": Parameter(str),
+            "Output": Parameter(dict),
             "ExtParam": Parameter(str),
         },
     ),
@@ -220,7 +231,7 @@ def _parse_body(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     return parsed
 
 
-def parse_style(ext_param: str | None) -> Style:
+def parse_style(ext_param: str | None, sample_rates: Sequence[int] = SAMPLE_RATES) -> Style:
     """Parse ``ExtParam`` into a speech style; translation is accepted and ignored."""
     try:
         parsed = json.loads(ext_param or "{}")
@@ -234,8 +245,8 @@ def parse_style(ext_param: str | None) -> Style:
         options.get("pitch", 0),
         options.get("duration"),
     )
-    if type(rate) is not int or rate not in SAMPLE_RATES:
-        raise ApiError("InvalidParameterValue", f"synExt.sampleRate must be one of {SAMPLE_RATES}.")
+    if type(rate) is not int or rate not in sample_rates:
+        raise ApiError("InvalidParameterValue", f"synExt.sampleRate must be one of {tuple(sample_rates)}.")
     if type(pitch) is not int or abs(pitch) > MAX_PITCH:
         raise ApiError("InvalidParameterValue", f"synExt.pitch must be from -{MAX_PITCH} to {MAX_PITCH}.")
     if duration is not None and not (type(duration) in {int, float} and 0 < duration <= MAX_SPEECH_SECONDS):

@@ -32,6 +32,7 @@ from airflow_provider_mps.emulator.api import (
 from airflow_provider_mps.emulator.audio_response import AUDIO_PATH, MOVED_PATH, AudioResponse, make_error_response
 from airflow_provider_mps.emulator.auth import Key, KeyStore
 from airflow_provider_mps.emulator.faults import FaultKind, FaultSequence, applies_to, make_faulty_response
+from airflow_provider_mps.emulator.synthesis import synthesize
 from airflow_provider_mps.emulator.tasks import ERROR_CODES, Status, TaskStore
 from airflow_provider_mps.emulator.transport import App
 from airflow_provider_mps.emulator.voice_actions import VoiceActions
@@ -109,7 +110,8 @@ class _Emulator:
             "DescribeTextToSpeechAsyncTask": self.describe,
             "AssumeRole": self.assume_role,
         }
-        self.voice_calls = VoiceActions(self.voices, self.tasks).calls
+        # Their responses hold URLs of audio.
+        self.audio_calls = {"TextToSpeech": self.synthesize, **VoiceActions(self.voices, self.tasks).calls}
 
     async def handle_api_call(self, request: Request) -> Response:
         request_id = str(uuid.uuid4())
@@ -133,9 +135,9 @@ class _Emulator:
         if not self.limit.admits(quota, time.monotonic()):
             raise ApiError("RequestLimitExceeded", f"More than {self.limit.per_second} requests per second.")
         parameters = parse_parameters(action, request.headers, body)
-        if name in self.voice_calls:
+        if name in self.audio_calls:
             return await run_in_threadpool(
-                self.voice_calls[name], parameters, lambda task: self.make_audio_url(request, task)
+                self.audio_calls[name], parameters, lambda task: self.make_audio_url(request, task)
             )
         return await run_in_threadpool(self.calls[name], request, parameters)
 
@@ -145,6 +147,9 @@ class _Emulator:
         task = self.tasks.submit(parameters["Text"], parameters["VoiceId"], parameters.get("TextLang"), style)
         log.info("accepted task %s, %s characters", task.task_id, len(task.text))
         return {"ErrorCode": 0, "Msg": "success", "TaskId": task.task_id}
+
+    def synthesize(self, parameters: dict[str, Any], make_audio_url: Callable[[Task], str]) -> dict[str, Any]:
+        return synthesize(parameters, self.tasks, self.voices, make_audio_url)
 
     def describe(self, request: Request, parameters: dict[str, Any]) -> dict[str, Any]:
         task = self.tasks.find(parameters["TaskId"])
@@ -197,7 +202,7 @@ class _Emulator:
 
     def make_audio_url(self, request: Request, task: Task) -> str:
         expires = f"{time.time() + self.options.link_lifetime:.3f}"
-        path = AUDIO_PATH.format(name=task.name)
+        path = AUDIO_PATH.format(name=task.name, audio_format=task.style.audio_format)
         query = f"expires={expires}&sign={self.sign_audio_path(task.name, expires)}"
         return f"{request.url.scheme}://{request.url.netloc}{path}?{query}"
 

@@ -9,9 +9,10 @@ from starlette.responses import FileResponse, Response
 if TYPE_CHECKING:
     from airflow_provider_mps.emulator.tasks import Audio
 
-AUDIO_PATH = "/async_dubbing/{name}.wav"
-MOVED_PATH = "/async_dubbing/moved/{name}.wav"
+AUDIO_PATH = "/async_dubbing/{name}.{audio_format}"
+MOVED_PATH = "/async_dubbing/moved/{name}.{audio_format}"
 """Target of a redirect."""
+MEDIA_TYPES = {".mp3": "audio/mpeg"}
 CRC_HEADER = "x-cos-hash-crc64ecma"
 
 
@@ -29,4 +30,4 @@ class AudioResponse(FileResponse):
     def __init__(self, audio: Audio) -> None:
         # FileResponse adds Content-Length and Accept-Ranges, and handles Range and If-Range.
         headers = {"ETag": f'"{audio.crc64:016x}"', CRC_HEADER: str(audio.crc64)}
-        super().__init__(audio.path, media_type="audio/wav", headers=headers)
+        super().__init__(audio.path, media_type=MEDIA_TYPES.get(audio.path.suffix, "audio/wav"), headers=headers)

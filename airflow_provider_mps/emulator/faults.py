@@ -128,7 +128,7 @@ def applies_to(kind: FaultKind, request: Request) -> bool:
     if kind is FaultKind.IGNORE_RANGE:
         return request.method == "GET" and "Range" in request.headers
     if kind in {FaultKind.REDIRECT, FaultKind.REDIRECT_TO_FILE}:
-        moved = MOVED_PATH.format(name=request.path_params["name"])
+        moved = MOVED_PATH.format(**request.path_params)
         return request.method == "GET" and request.url.path != moved
     return request.method == "GET"
 
@@ -138,7 +138,7 @@ def make_faulty_response(kind: FaultKind, audio: Audio, request: Request) -> Res
     if kind in _ERRORS:
         return make_error_response(*_ERRORS[kind])
     if kind is FaultKind.REDIRECT:
-        moved = MOVED_PATH.format(name=request.path_params["name"])
+        moved = MOVED_PATH.format(**request.path_params)
         return RedirectResponse(str(request.url.replace(path=moved)), HTTPStatus.FOUND)
     if kind is FaultKind.REDIRECT_TO_FILE:
         return RedirectResponse("file:///etc/hostname", HTTPStatus.FOUND)

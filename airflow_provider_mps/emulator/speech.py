@@ -1,4 +1,4 @@
-"""Turn text into WAV: speech by ``espeak-ng`` if it is installed, else a tone of plausible length."""
+"""Turn text into WAV or MP3: speech by ``espeak-ng`` if it is installed, else a tone of plausible length."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import wave
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ MAX_TONE_SECONDS = 3600.0
 """Limit for any text, because a tone is made in memory."""
 
 Voice = Literal["auto", "espeak-ng", "tone"]
+AudioFormat = Literal["wav", "mp3"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,12 @@ class Style:
     """-12 to 12."""
     duration: float | None = None
     """Seconds; the speech is cut or padded with silence to this length."""
+    audio_format: AudioFormat = "wav"
 
 
 def speak(text: str, language: str | None = None, style: Style | None = None, voice: Voice = "auto") -> bytes:
     """
-    Return a mono 16-bit WAV of the text.
+    Return a mono 16-bit WAV of the text, or an MP3.
 
     :param language: a language tag such as ``en``; ignored if espeak-ng does not know it
     :param voice: ``tone`` needs no program and is quick; ``auto`` uses espeak-ng if it is installed
@@ -54,7 +57,8 @@ def speak(text: str, language: str | None = None, style: Style | None = None, vo
     if style.duration is not None:
         frames = round(style.duration * style.sample_rate)
         samples = samples[:frames] + array("h", bytes(2 * max(0, frames - len(samples))))
-    return _wav(samples, style.sample_rate)
+    wav = _wav(samples, style.sample_rate)
+    return _encode_mp3(wav) if style.audio_format == "mp3" else wav
 
 
 def write_tone(path: Path, duration: float, style: Style) -> None:
@@ -72,10 +76,21 @@ def write_tone(path: Path, duration: float, style: Style) -> None:
         audio.writeframes(second[: 2 * rest])
 
 
-def measure_seconds(wav: bytes | Path) -> float:
-    """Return the length of a WAV in seconds."""
-    with wave.open(str(wav) if isinstance(wav, Path) else io.BytesIO(wav), "rb") as audio:
-        return int(audio.getnframes()) / int(audio.getframerate())
+def measure_seconds(audio: bytes | Path) -> float:
+    """
+    Return the length of a WAV or an MP3 in seconds.
+
+    :raises ValueError: if it is neither
+    """
+    source = str(audio) if isinstance(audio, Path) else io.BytesIO(audio)
+    with suppress(wave.Error, EOFError), wave.open(source, "rb") as wav:
+        return int(wav.getnframes()) / int(wav.getframerate())
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(audio) if isinstance(audio, Path) else io.BytesIO(audio)).duration)
+    except soundfile.LibsndfileError as error:
+        raise ValueError("neither WAV nor MP3") from error
 
 
 def _tone(characters: int, style: Style) -> array[int]:
@@ -123,6 +138,15 @@ def _wav(samples: array[int], rate: int) -> bytes:
     with wave.open(buffer, "wb") as audio:
         _set_format(audio, rate)
         audio.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def _encode_mp3(wav: bytes) -> bytes:
+    import soundfile
+
+    samples, rate = soundfile.read(io.BytesIO(wav), dtype="int16")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="MP3")
     return buffer.getvalue()
 
 

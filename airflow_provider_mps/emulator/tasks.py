@@ -6,7 +6,6 @@ import random
 import threading
 import time
 import uuid
-import wave
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -59,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Audio:
-    """A finished task's WAV on disk."""
+    """A finished task's WAV or MP3 on disk."""
 
     path: Path
     duration: float
@@ -68,14 +67,14 @@ class Audio:
 
     @classmethod
     def from_file(cls, path: Path) -> Audio:
-        """Measure a file of any size; the duration of a file that is not a WAV is 0."""
+        """Measure a file of any size; the duration of a file that is no audio is 0."""
         crc = 0
         with path.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 crc = crc64.xz(block, crc)
         try:
             return cls(path, measure_seconds(path), crc)
-        except (wave.Error, EOFError):
+        except ValueError:
             return cls(path, 0.0, crc)
 
 
@@ -122,9 +121,9 @@ class TaskStore:
             wait([audio])
         return task
 
-    def speak_now(self, text: str, voice_id: str, language: str | None) -> Task:
+    def speak_now(self, text: str, voice_id: str, language: str | None, style: Style | None = None) -> Task:
         """Speak a text at once, in this thread, so that it need not wait for submitted texts; return its task."""
-        task = Task(text, voice_id, language, Style(), done_at=time.monotonic())
+        task = Task(text, voice_id, language, style or Style(), done_at=time.monotonic())
         audio: Future[Audio] = Future()
         try:
             audio.set_result(self._speak(task))
@@ -180,11 +179,11 @@ class TaskStore:
         done.set_result(audio)
         self._audio[task.name] = done
 
-    def _new_file(self) -> Path:
-        return self._folder / f"{uuid.uuid4()}.wav"
+    def _new_file(self, audio_format: str = "wav") -> Path:
+        return self._folder / f"{uuid.uuid4()}.{audio_format}"
 
     def _speak(self, task: Task) -> Audio:
-        wav = speak(task.text, task.language, task.style, self._voice)
-        path = self._new_file()
-        path.write_bytes(wav)
-        return Audio(path, measure_seconds(wav), crc64.xz(wav))
+        audio = speak(task.text, task.language, task.style, self._voice)
+        path = self._new_file(task.style.audio_format)
+        path.write_bytes(audio)
+        return Audio(path, measure_seconds(audio), crc64.xz(audio))

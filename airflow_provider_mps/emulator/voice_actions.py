@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.emulator.api import ApiError
+from airflow_provider_mps.emulator.synthesis import make_audio_fields, parse_output
 from airflow_provider_mps.emulator.tasks import ERROR_CODES, Status
 from airflow_provider_mps.emulator.voices import Profile
 
@@ -57,19 +58,12 @@ class VoiceActions:
     def clone(self, parameters: dict[str, Any], make_audio_url: Callable[[Task], str]) -> dict[str, Any]:
         """Clone a voice; the sample is decoded, but has no effect, and a URL is not read."""
         _validate_sample(parameters)
-        output = parameters.get("Output", {}).get("Type", "data")
-        if output not in ("data", "url"):
-            raise ApiError("InvalidParameterValue", "Output.Type must be data or url.")
+        output = parse_output(parameters.get("Output", {}))
         profile = _parse_profile(parameters.get("VoiceProfile", {}))
         voice = self._voices.clone(Profile(**profile), parameters.get("Text"), parameters.get("TextLang"))
         response = {**_ACCEPTED, "VoiceId": voice.voice_id, "AudioData": "", "AudioUrl": "", "ExtInfo": ""}
         if (trial := self._voices.get_trial(voice)) is not None:
-            audio = self._tasks.audio(trial)
-            response["ExtInfo"] = json.dumps({"duration": audio.duration})
-            if output == "url":
-                response["AudioUrl"] = make_audio_url(trial)
-            else:
-                response["AudioData"] = base64.b64encode(audio.path.read_bytes()).decode()
+            response |= make_audio_fields(trial, self._tasks, output, make_audio_url)
         return response
 
     def design(self, parameters: dict[str, Any], _: Callable[[Task], str]) -> dict[str, Any]:

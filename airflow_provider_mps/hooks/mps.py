@@ -6,7 +6,7 @@ import asyncio
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -28,17 +28,28 @@ from airflow_provider_mps.hooks.voices import VoiceMethods
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
+    from typing import Unpack
 
     from airflow_provider_mps.api.actions import ApiCall
     from airflow_provider_mps.api.client import AsyncClient, Client
     from airflow_provider_mps.api.connection import MpsConnection
     from airflow_provider_mps.api.credentials import Credential
+    from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
     from airflow_provider_mps.speech.task import TextToSpeechTask
 
 T = TypeVar("T")
 
 MAX_REFRESHES = 2
 """Refreshes of the credentials during one call: at once, and after the connection has changed."""
+
+
+class SynthesisOptions(TypedDict, total=False):
+    """Options of a short text; see :meth:`MpsHook.synthesize_speech`."""
+
+    audio_format: str
+    sample_rate: int | str | None
+    target_duration: float | str | None
+    output_type: str
 
 
 class MpsHook(VoiceMethods, BaseHook):
@@ -195,6 +206,69 @@ class MpsHook(VoiceMethods, BaseHook):
         result = await self._acall(make_submit_call(text, voice_id, text_lang, ext_param))
         self.log.info("MPS accepted task %s (RequestId %s)", result.task_id, result.request_id)
         return result.task_id
+
+    def synthesize_speech(
+        self,
+        text: str,
+        voice_id: str,
+        text_lang: str | None = None,
+        *,
+        audio_format: str = "wav",
+        sample_rate: int | str | None = None,
+        target_duration: float | str | None = None,
+        output_type: str = "url",
+    ) -> SynthesizedSpeech:
+        """
+        Speak a short text in one call, which MPS bills.
+
+        https://cloud.tencent.com/document/product/862/135348
+
+        The hook retries the request only if MPS provably did not accept it. The response may take two minutes, whatever
+        the connection's ``timeout``.
+
+        :param text: the text to speak
+        :param voice_id: the voice
+        :param text_lang: language of the text, e.g. ``en``; without it, MPS detects the language
+        :param audio_format: ``wav`` or ``mp3``
+        :param sample_rate: sample rate in Hz: 8000, 16000, 22050, 24000, 32000 or 44100; without it, MPS chooses
+        :param target_duration: length of the audio in seconds; without it, as long as the text takes
+        :param output_type: ``url`` for a signed URL, valid for 24 hours, or ``data`` for the audio itself, up to 12 MiB
+        :raises MpsApiError: if MPS rejects the text, or the outcome is unknown; see its ``error_class``
+        :raises InvalidRequestError: if an argument is invalid
+        """
+        from airflow_provider_mps.speech.synthesis import SynthesisRequest
+
+        return self.synthesize(
+            SynthesisRequest.from_options(
+                text,
+                voice_id,
+                text_lang,
+                audio_format=audio_format,
+                sample_rate=sample_rate,
+                target_duration=target_duration,
+                output_type=output_type,
+            )
+        )
+
+    async def asynthesize_speech(
+        self, text: str, voice_id: str, text_lang: str | None = None, **options: Unpack[SynthesisOptions]
+    ) -> SynthesizedSpeech:
+        """Do :meth:`synthesize_speech` in an event loop."""
+        from airflow_provider_mps.api.actions import make_synthesize_call
+        from airflow_provider_mps.speech.synthesis import SynthesisRequest
+
+        request = SynthesisRequest.from_options(text, voice_id, text_lang, **options)
+        return self._log_speech(await self._acall(make_synthesize_call(request)))
+
+    def synthesize(self, request: SynthesisRequest) -> SynthesizedSpeech:
+        """Do :meth:`synthesize_speech` for a validated request."""
+        from airflow_provider_mps.api.actions import make_synthesize_call
+
+        return self._log_speech(self._call(make_synthesize_call(request), self.submit_attempt))
+
+    def _log_speech(self, speech: SynthesizedSpeech) -> SynthesizedSpeech:
+        self.log.info("MPS has spoken the text (RequestId %s)", speech.request_id)
+        return speech
 
     async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """

@@ -35,6 +35,13 @@ class QueryPageLink(SubmitPageLink):
     page: ClassVar[str] = "https://www.tencentcloud.com/document/product/1041/79696"
 
 
+class SynthesisPageLink(SubmitPageLink):
+    """Links to the documentation of ``TextToSpeech``."""
+
+    name = "API: TextToSpeech"
+    page: ClassVar[str] = "https://cloud.tencent.com/document/product/862/135348"
+
+
 class AudioSourceLink(BaseOperatorLink):
     """Links to the audio at MPS, until its URL expires."""
 

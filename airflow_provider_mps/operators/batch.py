@@ -77,7 +77,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     :param translate_to: language to translate lines without one to, e.g. ``en`` (templated)
     :param translate_requirement: instruction for the translation of lines without one (templated)
     :param fit_to_cues: make the audio of each line as long as the time from its ``start`` to its ``end``, unless the
-        line sets ``target_duration``
+        line sets ``target_duration`` (templated)
     :param subtitle_encoding: encoding of an ``.srt`` or ``.vtt`` manifest, e.g. ``cp1252`` or ``gb18030``. By default,
         the batch detects UTF-8, UTF-16, UTF-32 and CP1252 (templated)
     :param max_characters: maximum length of the text of a line (templated)
@@ -110,6 +110,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "target_duration",
         "translate_to",
         "translate_requirement",
+        "fit_to_cues",
         "subtitle_encoding",
         "max_characters",
         "mps_conn_id",
@@ -133,7 +134,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         target_duration: float | str | None = None,
         translate_to: str | None = None,
         translate_requirement: str | None = None,
-        fit_to_cues: bool = False,
+        fit_to_cues: bool | str = False,
         subtitle_encoding: str | None = None,
         max_characters: int | str | None = None,
         resume: bool = True,
@@ -294,7 +295,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
         from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
         from airflow_provider_mps.polling.intervals import PollInterval
-        from airflow_provider_mps.speech.ext_param import SpeechOptions
+        from airflow_provider_mps.speech.ext_param import SpeechOptions, parse_flag
         from airflow_provider_mps.speech.request import parse_max_characters
         from airflow_provider_mps.speech.voices import validate_voice_choice
 
@@ -326,7 +327,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 speech_options.build(),
                 parse_max_characters(self.max_characters),
                 self.voice_name or None,
-                self.fit_to_cues,
+                parse_flag("fit_to_cues", self.fit_to_cues),
             ),
         )
 

@@ -99,7 +99,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
                 if finished is None:
                     message = f"{error} when execution_timeout ended."
                     if not submit.has_store:
-                        raise AirflowFailException(f"{message} {kind.not_retried}") from None
+                        raise AirflowFailException(f"{message} {kind.wording.not_retried}") from None
                     raise AirflowException(f"{message} A retry reconnects to the task.") from None
                 task = finished
             self._log_success(task)

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
-    BaseOperator,
     conf,
 )
 
-from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink
+from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.operators.submit import SubmitOperator
+from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
 from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
-from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
+from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-    from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_mps.durable.submit import DurableSubmit, SubmitKind
+    from airflow_provider_mps.durable.submit import SubmitKind
     from airflow_provider_mps.speech.request import SpeechRequest
     from airflow_provider_mps.speech.task import MpsTask, TextToSpeechTask
-    from airflow_provider_mps.storage.lineage import TransferLineage
     from airflow_provider_mps.triggers.task import TaskTrigger
+
+
+__all__ = ["TextToSpeechOperator", "TextToSpeechSynthesizeOperator", "TextToSpeechToObjectStorageOperator"]
 
 
 class TextToSpeechOperator(SubmitOperator):
@@ -171,7 +170,7 @@ class TextToSpeechOperator(SubmitOperator):
         interval = PollInterval(self.poll_interval)
         submit = self.begin(context)
         with submit.prevent_double_billing():
-            request = self._find_voice(self._make_request(), submit)
+            request = submit.find_voice(self._make_request())
             earlier = submit.reconnect(request)
             found_voice_id = request.voice_id if request.voice_name else None
             task_id = earlier.task_id if earlier else submit.submit(request, found_voice_id)
@@ -213,21 +212,8 @@ class TextToSpeechOperator(SubmitOperator):
             voice_name=self.voice_name,
         )
 
-    def _find_voice(self, request: SpeechRequest, submit: DurableSubmit[Any]) -> SpeechRequest:
-        """Return the request with the VoiceId of its ``voice_name``, if it has one."""
-        if request.voice_name is None:
-            return request
-        try:
-            return replace(request, voice_id=self.hook.find_voice(request.voice_name).voice_id)
-        except InvalidRequestError:
-            # The voice may have been deleted after MPS had accepted the text: its audio is billed.
-            earlier = replace(request, voice_id=submit.recorded_voice_id or "")
-            if not submit.has_accepted(earlier):
-                raise
-            return earlier
 
-
-class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator):
+class TextToSpeechToObjectStorageOperator(StoreOperator):
     """
     Store the audio of a finished text-to-speech task in object storage.
 
@@ -253,7 +239,6 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
 
     template_fields: Sequence[str] = ("mps_task_id", "destination", "mps_conn_id", "region")
     operator_extra_links = (StoredObjectLink(), QueryPageLink())
-    ui_color = "#e4f5e7"
 
     def __init__(
         self,
@@ -273,19 +258,10 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
         self.transfer_timeout = transfer_timeout
         self.mps_conn_id = mps_conn_id
         self.region = region
-        self._cancellation = TransferCancellation()
-        self._lineage: TransferLineage | None = None
-        self.stored_at: ObjectStoragePath | None = None
-
-    @cached_property
-    def hook(self) -> MpsHook:
-        """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
-        from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
-        from airflow_provider_mps.storage.lineage import TransferLineage
+        from airflow_provider_mps.storage.asset_events import validate_asset_outlets
         from airflow_provider_mps.storage.transfer import store_audio
 
         self._cancellation = TransferCancellation()
@@ -306,28 +282,9 @@ class TextToSpeechToObjectStorageOperator(LiteralMappedValuesMixin, BaseOperator
                 log=self.log,
                 timeout=timeout,
             )
-        context["ti"].xcom_push(key="VoiceId", value=task.voice_id)
-        context["ti"].xcom_push(key="duration", value=task.duration)
-        self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(task.get_audio_url(), path, audio.size)
-        self._lineage.collect(self.hook)
-        extra = {
-            "VoiceId": task.voice_id,
-            "duration": task.duration,
-            "size": audio.size,
-            # Digits, since a browser would round the number.
-            "crc64": None if audio.crc64 is None else str(audio.crc64),
-        }
-        add_asset_events(context, self.outlets, make_uri(path), extra)
-        return str(path)
-
-    def on_kill(self) -> None:
-        """Cancel the transfer and discard the uploaded parts."""
-        self._cancellation.cancel()
-
-    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
-        """Return the source, without the URL's signature, and the destination of the audio."""
-        return self._lineage.to_openlineage() if self._lineage else None
+        return self.finish(
+            context, path, audio, source=task.get_audio_url(), voice_id=task.voice_id, duration=task.duration
+        )
 
     def _get_finished_task(self) -> TextToSpeechTask:
         task = self.hook.describe_text_to_speech_task(self.mps_task_id)

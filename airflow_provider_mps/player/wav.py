@@ -20,13 +20,14 @@ def correct_length(file: Any, size: int) -> Any:
     :param size: bytes of the file
     :return: the same file, or a wrapper with a corrected header
     """
-    field = _find_unset_length(file, size)
+    field = find_unset_length(file, size)
     file.seek(0)
     return _PatchedFile(file, *field) if field else file
 
 
-def _find_unset_length(file: Any, size: int) -> tuple[int, bytes] | None:
+def find_unset_length(file: Any, size: int) -> tuple[int, bytes] | None:
     """Return the position of a length of 0 in the header, and its correct bytes; ``None`` if there is none."""
+    file.seek(0)
     kind, position, long_length = file.read(4), 12, None
     for _ in range(_MAX_CHUNKS):
         file.seek(position)

@@ -41,7 +41,7 @@ class AudioSample:
                 "created. Shorten the sample to 10 to 20 seconds, or pass an http(s) URL that MPS can download."
             )
         is_empty_wav = data[8:12] == b"WAVE" and len(data) <= _WAV_HEADER_BYTES
-        if not _SIGNATURE.match(data) or is_empty_wav:
+        if not is_audio(data) or is_empty_wav:
             problem = "is empty" if not data or is_empty_wav else "has no known audio format"
             raise InvalidRequestError(
                 f"{source} {problem}: no voice was created. Use e.g. a WAV, MP3, M4A, FLAC or Ogg file with 10 to 20 "
@@ -60,6 +60,11 @@ class AudioSample:
         if self.data is None:
             return {"AudioUrl": str(self.url)}
         return {"AudioData": base64.b64encode(self.data).decode()}
+
+
+def is_audio(data: bytes) -> bool:
+    """Return whether bytes begin as an audio file does."""
+    return _SIGNATURE.match(data) is not None
 
 
 def is_url(audio: str) -> bool:

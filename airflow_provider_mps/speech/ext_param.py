@@ -55,9 +55,9 @@ class SpeechOptions:
         """
         ext_param = parse_ext_param(self.ext_param)
         for name, path, parse in (
-            ("sample_rate", ("synExt", "sampleRate"), _parse_whole_number),
-            ("pitch", ("synExt", "pitch"), _parse_whole_number),
-            ("target_duration", ("synExt", "duration"), _parse_number),
+            ("sample_rate", ("synExt", "sampleRate"), parse_whole_number),
+            ("pitch", ("synExt", "pitch"), parse_whole_number),
+            ("target_duration", ("synExt", "duration"), parse_number),
             ("translate_to", ("transExt", "transInfo", "transDst"), _parse_word),
             ("translate_requirement", ("transExt", "transRequirement"), _parse_word),
         ):
@@ -114,18 +114,18 @@ def validate_ext_param(ext_param: ExtParam) -> None:
     synthesis = ext_param.get("synExt", {})
     if "sampleRate" in synthesis and synthesis["sampleRate"] not in SAMPLE_RATES:
         rates = ", ".join(map(str, SAMPLE_RATES))
-        raise _make_error("sample_rate", synthesis["sampleRate"], f"one of {rates} (Hz)")
+        raise make_value_error("sample_rate", synthesis["sampleRate"], f"one of {rates} (Hz)")
     if "pitch" in synthesis and not (type(synthesis["pitch"]) is int and abs(synthesis["pitch"]) <= MAX_PITCH):
-        raise _make_error("pitch", synthesis["pitch"], f"a whole number from -{MAX_PITCH} to {MAX_PITCH}")
+        raise make_value_error("pitch", synthesis["pitch"], f"a whole number from -{MAX_PITCH} to {MAX_PITCH}")
     if "duration" in synthesis and not _is_duration(synthesis["duration"]):
-        raise _make_error("target_duration", synthesis["duration"], "a number of seconds above 0")
+        raise make_value_error("target_duration", synthesis["duration"], "a number of seconds above 0")
     translation = ext_param.get("transExt", {})
     for name, value in (
         ("translate_to", translation.get("transInfo", {}).get("transDst")),
         ("translate_requirement", translation.get("transRequirement")),
     ):
         if value is not None and not isinstance(value, str):
-            raise _make_error(name, value, "a text")
+            raise make_value_error(name, value, "a text")
 
 
 def merge_ext_params(default: ExtParam, override: ExtParam) -> ExtParam:
@@ -151,17 +151,26 @@ def _set_value(ext_param: ExtParam, path: tuple[str, ...], value: object, name: 
     level[path[-1]] = value
 
 
-def _parse_whole_number(name: str, value: object) -> int | None:
-    number = _parse_number(name, value)
+def parse_whole_number(name: str, value: object) -> int | None:
+    """
+    Return a whole number that a template may have rendered as text; ``None`` for white space.
+
+    :raises InvalidRequestError: if it is not a whole number
+    """
+    number = parse_number(name, value)
     if number is None:
         return None
     if number != int(number):
-        raise _make_error(name, value, "a whole number")
+        raise make_value_error(name, value, "a whole number")
     return int(number)
 
 
-def _parse_number(name: str, value: Any) -> float | None:
-    """Return a number that a template may have rendered as text, or as whitespace."""
+def parse_number(name: str, value: Any) -> float | None:
+    """
+    Return a number that a template may have rendered as text; ``None`` for white space.
+
+    :raises InvalidRequestError: if it is not a finite number
+    """
     if isinstance(value, str) and not value.strip():
         return None
     try:
@@ -169,7 +178,7 @@ def _parse_number(name: str, value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise _make_error(name, value, "a number")
+        raise make_value_error(name, value, "a number")
     return number
 
 
@@ -182,7 +191,23 @@ def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _make_error(name: str, value: object, requirement: str) -> InvalidRequestError:
+def parse_flag(name: str, value: object) -> bool:
+    """
+    Return a flag that a template may have rendered as text; ``None`` and white space mean ``False``.
+
+    :raises InvalidRequestError: if it is neither true nor false
+    """
+    if isinstance(value, bool):
+        return value
+    flags = {"": False, "none": False, "false": False, "true": True}
+    text = "" if value is None else value
+    if isinstance(text, str) and (flag := flags.get(text.strip().lower())) is not None:
+        return flag
+    raise make_value_error(name, value, "true or false")
+
+
+def make_value_error(name: str, value: object, requirement: str) -> InvalidRequestError:
+    """Make the error for an argument that does not meet a requirement, e.g. "a whole number"."""
     return InvalidRequestError(f"{name} must be {requirement}, not {quote_value(value)}. Nothing was submitted.")
 
 

@@ -41,28 +41,57 @@ class TransferLineage:
 
         Datasets are named as in https://openlineage.io/docs/spec/naming.
         """
-        from airflow.providers.common.compat.openlineage.facet import (
-            Dataset,
-            OutputDataset,
-            OutputStatisticsOutputDatasetFacet,
-        )
-        from airflow.providers.openlineage.extractors import OperatorLineage
-
         scheme, _, rest = self.source.partition("://")
         host, _, name = rest.partition("/")
-        container, _, key = self.path.path.lstrip("/").partition("/")
-        namespace = f"{self.path.protocol}://{container}"
-        if is_local(self.path):
-            namespace, key = "file", self.path.path
-        statistics = OutputStatisticsOutputDatasetFacet(size=self.size, fileCount=1)
-        return OperatorLineage(
-            inputs=[Dataset(namespace=f"{scheme}://{host}", name=f"/{name}")],
-            outputs=[OutputDataset(namespace=namespace, name=key, outputFacets={"outputStatistics": statistics})],
-        )
+        return _make_lineage((f"{scheme}://{host}", f"/{name}"), [(self.path, self.size)])
 
     def collect(self, hook: Any) -> None:
         """Add the assets to Airflow's lineage collector, which ignores them if no plugin reads lineage."""
-        collector = get_hook_lineage_collector()
-        with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones; the audio is stored anyway
-            collector.add_input_asset(context=hook, uri=self.source)
-            collector.add_output_asset(context=hook, uri=encode_uri(make_uri(self.path)))
+        _collect(hook, self.source, [self.path])
+
+
+@dataclass(frozen=True)
+class FileLineage:
+    """Files that were made of another file."""
+
+    source: ObjectStoragePath
+    outputs: list[tuple[ObjectStoragePath, int]]
+    """Each with its size in bytes."""
+
+    def to_openlineage(self) -> OperatorLineage[Any, Any]:
+        """Return the lineage for OpenLineage's listener, the only caller."""
+        return _make_lineage(_name_dataset(self.source), self.outputs)
+
+    def collect(self, operator: Any) -> None:
+        """Add the assets to Airflow's lineage collector."""
+        _collect(operator, encode_uri(make_uri(self.source)), [path for path, _ in self.outputs])
+
+
+def _name_dataset(path: ObjectStoragePath) -> tuple[str, str]:
+    """Return namespace and name of a file."""
+    container, _, key = path.path.lstrip("/").partition("/")
+    return ("file", path.path) if is_local(path) else (f"{path.protocol}://{container}", key)
+
+
+def _make_lineage(source: tuple[str, str], outputs: list[tuple[ObjectStoragePath, int]]) -> OperatorLineage[Any, Any]:
+    from airflow.providers.common.compat.openlineage.facet import (
+        Dataset,
+        OutputDataset,
+        OutputStatisticsOutputDatasetFacet,
+    )
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    datasets = []
+    for path, size in outputs:
+        namespace, name = _name_dataset(path)
+        statistics = OutputStatisticsOutputDatasetFacet(size=size, fileCount=1)
+        datasets.append(OutputDataset(namespace=namespace, name=name, outputFacets={"outputStatistics": statistics}))
+    return OperatorLineage(inputs=[Dataset(namespace=source[0], name=source[1])], outputs=datasets)
+
+
+def _collect(context: Any, source: str, paths: list[ObjectStoragePath]) -> None:
+    collector = get_hook_lineage_collector()
+    with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones; the audio is stored anyway
+        collector.add_input_asset(context=context, uri=source)
+        for path in paths:
+            collector.add_output_asset(context=context, uri=encode_uri(make_uri(path)))

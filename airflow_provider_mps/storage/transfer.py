@@ -12,7 +12,12 @@ from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECON
 from airflow_provider_mps.storage.destination import get_filesystem
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.http_response import choose_content_type
-from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file, make_exists_error
+from airflow_provider_mps.storage.if_exists import (
+    IfExists,
+    ensure_absent,
+    find_existing_file,
+    make_exists_error,
+)
 from airflow_provider_mps.storage.pipe import Pipe
 from airflow_provider_mps.storage.progress import Progress
 from airflow_provider_mps.storage.writers import open_writer, validate_protocol
@@ -89,21 +94,44 @@ def store_audio(
             receipt = upload.commit()
     except ConditionFailedError as error:  # found by the storage at the commit
         raise make_exists_error(path, subject) from error
-    if defect := receipt.find_defect(download.received, download.crc64):
-        raise AudioTransferError(
-            f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
-            "replaced it, or the storage has damaged it. Check what else writes there, and store it again."
-        )
+    stored = StoredAudio(download.received, download.crc64)
+    validate_receipt(receipt, stored, path, subject)
     log.info(
         "Stored the audio of %s at %s: %s bytes, CRC-64 %s, verified by %s; the storage confirmed %s",
         subject,
         path,
-        download.received,
-        download.crc64,
+        stored.size,
+        stored.crc64,
         download.metadata.verification,
         receipt.confirmed,
     )
-    return StoredAudio(download.received, download.crc64)
+    return stored
+
+
+def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: str) -> None:
+    """
+    Check a destination before the audio exists, so that its making is not billed in vain.
+
+    :raises DestinationError: if its filesystem cannot be used, or it exists and ``if_exists`` is ``fail``
+    """
+    get_filesystem(path, subject)
+    validate_protocol(path, subject)
+    if if_exists is IfExists.FAIL:
+        ensure_absent(path, subject, lambda: None)
+
+
+def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> None:
+    """
+    Check that a storage has confirmed what was written.
+
+    :raises AudioTransferError: if it reports something else
+    """
+    assert audio.crc64 is not None  # noqa: S101 - computed while writing
+    if defect := receipt.find_defect(audio.size, audio.crc64):
+        raise AudioTransferError(
+            f"The audio of {subject} was stored at {path}, but the storage reports that {defect}. Another writer has "
+            "replaced it, or the storage has damaged it. Check what else writes there, and store it again."
+        )
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import TIMEOUT_MILLISECONDS, add_connection, screenshot
+from tests.browser.steps import DAG, IS_DRAWN, listen, load_audio, open_form, page_of, submit_form
 
 pytestmark = [
     pytest.mark.usefixtures("connection"),
@@ -20,8 +21,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("standalone"),
 ]
-
-DAG = "text_to_speech"
 
 
 def row_of(page, conn_id):
@@ -84,24 +83,6 @@ def clip(tmp_path_factory, admin, connection, api):
     tasks = api.wait(DAG, run["dag_run_id"])
     assert {state for state, _ in tasks.values()} == {"success"}
     return run["dag_run_id"], place
-
-
-def open_form(page, dag=DAG, field="text"):
-    page.goto(f"/dags/{dag}")
-    page.get_by_role("button", name="Trigger").first.click()
-    form = page.get_by_role("dialog")
-    expect(form.locator(f"[name='element_{field}']")).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
-    return form
-
-
-def page_of(run_id, task_id, view="", dag=DAG):
-    return f"/dags/{dag}/runs/{quote(run_id, safe='')}/tasks/{task_id}{view}"
-
-
-def listen(page, run_id, task_id="store", dag=DAG):
-    page.goto(page_of(run_id, task_id, dag=dag))
-    page.get_by_role("link", name="Listen").click()
-    return page.frame_locator("iframe[title=Listen]")
 
 
 def test_clip_triggered_from_the_form_is_stored(admin, clip):
@@ -182,9 +163,8 @@ def test_wait_log_reports_each_status_once(admin, clip, api):
 def test_listen_view_plays_seeks_and_downloads(admin, clip, api):
     run_id, place = clip
     player = listen(admin, run_id)
-    audio = player.locator("audio")
     expect(player.locator("#size")).to_have_text(f"{place.stat().st_size:,} bytes", timeout=TIMEOUT_MILLISECONDS)
-    audio.evaluate("audio => audio.readyState || new Promise(ready => audio.addEventListener('loadedmetadata', ready))")
+    audio = load_audio(player)
     duration = float(api.xcom(DAG, run_id, "store", key="duration"))
     assert audio.evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.001)
     expect(player.locator("#duration")).to_have_text(f"{round(duration, 3):g} s")
@@ -194,11 +174,8 @@ def test_listen_view_plays_seeks_and_downloads(admin, clip, api):
     player.locator("#waveform").click()
     audio.evaluate("audio => audio.seeking ? new Promise(done => audio.addEventListener('seeked', done)) : true")
     assert audio.evaluate("audio => audio.currentTime") == pytest.approx(duration / 2, rel=0.05)
-    drawn = (
-        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)"
-    )
     admin.wait_for_timeout(500)
-    assert player.locator("canvas").evaluate(drawn)
+    assert player.locator("canvas").evaluate(IS_DRAWN)
     screenshot(admin, "listen")
     with admin.expect_download() as download:
         player.get_by_role("link", name="Download").click()
@@ -233,16 +210,6 @@ def test_listen_requires_dag_read_permission(airflow, sign_in, clip):
 VOICES, CLONED_VOICE = "text_to_speech_voices", "text_to_speech_cloned_voice"
 
 
-def submit_form(page, api, form, dag):
-    """Press Trigger, and return the id of the run after its end."""
-    form.get_by_test_id("trigger-dag-submit").click()
-    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
-    (run,) = api.runs(dag)
-    tasks = api.wait(dag, run["dag_run_id"])
-    assert {state for state, _ in tasks.values()} == {"success"}
-    return run["dag_run_id"]
-
-
 def test_voices_chosen_in_the_form_are_a_table_in_the_log(admin, api):
     form = open_form(admin, VOICES, "language")
     form.locator("[name='element_language']").fill("en")
@@ -269,8 +236,48 @@ def test_cloned_voice_speaks_and_its_trial_plays(admin, api, tmp_path):
         player = listen(admin, run_id, task_id, CLONED_VOICE)
         expect(player.locator("#path")).to_have_text(f"file://{file}", timeout=TIMEOUT_MILLISECONDS)
         expect(player.locator("#VoiceId")).to_have_text(voice_id)
-        audio = player.locator("audio")
-        audio.evaluate(
-            "audio => audio.readyState || new Promise(ready => audio.addEventListener('loadedmetadata', ready))"
-        )
-        assert audio.evaluate("audio => audio.duration") > 0
+        assert load_audio(player).evaluate("audio => audio.duration") > 0
+
+
+SUBTITLES, NOTIFICATION = "text_to_speech_subtitles", "text_to_speech_notification"
+CUES = """\
+1
+00:00:01,000 --> 00:00:03,000
+Hello from a browser.
+
+2
+00:00:04,000 --> 00:00:06,000
+<i>This is the second cue.</i>
+"""
+
+
+def test_subtitles_pasted_in_the_form_become_a_track(admin, api, tmp_path):
+    form = open_form(admin, SUBTITLES, "subtitles")
+    screenshot(admin, "subtitles-form")
+    form.locator("[name='element_subtitles']").fill(CUES)
+    form.locator("[name='element_destination']").fill(f"file://{tmp_path}")
+    run_id = submit_form(admin, api, form, SUBTITLES)
+    player = listen(admin, run_id, "assemble", SUBTITLES)
+    expect(player.locator("#path")).to_have_text(f"file://{tmp_path}/track.wav", timeout=TIMEOUT_MILLISECONDS)
+    expect(player.locator("#VoiceId")).to_have_text(api.xcom(SUBTITLES, run_id, "assemble", key="VoiceId"))
+    duration = float(api.xcom(SUBTITLES, run_id, "assemble", key="duration"))
+    assert duration > 4  # the start of the second cue
+    assert load_audio(player).evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.001)
+    admin.wait_for_timeout(500)
+    assert player.locator("canvas").evaluate(IS_DRAWN)
+    screenshot(admin, "listen-track")
+    written = (tmp_path / "track.srt").read_text()
+    assert re.findall(r"^(\S+) -->", written, re.MULTILINE) == ["00:00:01,000", "00:00:04,000"]
+    assert "This is the second cue." in written
+
+
+def test_short_text_plays_as_mp3(admin, api, tmp_path):
+    form = open_form(admin, NOTIFICATION)
+    form.locator("[name='element_destination']").fill(f"file://{tmp_path}/short.mp3")
+    run_id = submit_form(admin, api, form, NOTIFICATION)
+    player = listen(admin, run_id, "speak", NOTIFICATION)
+    expect(player.locator("#path")).to_have_text(f"file://{tmp_path}/short.mp3", timeout=TIMEOUT_MILLISECONDS)
+    assert (tmp_path / "short.mp3").read_bytes()[:4] != b"RIFF"
+    duration = float(api.xcom(NOTIFICATION, run_id, "speak", key="duration"))
+    # An MP3 has whole frames, and silence at both ends.
+    assert load_audio(player).evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.2)

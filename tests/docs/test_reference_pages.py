@@ -14,7 +14,11 @@ import pytest
 from airflow_provider_mps import exceptions
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
-from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.text_to_speech import (
+    TextToSpeechOperator,
+    TextToSpeechSynthesizeOperator,
+    TextToSpeechToObjectStorageOperator,
+)
 from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
@@ -31,6 +35,7 @@ XCOMS, MANIFEST, CONFIGURATION = DOCS / "xcoms.md", DOCS / "manifest.md", DOCS /
 TASK_CLASSES = {
     TextToSpeechOperator: (OPERATORS, "TextToSpeechOperator"),
     TextToSpeechToObjectStorageOperator: (OPERATORS, "TextToSpeechToObjectStorageOperator"),
+    TextToSpeechSynthesizeOperator: (OPERATORS, "TextToSpeechSynthesizeOperator"),
     TextToSpeechBatchOperator: (OPERATORS, "TextToSpeechBatchOperator"),
     CloneVoiceOperator: (OPERATORS, "CloneVoiceOperator"),
     DesignVoiceOperator: (OPERATORS, "DesignVoiceOperator"),
@@ -276,7 +281,11 @@ def test_hook_page_draws_the_exception_hierarchy():
 DAG_OF_EVERY_CLASS = """
 from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
-from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.text_to_speech import (
+    TextToSpeechOperator,
+    TextToSpeechSynthesizeOperator,
+    TextToSpeechToObjectStorageOperator,
+)
 from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
@@ -290,6 +299,9 @@ with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
         outlets=[AssetAlias("clips"), Asset("x://clips")],
     )
     wait >> store
+    synthesize = TextToSpeechSynthesizeOperator(
+        task_id="synthesize", text="Hello.", voice_id="v", destination="{{ params.folder }}short.wav"
+    )
     manifest, destination = "{{ params.folder }}manifest.jsonl", "{{ params.folder }}"
     outlets = [AssetAlias("batches"), Asset("x://batches")]
     batch = TextToSpeechBatchOperator(
@@ -348,12 +360,12 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
             ("submit", TextToSpeechOperator),
             ("wait", TextToSpeechTaskSensor),
             ("store", TextToSpeechToObjectStorageOperator),
+            ("synthesize", TextToSpeechSynthesizeOperator),
             ("batch", TextToSpeechBatchOperator),
         )
     }
-    assert {name: set(xcoms[name]) for name in ("submit", "wait", "store")} == {
-        name: keys[name] for name in ("submit", "wait", "store")
-    }
+    clips = ("submit", "wait", "store", "synthesize")
+    assert {name: set(xcoms[name]) for name in clips} == {name: keys[name] for name in clips}
     of_voices = set(read_table(XCOMS, "CloneVoiceOperator and DesignVoiceOperator", "Key"))
     # The page says when each of these is pushed.
     assert set(xcoms["design"]) == of_voices

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from benchmarks.storing_candidates import CANDIDATES, CLIP_CANDIDATES, OTHER
+from benchmarks.track import TITLES
 from dev.airflow_environment import REPOSITORY
 from tests.programs import require_program
 
@@ -88,3 +89,10 @@ def test_quick_batch_on_s3_benchmark_counts_requests():
     assert measured[1:3] == ["40", "0"]
     assert [row[1].rstrip(" |") for row in rows(output, "PUT clips")] == ["40"]
     assert rows(output, "DELETE log") == []
+
+
+def test_quick_track_benchmark_measures_both_methods():
+    output = run_benchmark("benchmarks.track", "--quick", timeout=300)
+    ours, alternative = (rows(output, TITLES[name]) for name in ("provider", "alternative"))
+    assert [row[1] for row in ours] == [row[1] for row in alternative] == ["wav", "flac"]
+    assert all(int(row[2].replace(",", "")) > 50 for row in ours)

@@ -16,6 +16,8 @@ DAGS = [
     ("text_to_speech_published", "text_to_speech_published"),
     ("text_to_speech_many", "text_to_speech_batch"),
     ("text_to_speech_many", "text_to_speech_mapped"),
+    ("text_to_speech_subtitles", "text_to_speech_notification"),
+    ("text_to_speech_subtitles", "text_to_speech_subtitles"),
     ("text_to_speech_voices", "text_to_speech_voices"),
     ("text_to_speech_voices", "text_to_speech_cloned_voice"),
 ]

@@ -34,6 +34,16 @@ ENDS = {
     "skipped": ("skipped", 1),
 }
 """State and try number of each task that does not succeed at its first attempt."""
+SUBTITLES = """\
+1
+00:00:01,000 --> 00:00:02,000
+<i>The first cue.</i>
+
+2
+00:00:03,500 --> 00:00:05,000
+The second cue,
+on two lines.
+"""
 LINES = [{"id": f"line-{number}", "text": f"This is line {number}.", "voice_id": "voice-1"} for number in range(4)]
 
 
@@ -119,6 +129,7 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
     folder = home / "audio"
     folder.mkdir()
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, LINES)))
+    (folder / "film.srt").write_text(SUBTITLES)
     (folder / "sample.wav").write_bytes(speak("A sample.", voice="tone"))
     for dags in (Path(__file__).parent / "dags", EXAMPLE_DAGS):
         shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

@@ -6,6 +6,7 @@ The first line of each docstring is a row of ``docs/airflow-versions.md``. The i
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import soundfile
 from airflow import __version__
 from packaging.version import Version
 
@@ -180,6 +182,38 @@ def test_batch_stores_every_line(every_way, way):
 def test_batch_dry_run_counts_submits_without_a_call(every_way):
     """A dry run of a batch counts the submits without calling MPS."""
     assert every_way.xcom("dry_run")["to_submit"] == len(LINES)
+
+
+def test_short_text_is_stored_as_mp3(every_way):
+    """`TextToSpeechSynthesizeOperator` stores an MP3 with one call."""
+    assert every_way.state("synthesized") == "success"
+    clip = Path(every_way.xcom("synthesized").removeprefix("file://"))
+    with soundfile.SoundFile(clip) as audio:
+        assert (audio.format, audio.samplerate) == ("MP3", 24000)
+        assert audio.frames / audio.samplerate == pytest.approx(every_way.xcom("synthesized", "duration"), abs=0.2)
+    assert every_way.xcom("synthesized", "VoiceId") == "voice-1"
+
+
+def test_batch_speaks_each_cue_of_subtitles(every_way):
+    """A batch speaks each cue of a subtitle file."""
+    assert every_way.state("dubbed") == "success"
+    rows = [json.loads(line) for line in every_way.s3.seen("dubbed/results.jsonl").splitlines()]
+    assert [(row["start"], row["end"], row["characters"]) for row in rows] == [(1, 2, 14), (3.5, 5, 29)]
+    assert all(every_way.s3.seen(f"dubbed/{row['id']}.wav")[:4] == b"RIFF" for row in rows)
+
+
+def test_track_has_clips_at_the_times_of_their_cues(every_way):
+    """A track has each clip at the time of its cue, and subtitles that fit."""
+    assert every_way.state("track") == "success"
+    assert every_way.xcom("track") == f"{every_way.s3.root}track.flac"
+    samples, rate = soundfile.read(io.BytesIO(every_way.s3.seen("track.flac")))
+    loud = [index / rate for index in range(len(samples)) if abs(samples[index]) > 0.01]
+    assert loud[0] == pytest.approx(1, abs=0.05)
+    assert not [time for time in loud if 2.5 < time < 3.5]
+    assert len(samples) / rate == pytest.approx(every_way.xcom("track", "duration"), abs=0.001)
+    subtitles = every_way.s3.seen("track.vtt").decode()
+    assert re.findall(r"^(?:00:)?(00:\d\d\.\d+) -->", subtitles, re.MULTILINE) == ["00:01.000", "00:03.500"]
+    assert "The second cue, on two lines." in subtitles
 
 
 def test_cloned_voice_speaks_by_name_and_is_deleted(every_way):

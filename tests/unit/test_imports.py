@@ -43,6 +43,7 @@ imported = set(sys.modules)
 import airflow_provider_mps.hooks.mps
 import airflow_provider_mps.operators.batch
 import airflow_provider_mps.operators.text_to_speech
+import airflow_provider_mps.operators.track
 import airflow_provider_mps.sensors.text_to_speech
 import airflow_provider_mps.triggers.text_to_speech
 print(json.dumps(sorted(set(sys.modules) - imported)))
@@ -57,8 +58,11 @@ NEEDED_BY_CALLS = (
     "fastcrc",
     "httpcore",
     "httpx",
+    "numpy",
     "requests",
     "s3fs",
+    "soundfile",
+    "soxr",
     "tenacity",
     "tencentcloud",
     "urllib3",
@@ -71,6 +75,7 @@ NEEDED_BY_CALLS = (
     "airflow_provider_mps.batch.line",
     "airflow_provider_mps.batch.lock_holder",
     "airflow_provider_mps.batch.run",
+    "airflow_provider_mps.batch.track.options",
     "airflow_provider_mps.durable.submit",
     "airflow_provider_mps.polling.poller",
     "airflow_provider_mps.speech.ext_param",

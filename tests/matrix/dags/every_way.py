@@ -8,7 +8,9 @@ from pathlib import Path
 from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias, task
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
+from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.track import AssembleTrackOperator
 from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
@@ -121,6 +123,27 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     dry_run = TextToSpeechBatchOperator(task_id="dry_run", destination=folder, dry_run=True, **batches)
     dry_run >> TextToSpeechBatchOperator(task_id="batch", destination=folder, **batches)
     TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, **batches)
+
+    TextToSpeechSynthesizeOperator(
+        task_id="synthesized",
+        text="In one call.",
+        audio_format="mp3",
+        sample_rate=24000,
+        destination=f"file://{FOLDER}/short/short.mp3",
+    )
+    dubbed = TextToSpeechBatchOperator(
+        task_id="dubbed",
+        manifest=f"file://{FOLDER}/film.srt",
+        destination=f"{S3}dubbed/",
+        poll_interval=1,
+    )
+    AssembleTrackOperator(
+        task_id="track",
+        results=dubbed.output,
+        destination=f"{S3}track.flac",
+        subtitles=f"{S3}track.vtt",
+        outlets=[AssetAlias("tracks")],
+    )
 
     cloned = CloneVoiceOperator(
         task_id="cloned",

@@ -1,7 +1,7 @@
 import pytest
 
 from airflow_provider_mps.exceptions import InvalidRequestError
-from airflow_provider_mps.speech.ext_param import SpeechOptions, merge_ext_params
+from airflow_provider_mps.speech.ext_param import SpeechOptions, merge_ext_params, parse_flag
 
 
 def test_build_puts_arguments_into_ext_param():
@@ -97,3 +97,17 @@ def test_merge_ext_params_overrides_single_values():
     default = {"synExt": {"sampleRate": 8000, "pitch": 1}}
     assert merge_ext_params(default, {"synExt": {"pitch": 2}}) == {"synExt": {"sampleRate": 8000, "pitch": 2}}
     assert default == {"synExt": {"sampleRate": 8000, "pitch": 1}}
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [(True, True), (False, False), ("True", True), ("false ", False), ("", False), (None, False), ("None", False)],
+)
+def test_flag_may_be_rendered_as_text(value, flag):
+    assert parse_flag("fit_to_cues", value) is flag
+
+
+@pytest.mark.parametrize("value", ["yes", 1, [True], "{{ params.fit }}"])
+def test_flag_that_is_neither_true_nor_false_is_rejected(value):
+    with pytest.raises(InvalidRequestError, match="fit_to_cues must be true or false"):
+        parse_flag("fit_to_cues", value)

@@ -1,0 +1,1 @@
+"""Assemble the audio of a batch into one track, and write its subtitles."""

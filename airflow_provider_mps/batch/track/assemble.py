@@ -1,0 +1,130 @@
+"""Assemble a track: read the clips in order, place them, and encode them into an unnamed temporary file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_provider_mps.batch.track.audio import Clip, Track, open_encoder, write_clip
+from airflow_provider_mps.batch.track.clips import ClipReader
+from airflow_provider_mps.batch.track.options import AUDIO_SUFFIXES, get_suffix, validate_mp3_rate
+from airflow_provider_mps.batch.track.temporary_file import open_temporary_file
+from airflow_provider_mps.batch.track.timeline import Timeline
+from airflow_provider_mps.exceptions import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_mps.batch.row import Row
+    from airflow_provider_mps.batch.track.lines import BatchLines
+    from airflow_provider_mps.batch.track.options import TrackOptions
+
+LOG_INTERVAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedClip:
+    """Where the audio of a line is in the track, in seconds."""
+
+    row: Row
+    begin: float
+    end: float
+
+
+@dataclass
+class AssembledTrack:
+    """A track in a temporary file, which is gone when it is closed."""
+
+    file: IO[bytes]
+    duration: float
+    """Seconds."""
+    clips: list[PlacedClip]
+    """Those that are heard; one that is cut to nothing is not."""
+    timeline: Timeline
+
+
+class _Progress:
+    """Logs a line every :data:`LOG_INTERVAL_SECONDS`."""
+
+    def __init__(self, total: int, log: Any) -> None:
+        self.clips = 0
+        self.seconds = 0.0
+        self._total = total
+        self._log = log
+        self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
+
+    def log_if_due(self) -> None:
+        if time.monotonic() < self._next_at:
+            return
+        self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
+        self._log.info(
+            "Assembling the track: %s of %s clips, %s of audio",
+            f"{self.clips:,}",
+            f"{self._total:,}",
+            timedelta(seconds=round(self.seconds)),
+        )
+
+
+def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTrack:
+    """
+    Return the track, whose file the caller closes.
+
+    :raises AirflowFailException: if a clip has changed or cannot be decoded, or clips overlap that must not
+    :raises InvalidRequestError: if clips have several sample rates, and none was chosen
+    :raises AirflowException: if a clip could not be read this time, or the temporary folder is full
+    """
+    file = open_temporary_file()
+    try:
+        return _assemble(file, lines, options, log)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTrack:
+    progress = _Progress(len(lines.clips), log)
+    first: tuple[Row, int] | None = None
+    track: Track | None = None
+    timeline = Timeline(1)
+    placed = []
+    following: Iterator[Row | None] = iter([*lines.clips[1:], None])
+    for row, clip_file in ClipReader(lines.clips, options.transfer_timeout, progress.log_if_due):
+        with Clip(row, clip_file) as clip:
+            if track is None or first is None:
+                first = (row, clip.rate)
+                rate = options.sample_rate or clip.rate
+                validate_mp3_rate(rate, options.destination)
+                track = Track(open_encoder(file, rate, AUDIO_SUFFIXES[get_suffix(options.destination)]), rate)
+                timeline = Timeline(rate, lines.on_cues, options.gap, options.overlap)
+            elif options.sample_rate is None and clip.rate != first[1]:
+                raise InvalidRequestError(
+                    f"Clips have several sample rates: line {first[0].id} has {first[1]} Hz, and line {row.id} has "
+                    f"{clip.rate} Hz. No track was stored. Set sample_rate to convert them all."
+                )
+            placement = timeline.place(row, next(following))
+            blocks = _logging(clip.read(track.rate), track, progress)
+            if timeline.overlaps:  # only the other overlaps are still of interest
+                samples, is_cut = sum(map(len, blocks)), False
+            else:
+                track.fill_until(placement.begin)
+                samples, is_cut = write_clip(track, blocks, placement.limit)
+            timeline.advance(row, placement, samples, is_cut=is_cut)
+            if samples:
+                end = placement.begin + samples
+                placed.append(PlacedClip(row, placement.begin / track.rate, end / track.rate))
+        progress.clips += 1
+    assert track is not None  # noqa: S101 - there is a clip
+    timeline.validate()
+    if lines.on_cues:
+        track.fill_until(timeline.to_samples(lines.last_end))
+    track.close()
+    return AssembledTrack(file, track.length / track.rate, placed, timeline)
+
+
+def _logging(blocks: Iterator[Any], track: Track, progress: _Progress) -> Iterator[Any]:
+    for block in blocks:
+        yield block
+        progress.seconds = track.length / track.rate
+        progress.log_if_due()

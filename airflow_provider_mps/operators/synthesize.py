@@ -1,0 +1,274 @@
+"""Speak a short text in one synchronous call, and store its audio in object storage."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_mps.exceptions import AudioTransferError, InvalidRequestError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.links.text_to_speech import StoredObjectLink, SynthesisPageLink
+from airflow_provider_mps.operators.store import StoreOperator
+from airflow_provider_mps.redaction import format_path
+from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
+from airflow_provider_mps.storage.if_exists import IfExists
+from airflow_provider_mps.storage.text_file import read_text, validate_text_source
+from airflow_provider_mps.version_compat import make_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_mps.durable.synthesis import DurableSynthesis
+    from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
+    from airflow_provider_mps.storage.transfer import StoredAudio
+
+
+class TextToSpeechSynthesizeOperator(StoreOperator):
+    """
+    Speak a short text in one call, and store its audio in object storage.
+
+    MPS makes the audio while the call waits: there is no task to wait for, and the audio can be MP3 or have 24 kHz. For
+    long texts and translations, use :class:`~.TextToSpeechOperator`. All arguments and the destination are checked
+    before the call. https://cloud.tencent.com/document/product/862/135348
+
+    MPS bills each accepted call, so it is retried only if MPS provably did not accept it. From Airflow 3.3, the URL of
+    the audio is stored at once: a retry or a clear within 24 hours stores the audio from there. If an attempt is killed
+    during the call, the outcome is unknown: ``on_unknown`` says what happens then.
+
+    The operator returns the stored path and pushes the XComs ``VoiceId`` and ``duration`` (seconds; ``None`` if MPS
+    does not report it). Its outlets get the events of :class:`~.TextToSpeechToObjectStorageOperator`.
+
+    :param text: text to speak (templated)
+    :param text_path: UTF-8 file to speak in place of ``text``, as an ``ObjectStoragePath`` or a string (templated)
+    :param voice_id: ``VoiceId`` of the voice (templated)
+    :param voice_name: exact name of the voice, in place of ``voice_id``; looked up in each attempt (templated)
+    :param destination: an ``ObjectStoragePath`` or a string, e.g. ``s3://conn@bucket/clip.mp3``; a string that ends in
+        ``/`` is a folder, in which the file gets the name that MPS gave the audio (templated)
+    :param text_lang: language of the text, e.g. ``en``; without it, MPS detects the language (templated)
+    :param audio_format: ``wav`` or ``mp3`` (templated)
+    :param sample_rate: sample rate in Hz: 8000, 16000, 22050, 24000, 32000 or 44100; without it, MPS chooses
+        (templated)
+    :param target_duration: length of the audio in seconds (templated)
+    :param max_characters: maximum length of the text; a longer one fails before it is billed (templated)
+    :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the
+        audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it
+    :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS bills all the same;
+        or ``fail``, before the call
+    :param on_unknown: if it is unknown whether MPS has spoken the text, or the audio of ``data`` is lost: ``fail``
+        without a retry, or ``resubmit`` in the next attempt, which may be billed twice
+    :param durable: ``False``: keep no record, so that each attempt and each clear speaks the text again. A failure
+        after the call is then not retried
+    :param transfer_timeout: seconds for storing the audio, including its attempts
+    :param mps_conn_id: connection of type ``tencent_mps`` (templated)
+    :param region: overrides the connection's region (templated)
+    :raises InvalidRequestError: if an argument is invalid; nothing was spoken; not retried
+    :raises DestinationError: if the destination must be fixed first; not retried
+    :raises MpsApiError: if MPS did not speak the text
+    :raises AirflowFailException: if the outcome is unknown, or the audio is lost; with ``on_unknown="resubmit"`` an
+        ``AirflowException``, which Airflow retries
+    :raises AudioTransferError: if the audio could not be stored this time; a retry stores it
+    """
+
+    template_fields: Sequence[str] = (
+        "text",
+        "text_path",
+        "voice_id",
+        "voice_name",
+        "destination",
+        "text_lang",
+        "audio_format",
+        "sample_rate",
+        "target_duration",
+        "max_characters",
+        "mps_conn_id",
+        "region",
+    )
+    operator_extra_links = (StoredObjectLink(), SynthesisPageLink())
+
+    def __init__(
+        self,
+        *,
+        destination: str | ObjectStoragePath,
+        text: str | None = None,
+        voice_id: str | None = None,
+        voice_name: str | None = None,
+        text_path: str | ObjectStoragePath | None = None,
+        text_lang: str | None = None,
+        audio_format: str = "wav",
+        sample_rate: int | str | None = None,
+        target_duration: float | str | None = None,
+        max_characters: int | str | None = None,
+        output_type: Literal["url", "data"] = "url",
+        if_exists: Literal["overwrite", "skip", "fail"] = "overwrite",
+        on_unknown: Literal["fail", "resubmit"] = "fail",
+        durable: bool = True,
+        transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+        mps_conn_id: str = MpsHook.default_conn_name,
+        region: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.text = text
+        self.text_path = text_path
+        self.voice_id = voice_id
+        self.voice_name = voice_name
+        self.destination = destination
+        self.text_lang = text_lang
+        self.audio_format = audio_format
+        self.sample_rate = sample_rate
+        self.target_duration = target_duration
+        self.max_characters = max_characters
+        self.output_type = output_type
+        self.if_exists = parse_choice(IfExists, if_exists)
+        self.on_unknown = parse_choice(OnUnknown, on_unknown)
+        self.durable = durable
+        self.transfer_timeout = transfer_timeout
+        self.mps_conn_id = mps_conn_id
+        self.region = region
+        self._synthesis: DurableSynthesis | None = None
+
+    def execute(self, context: Context) -> str:
+        """Speak the text, or find the audio of an earlier attempt; store it, and return the stored path."""
+        from airflow_provider_mps.durable.synthesis import DurableSynthesis
+
+        self._cancellation = TransferCancellation()
+        timeout = parse_timeout(self.transfer_timeout)
+        destination = parse_destination(self.destination)
+        request = self._make_request()
+        self._validate_destination(destination, request)
+        synthesis = self._synthesis = DurableSynthesis(
+            self.hook, context, self.on_unknown, self.log, durable=self.durable
+        )
+        if self.durable and not synthesis.has_store:
+            self.log.info(
+                "This Airflow has no task state store, which needs 3.3 or later: a retry or a clear may speak again"
+            )
+        with synthesis.prevent_double_billing():
+            request = synthesis.find_voice(request)
+            speech = synthesis.run(request)
+            try:
+                path, audio = self._store(speech, destination, timeout)
+            except _ExpiredUrlError:
+                self.log.warning("The URL of the earlier audio is not valid any more: speaking the text again")
+                speech = synthesis.speak(request)
+                path, audio = self._store(speech, destination, timeout)
+            connection = self.hook.get_conn().connection
+            source = speech.audio_url or f"{connection.scheme}://{connection.endpoint}/TextToSpeech"
+            return self.finish(context, path, audio, source=source, voice_id=request.voice_id, duration=speech.duration)
+
+    def on_kill(self) -> None:
+        """Send no request any more, cancel the transfer, and discard the uploaded parts."""
+        if self._synthesis is not None:
+            self._synthesis.cancel()
+        super().on_kill()
+
+    def _make_request(self) -> SynthesisRequest:
+        from airflow_provider_mps.speech.request import parse_max_characters
+        from airflow_provider_mps.speech.synthesis import SynthesisRequest
+        from airflow_provider_mps.speech.voices import validate_voice_choice
+
+        validate_text_source(self.text, self.text_path)
+        validate_voice_choice(self.voice_id, self.voice_name)
+        return SynthesisRequest.from_options(
+            read_text(self.text_path) if self.text_path else self.text,
+            self.voice_id,
+            self.text_lang,
+            audio_format=self.audio_format,
+            sample_rate=self.sample_rate,
+            target_duration=self.target_duration,
+            output_type=self.output_type,
+            max_characters=parse_max_characters(self.max_characters),
+            text_source=f"text_path {format_path(self.text_path)}" if self.text_path else "text",
+            voice_name=self.voice_name,
+        )
+
+    def _validate_destination(self, destination: str | ObjectStoragePath, request: SynthesisRequest) -> None:
+        """Check what can be checked before the call, which MPS bills."""
+        from airflow_provider_mps.speech.synthesis import AudioFormat, OutputType
+        from airflow_provider_mps.storage.asset_events import validate_asset_outlets
+        from airflow_provider_mps.storage.transfer import validate_destination
+
+        is_folder = str(destination).endswith("/")
+        if is_folder and request.output_type is OutputType.DATA:
+            raise InvalidRequestError(
+                f"destination {format_path(destination)} is a folder, but with output_type='data' the audio has no "
+                "name: nothing was spoken. Set the path of a file."
+            )
+        suffix = "" if is_folder else str(destination).rpartition(".")[2].lower()
+        if suffix in set(AudioFormat) and suffix != request.audio_format:
+            raise InvalidRequestError(
+                f"destination {format_path(destination)} ends in .{suffix}, but audio_format is "
+                f"{request.audio_format.value!r}: nothing was spoken. Change one of them."
+            )
+        # In a folder, the name is known only afterwards.
+        path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
+        if_exists = IfExists.OVERWRITE if is_folder else self.if_exists
+        validate_destination(path, if_exists, "this text")
+        validate_asset_outlets(self.outlets, make_uri(path), "this text")
+
+    def _store(
+        self, speech: SynthesizedSpeech, destination: str | ObjectStoragePath, timeout: float
+    ) -> tuple[ObjectStoragePath, StoredAudio]:
+        from airflow_provider_mps.storage.transfer import store_audio
+
+        subject = f"the text with RequestId {speech.request_id}"
+        path = resolve_destination(destination, speech.audio_url or "", subject)
+        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
+            if speech.audio_url is None:
+                return path, self._store_data(speech.audio_data or b"", path, subject, timeout)
+            return path, store_audio(
+                speech.audio_url,
+                path,
+                if_exists=self.if_exists,
+                get_fresh_url=lambda: self._raise_expired(subject),
+                subject=subject,
+                log=self.log,
+                timeout=timeout,
+            )
+
+    def _store_data(self, data: bytes, path: ObjectStoragePath, subject: str, timeout: float) -> StoredAudio:
+        """Store the audio of a response; repeated within the time limit, because a retry would not have it."""
+        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+        from airflow_provider_mps.storage.file import store_file
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(AudioTransferError),
+            stop=stop_after_delay(timeout),
+            wait=wait_random_exponential(max=10),
+            before_sleep=lambda state: self.log.warning(
+                "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()
+            ),
+            reraise=True,
+        )
+        try:
+            return retrying(
+                lambda: store_file(
+                    io.BytesIO(data),
+                    path,
+                    subject=subject,
+                    log=self.log,
+                    if_exists=self.if_exists,
+                    timeout=timeout,
+                )
+            )
+        except AudioTransferError as error:
+            assert self._synthesis is not None  # noqa: S101 - it has returned the audio
+            raise self._synthesis.make_lost_error(str(error)) from error
+
+    def _raise_expired(self, subject: str) -> str:
+        assert self._synthesis is not None  # noqa: S101 - it has returned the URL
+        if self._synthesis.can_speak_again:
+            raise _ExpiredUrlError
+        raise AudioTransferError(
+            f"MPS's storage rejected the URL of the audio of {subject}: it has expired, or the audio is gone. Nothing "
+            "was stored. A clear speaks the text again, which is billed again."
+        )
+
+
+class _ExpiredUrlError(Exception):
+    """The URL of an earlier attempt is not valid any more, and the text may be spoken again."""
