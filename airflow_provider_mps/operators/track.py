@@ -148,7 +148,12 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     def _run(self, options: TrackOptions) -> tuple[StoredAudio, BatchLines, AssembledTrack, int]:
         from airflow_provider_mps.batch.track.assemble import assemble
         from airflow_provider_mps.batch.track.lines import read_lines
-        from airflow_provider_mps.batch.track.subtitle_file import find_manifest, read_texts, store_subtitles
+        from airflow_provider_mps.batch.track.subtitle_file import (
+            find_encoding,
+            find_manifest,
+            read_texts,
+            store_subtitles,
+        )
         from airflow_provider_mps.storage.file import store_file
         from airflow_provider_mps.storage.transfer import validate_destination
 
@@ -157,7 +162,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         lines = read_lines(options, self.log)
         texts = {}
         if options.subtitles is not None:
-            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips)
+            manifest = find_manifest(options.manifest, lines.summary)
+            texts = read_texts(manifest, lines.clips, find_encoding(manifest, lines.summary))
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(

@@ -62,6 +62,20 @@ def test_clips_begin_at_their_cues(app, manifest, folder):
         assert not samples[begin - 8_000 : begin].any()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [("gb18030", "gb18030"), ("utf-8-sig", None), ("utf-16", None), ("utf-16-le", None), ("utf-32", None)],
+)
+def test_subtitles_of_any_encoding_are_read_again(app, tmp_path, clips, encoding, declared):
+    film = tmp_path / "film.srt"
+    film.write_bytes("1\n00:00:01,000 --> 00:00:02,500\n你好，世界。\n".encode(encoding))
+    outcome = run_batch(f"file://{film}", clips.destination, voice_id="voice-1", subtitle_encoding=declared)
+    srt = f"{clips.destination}track.srt"
+    assemble(outcome, f"{clips.destination}track.wav", subtitles=srt)
+    (event,) = pysubs2.SSAFile.from_string(ObjectStoragePath(srt).read_text())
+    assert (event.start, event.plaintext) == (1000, "你好，世界。")
+
+
 def test_line_without_audio_stays_silent(app, manifest, clips):
     lines = [line(0, start=0), line(1, text="[fail] 3", start=5), line(2, start=10)]
     run_batch(manifest(lines), clips.destination, on_line_failure="continue")
