@@ -13,6 +13,7 @@ from airflow_provider_mps.speech.parsing import OnUnknown
 
 def make_batch(tmp_path):
     options = SimpleNamespace(
+        subtitle_encoding=None,
         mps_conn_id="mps_default",
         region=None,
         destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
