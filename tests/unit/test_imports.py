@@ -159,6 +159,7 @@ print(errors)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["api.client", "storage.http"])
 def test_import_while_another_thread_imports_requests(module):
     command = [sys.executable, "-c", CONCURRENT_IMPORTS, "requests", f"airflow_provider_mps.{module}"]
