@@ -180,7 +180,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             )
 
     def on_kill(self) -> None:
-        """Send no request any more, cancel the transfer, and discard the uploaded parts."""
+        """Send no request any more, cancel a transfer from a URL, and discard the uploaded parts."""
         if self._synthesis is not None:
             self._synthesis.cancel()
         super().on_kill()
@@ -262,11 +262,12 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         # If MPS returns the audio although its URL was requested, a folder has no other name for it.
         name = f"https://mps/{speech.request_id}.{audio_format.value}"
         path = resolve_destination(destination, speech.audio_url or name, subject)
+        if speech.audio_data is not None:
+            # Also if Airflow ends the attempt meanwhile: a retry would not have the audio.
+            return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
+        if speech.audio_url is None:
+            return path, StoredAudio(*self._synthesis.checksum or (0, None))
         with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
-            if speech.audio_data is not None:
-                return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
-            if speech.audio_url is None:
-                return path, StoredAudio(*self._synthesis.checksum or (0, None))
             return path, store_audio(
                 speech.audio_url,
                 path,
@@ -282,14 +283,14 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self, data: bytes, path: ObjectStoragePath, subject: str, audio_format: AudioFormat, timeout: float
     ) -> StoredAudio:
         """Store the audio of a response; repeated within the time limit, because a retry would not have it."""
-        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
         from airflow_provider_mps.storage.file import store_file
 
         ends_at = time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
-            stop=stop_after_delay(timeout),
+            stop=lambda _: self._cancellation.is_cancelled or time.monotonic() >= ends_at,
             wait=wait_random_exponential(max=10),
             before_sleep=lambda state: self.log.warning(
                 "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()

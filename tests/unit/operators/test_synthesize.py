@@ -17,6 +17,7 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.exceptions import (
     AudioTransferError,
+    AudioTransferStopped,
     DestinationError,
     InvalidRequestError,
     MpsPermanentError,
@@ -556,6 +557,46 @@ def test_kill_before_call_sends_nothing(mps, make, store, monkeypatch):
         operator.execute(attempt(store))
     assert mps.actions == []
     assert store.get(STATE_KEY) is None
+
+
+def kill_during_call(monkeypatch, operator):
+    synthesize = operator.hook.synthesize
+
+    def kill(request):
+        speech = synthesize(request)
+        operator.on_kill()
+        return speech
+
+    monkeypatch.setattr(operator.hook, "synthesize", kill)
+
+
+def test_kill_during_call_stores_data(mps, make, store, clip, monkeypatch):
+    operator = make(output_type="data")
+    kill_during_call(monkeypatch, operator)
+    operator.execute(attempt(store))
+    assert clip.exists()
+
+
+def test_kill_during_call_stores_url_in_retry(mps, make, store, clip, monkeypatch):
+    operator = make()
+    kill_during_call(monkeypatch, operator)
+    with pytest.raises(AudioTransferStopped):
+        operator.execute(attempt(store))
+    make().execute(attempt(store, 2))
+    assert clip.exists()
+    assert count_spoken(mps) == 1
+
+
+def test_kill_ends_retries_of_data(mps, make, store, monkeypatch):
+    operator = make(output_type="data")
+
+    def fail(*_, **__):
+        operator.on_kill()
+        raise AudioTransferError("The storage is down.")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
+    with pytest.raises(AirflowFailException, match="The storage is down"):
+        operator.execute(attempt(store))
 
 
 def test_signed_url_is_masked_and_in_no_log(mps, make, store, caplog, capsys, monkeypatch):
