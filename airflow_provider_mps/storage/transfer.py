@@ -9,7 +9,7 @@ from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.redaction import hide_signed_urls_in_logs
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
-from airflow_provider_mps.storage.destination import get_filesystem
+from airflow_provider_mps.storage.destination import get_filesystem, is_local
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.http_response import choose_content_type
 from airflow_provider_mps.storage.if_exists import (
@@ -112,10 +112,13 @@ def validate_destination(path: ObjectStoragePath, subject: str) -> None:
     """
     Check a destination before the audio exists, so that its making is not billed in vain.
 
-    :raises DestinationError: if its filesystem cannot be used
+    :raises DestinationError: if its filesystem cannot be used, or no local file can be written there
     """
     get_filesystem(path, subject)
     validate_protocol(path, subject)
+    if is_local(path):  # other storages show what they deny only when something is stored
+        with translate_storage_errors(path, subject):
+            open_writer(path).discard()
 
 
 def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> None:

@@ -156,6 +156,15 @@ def test_destination_without_filesystem_fails_before_any_call(mps, make, destina
     assert mps.actions == []
 
 
+@pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("/file/clip.wav", "cannot be written")])
+def test_local_destination_that_cannot_be_written_fails_before_any_call(mps, make, tmp_path, name, message):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DestinationError, match=message):
+        make(destination=f"file://{tmp_path}{name}").execute(make_context())
+    assert mps.actions == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_existing_file_fails_before_any_call(mps, make, clip):
     clip.parent.mkdir()
     clip.write_bytes(b"old")
@@ -417,7 +426,6 @@ def test_xcom_fails_after_storing_retry_succeeds(mps, make, store, clip, output_
 def test_retry_if_exists_fail_rejects_other_audio(mps, make, store, clip, monkeypatch, output_type):
     operator = make(output_type=output_type, if_exists="fail")
     fail_to_store(monkeypatch, lambda: operator.execute(attempt(store)))
-    clip.parent.mkdir()
     clip.write_bytes(b"another program's")
     with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "was not stored"):
         make(output_type=output_type, if_exists="fail").execute(attempt(store, 2))
