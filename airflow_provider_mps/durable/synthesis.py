@@ -14,7 +14,7 @@ from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord, de
 from airflow_provider_mps.redaction import mask_signed_url
 from airflow_provider_mps.speech.audio_sample import is_url
 from airflow_provider_mps.speech.parsing import OnUnknown
-from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
+from airflow_provider_mps.speech.synthesis import OutputType, SynthesisRequest, SynthesizedSpeech
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,7 +179,9 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
             return None
         self._pending = earlier
         has_stored = not earlier.audio_url and earlier.checksum is not None and is_stored(*earlier.checksum)
-        if has_stored or earlier.has_audio:
+        # A user who chooses the data and clears the task cannot download the URL.
+        wants_data = was_cleared and request.output_type is OutputType.DATA
+        if has_stored or (earlier.has_audio and not wants_data):
             mask_signed_url(earlier.audio_url)
             what = (
                 "An earlier attempt has stored the audio" if has_stored else "Storing the audio of an earlier attempt"
@@ -189,7 +191,8 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
             replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
             return earlier.to_speech()
         reason = (
-            f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) has expired."
+            f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) "
+            f"{'is not used with output_type=data' if earlier.has_audio else 'has expired'}."
             if earlier.audio_url
             else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was not stored."
         )

@@ -306,7 +306,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                     subject=subject,
                     log=self.log,
                     if_exists=self.if_exists,
-                    timeout=max(ends_at - time.monotonic(), _MIN_ATTEMPT_SECONDS),
+                    timeout=max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS),
                     content_type=_CONTENT_TYPES[audio_format.value],
                     # The storage may have completed an upload whose last response was lost.
                     is_retry=next(numbers) > 1,

@@ -542,6 +542,15 @@ def test_record_that_cannot_be_stored_logs_no_url(mps, make, store, clip, capsys
     assert clip.exists()
 
 
+def test_clear_with_data_does_not_use_recorded_url(mps, make, store, clip, monkeypatch):
+    fail_to_store(monkeypatch, lambda: make().execute(attempt(store)))
+    make(output_type="data").execute(attempt(store, 2))  # no clear: nothing is billed again
+    assert count_spoken(mps) == 1
+    make(output_type="data").execute(clear(store, 3))
+    assert count_spoken(mps) == 2
+    assert store.get(STATE_KEY)["audio_url"] is None
+
+
 def test_voice_deleted_after_call_retry_stores_audio(mps, make, store, monkeypatch, clip):
     hook = MpsHook()
     voice_id = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "Ann")
