@@ -58,6 +58,7 @@ class BatchState:
         self._writer = holder.token[:8]
         self._results = Results(options.destination)
         self._write_ahead_log = WriteAheadLog(self._results.write_ahead_log_path, self._writer, log)
+        self._subtitle_encoding: str | None = None
         self._is_restored = False  # until the row store has all earlier rows, the results must not be overwritten
         self._results_lock = asyncio.Lock()
         self._checkpoint: Checkpoint | None = None  # of the results that were saved last
@@ -140,7 +141,8 @@ class BatchState:
         self.row_store.put(row)
 
     def report_subtitles(self, statistics: SubtitleStatistics) -> None:
-        """Log what a subtitle file has, and keep the number of its empty cues for the summary."""
+        """Log what a subtitle file has; keep its encoding and the number of its empty cues for the summary."""
+        self._subtitle_encoding = statistics.encoding
         self.row_store.empty_cues = statistics.empty_cues
         self._log.info(
             "The manifest is a subtitle file in %s: %s cues, of which %s are empty and skipped",
@@ -180,6 +182,8 @@ class BatchState:
             summary = {
                 **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
+                # With which a track reads the texts of its subtitles.
+                **({"subtitle_encoding": encoding} if (encoding := self._subtitle_encoding) else {}),
                 "finished": finished,
                 "run": self._run,
                 "max_tries": self._holder.max_tries,

@@ -29,11 +29,15 @@ _TIMING = re.compile(
     rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s+[A-Za-z]\w*:\S+)*\s*",
     re.ASCII,
 )
-_LOOSE_CLOCK = r"\d+\s*:\s*\d+\s*[:.,]\s*\d+(?:\s*[:.,]\s*\d+)?"
+_LOOSE_CLOCK = r"\d{1,9}\s?:\s?\d{1,9}\s?[:.,]\s?\d{1,9}(?:\s?[:.,]\s?\d{1,9})?"
 _BROKEN_TIMING = re.compile(
-    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}\W+{_LOOSE_CLOCK}\s*$", re.ASCII
+    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}(?:\W|&gt;){{1,8}}{_LOOSE_CLOCK}\s*$",
+    re.ASCII,
 )
 """A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``."""
+_TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}[^A-Za-z]{{0,8}}>[^A-Za-z]{{0,8}}{_LOOSE_CLOCK}", re.ASCII)
+_MAX_TIMING_CHARACTERS = 200
+"""Limit for lines that are compared with patterns that need quadratic time."""
 _CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
 _SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
 _INLINE_TIME = re.compile(r"<\d[^<>]*>")
@@ -164,7 +168,7 @@ def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: 
 
 def _is_timing(line: str, before: list[str]) -> bool:
     """Return whether a line begins a cue, even if its times are invalid."""
-    if _TIMING.fullmatch(line) or _BROKEN_TIMING.match(line):
+    if _TIMING.fullmatch(line) or (len(line) <= _MAX_TIMING_CHARACTERS and _BROKEN_TIMING.match(line)):
         return True
     is_after_number = bool(before) and (not before[-1].strip() or _CUE_NUMBER.fullmatch(before[-1]) is not None)
     return "-->" in line and is_after_number
@@ -238,6 +242,8 @@ def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | Inv
     if "-->" in text:  # it was interrupted by markup
         return InvalidLine(cue.number, "the arrow '-->' is only allowed in timing lines.")
     text = " ".join(line.strip() for line in (html.unescape(text) if is_webvtt else text).split("\n") if line.strip())
+    if _TIMING_IN_TEXT.search(text):  # it was on two lines, or its arrow was an entity
+        return InvalidLine(cue.number, "the text of the cue holds a timing line: write it on a line of its own.")
     if all(character.isspace() or unicodedata.category(character) == "Cf" for character in text):
         return None
     start, end = cue.times

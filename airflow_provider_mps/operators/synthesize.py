@@ -183,6 +183,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         """Send no request any more, cancel a transfer from a URL, and discard the uploaded parts."""
         if self._synthesis is not None:
             self._synthesis.cancel()
+            if self._synthesis.has_pending_request:
+                self.log.warning("The text was sent to MPS, which may bill it")
         super().on_kill()
 
     def _make_request(self) -> SynthesisRequest:

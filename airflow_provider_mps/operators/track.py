@@ -11,7 +11,6 @@ from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.links.text_to_speech import StoredObjectLink
 from airflow_provider_mps.speech.parsing import parse_choice
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
-from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent
 from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
 if TYPE_CHECKING:
@@ -149,15 +148,22 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     def _run(self, options: TrackOptions) -> tuple[StoredAudio, BatchLines, AssembledTrack, int]:
         from airflow_provider_mps.batch.track.assemble import assemble
         from airflow_provider_mps.batch.track.lines import read_lines
-        from airflow_provider_mps.batch.track.subtitle_file import find_manifest, read_texts, store_subtitles
+        from airflow_provider_mps.batch.track.subtitle_file import (
+            find_encoding,
+            find_manifest,
+            read_texts,
+            store_subtitles,
+        )
         from airflow_provider_mps.storage.file import store_file
+        from airflow_provider_mps.storage.transfer import validate_destination
 
         for path in filter(None, (options.destination, options.subtitles)):
-            _validate_destination(path, options.if_exists)
+            validate_destination(path, options.if_exists, SUBJECT)
         lines = read_lines(options, self.log)
         texts = {}
         if options.subtitles is not None:
-            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips)
+            manifest = find_manifest(options.manifest, lines.summary)
+            texts = read_texts(manifest, lines.clips, find_encoding(manifest, lines.summary))
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(
@@ -217,13 +223,3 @@ def _validate_installation(options: TrackOptions) -> None:
             "The libsndfile of this worker cannot write MP3: nothing was assembled. Choose a destination that ends in "
             ".wav or .flac, or update soundfile."
         )
-
-
-def _validate_destination(path: ObjectStoragePath, if_exists: IfExists) -> None:
-    from airflow_provider_mps.storage.destination import get_filesystem
-    from airflow_provider_mps.storage.writers import validate_protocol
-
-    get_filesystem(path, SUBJECT)
-    validate_protocol(path, SUBJECT)
-    if if_exists is IfExists.FAIL:
-        ensure_absent(path, SUBJECT, lambda: None)

@@ -8,6 +8,7 @@ import pysubs2
 import pytest
 import soundfile
 
+from airflow_provider_mps.emulator import app as emulator_app
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.batching import accepted
@@ -71,14 +72,17 @@ def test_example_edited_cue_is_the_only_one_spoken_again(run_dag, app, tmp_path)
     assert pysubs2.load(str(tmp_path / "track.srt"))[0].plaintext == "Good evening, and welcome."
 
 
-@pytest.mark.parametrize(("track_format", "subtype"), [("flac", "PCM_16"), ("mp3", "MPEG_LAYER_III")])
-def test_example_form_sets_format_translation_and_fit(run_dag, app, tmp_path, track_format, subtype):
-    conf = {"format": track_format, "translate_to": "ja", "fit_to_cues": True, "text_lang": "en"}
+def test_example_form_sets_format_translation_and_fit(run_dag, app, tmp_path, monkeypatch):
+    ext_params = []
+    parse = emulator_app.parse_style
+    monkeypatch.setattr(emulator_app, "parse_style", lambda text: ext_params.append(json.loads(text)) or parse(text))
+    conf = {"format": "mp3", "translate_to": "ja", "fit_to_cues": True, "text_lang": "en"}
     run = run_dag(MODULE, DAG, destination=f"file://{tmp_path}/", **conf)
     assert run.state == "success"
-    tasks = get_tasks(app)
-    assert [task.style.duration for task in tasks] == [(end - start) / 1000 for start, end in CUES]
-    assert soundfile.info(tmp_path / f"track.{track_format}").subtype == subtype
+    durations = sorted(task.style.duration for task in get_tasks(app))
+    assert {params["transExt"]["transInfo"]["transDst"] for params in ext_params} == {"ja"}
+    assert durations == sorted((end - start) / 1000 for start, end in CUES)
+    assert soundfile.info(tmp_path / "track.mp3").subtype == "MPEG_LAYER_III"
 
 
 def test_example_reads_the_named_file_and_ignores_the_form(run_dag, app, tmp_path):

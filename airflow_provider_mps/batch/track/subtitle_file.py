@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mps.batch.line import ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
+from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
 from airflow_provider_mps.batch.track.options import get_suffix
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.speech.parsing import to_text
@@ -58,15 +59,26 @@ def find_manifest(given: ObjectStoragePath | None, summary: Mapping[str, Any]) -
     return parse_path(str(recorded)) if given is None else given
 
 
-def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row]) -> dict[str, str]:
+def find_encoding(manifest: ObjectStoragePath, summary: Mapping[str, Any]) -> str | None:
+    """
+    Return the encoding in which the batch has read this manifest; ``None`` to detect it.
+
+    :param summary: of the batch
+    """
+    encoding = summary.get("subtitle_encoding")
+    return parse_encoding(encoding) if encoding and str(manifest) == summary.get("manifest") else None
+
+
+def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row], encoding: str | None = None) -> dict[str, str]:
     """
     Return the text of each row by its id.
 
+    :param encoding: of a subtitle file; ``None`` to detect it
     :raises AirflowFailException: if a text is not the one that the batch has sent
     """
     wanted = {row.id: row for row in rows}
     texts: dict[str, str] = {}
-    for line in read_manifest(manifest):
+    for line in read_manifest(manifest, encoding):
         if isinstance(line, ManifestLine) and line.id in wanted and line.id not in texts:
             text = str(to_text(line.read_text(manifest)))
             row = wanted[line.id]

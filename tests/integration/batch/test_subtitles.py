@@ -76,6 +76,7 @@ def test_cues_are_spoken_and_their_times_kept(app, subtitles, clips, name, conte
     assert get_times(clips) == TIMES
     assert (result["stored"], result["empty_cues"]) == (2, 1)
     assert clips.summary()["empty_cues"] == 1
+    assert clips.summary()["subtitle_encoding"] == "utf-8"
     assert "| empty cues | 1 |" in airflow_context["ti"].xcoms["progress"]
     clips.require_true()
 

@@ -62,6 +62,20 @@ def test_clips_begin_at_their_cues(app, manifest, folder):
         assert not samples[begin - 8_000 : begin].any()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [("gb18030", "gb18030"), ("utf-8-sig", None), ("utf-16", None), ("utf-16-le", None), ("utf-32", None)],
+)
+def test_subtitles_of_any_encoding_are_read_again(app, tmp_path, clips, encoding, declared):
+    film = tmp_path / "film.srt"
+    film.write_bytes("1\n00:00:01,000 --> 00:00:02,500\n你好，世界。\n".encode(encoding))
+    outcome = run_batch(f"file://{film}", clips.destination, voice_id="voice-1", subtitle_encoding=declared)
+    srt = f"{clips.destination}track.srt"
+    assemble(outcome, f"{clips.destination}track.wav", subtitles=srt)
+    (event,) = pysubs2.SSAFile.from_string(ObjectStoragePath(srt).read_text())
+    assert (event.start, event.plaintext) == (1000, "你好，世界。")
+
+
 def test_line_without_audio_stays_silent(app, manifest, clips):
     lines = [line(0, start=0), line(1, text="[fail] 3", start=5), line(2, start=10)]
     run_batch(manifest(lines), clips.destination, on_line_failure="continue")
@@ -105,3 +119,16 @@ def test_changed_manifest_writes_no_subtitles(app, manifest, clips):
         assemble(clips.destination, f"{clips.destination}track.wav", subtitles=f"{clips.destination}track.srt")
     assert json.loads(ObjectStoragePath(changed).read_text())["text"] == "Another text."
     assert not (clips.root / "track.wav").exists()
+
+
+def test_subtitles_in_other_encoding_become_track_and_subtitles(app, clips, tmp_path):
+    cues = "1\n00:00:01,000 --> 00:00:02,000\n<i>语音。</i>\n\n2\n00:00:05,250 --> 00:00:06,000\n合成。\n"
+    (tmp_path / "film.srt").write_bytes(cues.encode("gb18030"))
+    outcome = run_batch(
+        f"file://{tmp_path}/film.srt", clips.destination, voice_id="voice-1", subtitle_encoding="gb18030"
+    )
+    srt = f"{clips.destination}spoken.srt"
+    content, _ = assemble(outcome, f"{clips.destination}film.mp3", subtitles=srt, sample_rate=24_000)
+    events = pysubs2.SSAFile.from_string(ObjectStoragePath(srt).read_text())
+    assert [(event.start, event.plaintext) for event in events] == [(1000, "语音。"), (5250, "合成。")]
+    assert not decode(content)[: 24_000 - 2_400].any()

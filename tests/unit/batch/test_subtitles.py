@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -80,6 +81,7 @@ def test_timing_lines_are_exact(read, name, timing, start, end):
     [
         "00:00:03,000 -> 00:00:04,000",
         "00:00:03,000 —> 00:00:04,000",
+        "00:00:03,000 --&gt; 00:00:04,000",
         "00:00:03,000 --> ",
         "--> 00:00:04,000",
         "O0:00:03,000 --> 00:00:04,000",
@@ -123,6 +125,13 @@ def test_arrow_in_text_makes_its_cue_invalid(read, name):
 def test_arrow_that_markup_interrupts_is_an_error(read):
     lines = read(SRT.replace("world", "a --<i></i>> b"))
     assert "only allowed in timing lines" in errors(lines)[6]
+
+
+@pytest.mark.parametrize("text", ["Hello\n00:03.000\n-> 00:04.000\nyou", "a 00:00:03.000 --&gt; 00:00:04.000"])
+def test_timing_line_within_a_text_is_an_error(read, text):
+    lines = read(VTT.replace("Hello", text), "m.vtt")
+    assert texts(valid(lines)) == ["world"]
+    assert errors(lines) == {3: "the text of the cue holds a timing line: write it on a line of its own."}
 
 
 def test_clock_times_in_a_text_are_kept(read):
@@ -296,3 +305,14 @@ def test_fit_to_cues_sets_the_duration(read, tmp_path):
     request = line.make_request(LineDefaults("v", fit_to_cues=True), manifest)
     assert request.ext_param == {"synExt": {"duration": 1.123}}
     assert line.make_request(LineDefaults("v"), manifest).ext_param == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["1," * 500_000, "1" * 1_000_000, "00:01:02 " * 100_000, "<" * 100_000, "-" * 1_000_000]
+)
+@pytest.mark.parametrize("name", ["m.srt", "m.vtt"])
+def test_long_line_is_read_quickly(read, name, text):
+    started = time.process_time()
+    (line,) = read(f"00:00:01.000 --> 00:00:02.000\n{text}\n", name)
+    assert line.fields["text"] == text.strip()
+    assert time.process_time() - started < 20

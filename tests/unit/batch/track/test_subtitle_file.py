@@ -5,7 +5,13 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
 from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.batch.track.subtitle_file import Subtitle, find_manifest, format_subtitles, read_texts
+from airflow_provider_mps.batch.track.subtitle_file import (
+    Subtitle,
+    find_encoding,
+    find_manifest,
+    format_subtitles,
+    read_texts,
+)
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.speech.request import hash_text
 
@@ -77,6 +83,16 @@ def test_row_without_digest_compares_characters(manifest):
 def test_line_that_manifest_lacks_is_named(manifest):
     with pytest.raises(AirflowFailException, match=r"1 lines of the batch are not in .*, e\.g\. z"):
         read_texts(manifest, [row("a", "Hello"), row("z", "")])
+
+
+def test_encoding_of_the_batch_is_used_for_its_manifest():
+    manifest = ObjectStoragePath("s3://bucket/film.srt")
+    summary = {"manifest": str(manifest), "subtitle_encoding": "gb18030"}
+    assert find_encoding(manifest, summary) == "gb18030"
+    assert find_encoding(ObjectStoragePath("s3://bucket/other.srt"), summary) is None
+    assert find_encoding(manifest, {"manifest": str(manifest)}) is None
+    with pytest.raises(InvalidRequestError, match="is not a text encoding"):
+        find_encoding(manifest, {**summary, "subtitle_encoding": "klingon"})
 
 
 def test_manifest_of_batch_is_found():
