@@ -229,7 +229,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         # In a folder, the name is known only afterwards.
         path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
         validate_asset_outlets(self.outlets, make_uri(path), "this text")
-        validate_destination(path, "this text")
+        # Whether it exists is checked only if the text is spoken.
+        validate_destination(path, IfExists.OVERWRITE, "this text")
         return path
 
     def _has_stored(self, path: ObjectStoragePath, size: int, crc64: int) -> bool:

@@ -108,17 +108,20 @@ def store_audio(
     return stored
 
 
-def validate_destination(path: ObjectStoragePath, subject: str) -> None:
+def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: str) -> None:
     """
     Check a destination before the audio exists, so that its making is not billed in vain.
 
-    :raises DestinationError: if its filesystem cannot be used, or no local file can be written there
+    :raises DestinationError: if its filesystem cannot be used, no local file can be written there, or it exists and
+        ``if_exists`` is ``fail``
     """
     get_filesystem(path, subject)
     validate_protocol(path, subject)
     if is_local(path):  # other storages show what they deny only when something is stored
         with translate_storage_errors(path, subject):
             open_writer(path).discard()
+    if if_exists is IfExists.FAIL:
+        ensure_absent(path, subject, lambda: None)
 
 
 def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStoragePath, subject: str) -> None:
