@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pysubs2
+import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from hypothesis import given
 from hypothesis import strategies as st
