@@ -104,8 +104,8 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
 
     @property
     def can_speak_again(self) -> bool:
-        """Whether a user has cleared the task, and this attempt has not spoken the text yet."""
-        return self.was_cleared and not self._has_spoken
+        """Whether this attempt, which has not spoken the text yet, may be billed for it again."""
+        return (self.was_cleared or self._on_unknown is OnUnknown.RESUBMIT) and not self._has_spoken
 
     @property
     def checksum(self) -> tuple[int, int] | None:

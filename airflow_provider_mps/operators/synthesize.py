@@ -21,7 +21,7 @@ from airflow_provider_mps.storage.text_file import read_text, validate_text_sour
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
@@ -138,6 +138,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self.region = region
         self._synthesis: DurableSynthesis | None = None
         self._is_retry = False
+        self._is_url_rejected = False
 
     def execute(self, context: Context) -> str:
         """Speak the text, or find the audio of an earlier attempt; store it, and return the stored path."""
@@ -270,30 +271,62 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
         if speech.audio_url is None:
             return path, StoredAudio(*self._synthesis.checksum or (0, None))
-        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
-            return path, store_audio(
-                speech.audio_url,
+        url = speech.audio_url
+
+        def store(seconds_left: float, attempt: int) -> StoredAudio:
+            return store_audio(
+                url,
                 path,
                 if_exists=self.if_exists,
                 get_fresh_url=lambda: self._raise_expired(subject),
                 subject=subject,
                 log=self.log,
-                timeout=timeout,
-                is_retry=self._is_retry,
+                timeout=seconds_left,
+                is_retry=self._is_retry or attempt > 1,
             )
+
+        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
+            # Without a store, a retry would not have the URL.
+            return path, store(timeout, 1) if self._synthesis.has_store else self._store_repeatedly(store, timeout)
 
     def _store_data(
         self, data: bytes, path: ObjectStoragePath, subject: str, audio_format: AudioFormat, timeout: float
     ) -> StoredAudio:
-        """Store the audio of a response; repeated within the time limit, because a retry would not have it."""
-        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
-
+        """Store the audio of a response."""
         from airflow_provider_mps.storage.file import store_file
+
+        def store(seconds_left: float, attempt: int) -> StoredAudio:
+            return store_file(
+                io.BytesIO(data),
+                path,
+                subject=subject,
+                log=self.log,
+                if_exists=self.if_exists,
+                timeout=seconds_left,
+                content_type=_CONTENT_TYPES[audio_format.value],
+                # The storage may have completed an upload whose last response was lost.
+                is_retry=attempt > 1,
+            )
+
+        try:
+            return self._store_repeatedly(store, timeout)
+        except AudioTransferError as error:
+            assert self._synthesis is not None  # noqa: S101 - it has returned the audio
+            raise self._synthesis.make_lost_error(str(error)) from error
+
+    def _store_repeatedly(self, store: Callable[[float, int], StoredAudio], timeout: float) -> StoredAudio:
+        """
+        Store audio that a retry of the task would not have; repeat it within the time limit.
+
+        :param store: takes the seconds that are left, and the number of the attempt
+        :param timeout: seconds
+        """
+        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
         ends_at = time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
-            stop=lambda _: self._cancellation.is_cancelled or time.monotonic() >= ends_at,
+            stop=lambda _: self._is_url_rejected or self._cancellation.is_cancelled or time.monotonic() >= ends_at,
             wait=wait_random_exponential(max=10),
             before_sleep=lambda state: self.log.warning(
                 "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()
@@ -301,28 +334,13 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             reraise=True,
         )
         numbers = count(1)
-        try:
-            return retrying(
-                lambda: store_file(
-                    io.BytesIO(data),
-                    path,
-                    subject=subject,
-                    log=self.log,
-                    if_exists=self.if_exists,
-                    timeout=max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS),
-                    content_type=_CONTENT_TYPES[audio_format.value],
-                    # The storage may have completed an upload whose last response was lost.
-                    is_retry=next(numbers) > 1,
-                )
-            )
-        except AudioTransferError as error:
-            assert self._synthesis is not None  # noqa: S101 - it has returned the audio
-            raise self._synthesis.make_lost_error(str(error)) from error
+        return retrying(lambda: store(max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS), next(numbers)))
 
     def _raise_expired(self, subject: str) -> str:
         assert self._synthesis is not None  # noqa: S101 - it has returned the URL
         if self._synthesis.can_speak_again:
             raise _ExpiredUrlError
+        self._is_url_rejected = True
         raise AudioTransferError(
             f"MPS's storage rejected the URL of the audio of {subject}: it has expired, or the audio is gone. Nothing "
             "was stored. A clear speaks the text again, which is billed again."

@@ -634,3 +634,29 @@ def test_data_is_the_audio_that_url_has(mps, make, tmp_path):
         make(destination=f"file://{path}", output_type=kind).execute(make_context())
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert soundfile.info(io.BytesIO(paths[0].read_bytes())).format == "WAV"
+
+
+def test_storage_fault_without_store_is_retried_in_attempt(mps, make, clip, monkeypatch):
+    from airflow_provider_mps.storage import transfer
+
+    calls, store_audio = [], transfer.store_audio
+
+    def fail_once(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise AudioTransferError("The storage is down.")
+        return store_audio(*arguments, **options)
+
+    monkeypatch.setattr(transfer, "store_audio", fail_once)
+    make().execute(make_context())
+    assert clip.exists()
+    assert (count_spoken(mps), len(calls)) == (1, 2)
+
+
+def test_rejected_url_resubmit_speaks_again_in_retry(start_emulator, make, store):
+    app = FaultyEmulator(Options(synthesis_time=0.0, voice="tone", link_lifetime=0.0))
+    start_emulator(app)
+    for number in (1, 2):
+        with pytest.raises(AudioTransferError, match="rejected the URL"):
+            make(on_unknown="resubmit").execute(attempt(store, number))
+        assert count_spoken(app) == number
