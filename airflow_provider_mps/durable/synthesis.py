@@ -1,4 +1,4 @@
-"""Speak a short text once over all attempts of a task: a retry stores the audio from the recorded URL."""
+"""Speak a short text once over all attempts of a task; a retry stores the audio from the recorded URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mps.durable.billed import BilledRequest, Wording
-from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord, decide
+from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord
 from airflow_provider_mps.redaction import mask_signed_url
 from airflow_provider_mps.speech.parsing import OnUnknown
 from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
@@ -45,7 +45,7 @@ class SynthesisRecord(SubmitRecord):
 
     @property
     def has_audio(self) -> bool:
-        """Whether the audio can still be downloaded, by its age."""
+        """Whether the URL of the audio is younger than :data:`URL_LIFETIME`, so that a download may succeed."""
         if not self.audio_url:
             return False
         try:
@@ -54,7 +54,7 @@ class SynthesisRecord(SubmitRecord):
             return True
 
     def to_speech(self) -> SynthesizedSpeech:
-        """Return the speech that MPS had returned."""
+        """Return the speech that MPS has returned to an earlier attempt."""
         return SynthesizedSpeech(self.audio_url, None, self.ext_info, str(self.task_id))
 
 
@@ -72,12 +72,11 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         self, hook: MpsHook, context: Mapping[str, Any], on_unknown: OnUnknown, log: Any, *, durable: bool = True
     ) -> None:
         super().__init__(STATE_KEY, WORDING, hook, context, on_unknown, log, durable=durable)
-
         self._has_spoken = False
 
     @property
     def can_speak_again(self) -> bool:
-        """Whether a user has cleared the task, and this attempt has not spoken the text yet."""
+        """Whether a user has cleared the task, and this attempt has not sent the text yet."""
         return self.was_cleared and not self._has_spoken
 
     def run(self, request: SynthesisRequest) -> SynthesizedSpeech:
@@ -129,11 +128,7 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         earlier: SynthesisRecord | None = self._load()
         if earlier is None:
             return None
-        was_cleared = self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
-        decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=was_cleared)
-        if decision is SubmitDecision.FAIL:
-            raise self._make_earlier_unknown_error(earlier)
-        if decision is SubmitDecision.SUBMIT:
+        if self._decide(earlier, request) is SubmitDecision.SUBMIT:
             reason = (
                 "it is unknown whether MPS has spoken it" if earlier.task_id is None else "the arguments have changed"
             )
@@ -145,15 +140,14 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
             self._log.info(
                 "Storing the audio of an earlier attempt (RequestId %s): nothing was spoken again", earlier.task_id
             )
-            # Otherwise, a retry of this attempt would count the earlier clear as a new one.
-            replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
+            self._keep(earlier)
             return earlier.to_speech()
         reason = (
             f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) has expired."
             if earlier.audio_url
             else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was not stored."
         )
-        if not was_cleared and self._on_unknown is OnUnknown.FAIL:
+        if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
             raise self.make_lost_error(reason)
         self._log.warning("%s Speaking the text again", reason)
         return None
