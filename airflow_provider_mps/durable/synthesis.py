@@ -145,7 +145,8 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         reason = (
             f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) has expired."
             if earlier.audio_url
-            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was not stored."
+            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was in the response, "
+            "which is not kept for later attempts."
         )
         if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
             raise self.make_lost_error(reason)

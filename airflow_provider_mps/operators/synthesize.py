@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_mps.exceptions import AudioTransferError, InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -56,10 +56,10 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
     :param max_characters: maximum length of the text; a longer one fails before it is billed (templated)
     :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the
         audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it
-    :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS bills all the same;
-        or ``fail``, before the call
-    :param on_unknown: if it is unknown whether MPS has spoken the text, or the audio of ``data`` is lost: ``fail``
-        without a retry, or ``resubmit`` in the next attempt, which may be billed twice
+    :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS has billed already;
+        or ``fail``, before the call if the destination is a file
+    :param on_unknown: if it is unknown whether MPS has spoken the text, or its audio is lost: ``fail`` without a retry,
+        or ``resubmit`` in the next attempt, which may be billed twice
     :param durable: ``False``: keep no record, so that each attempt and each clear speaks the text again. A failure
         after the call is then not retried
     :param transfer_timeout: seconds for storing the audio, including its attempts
@@ -161,7 +161,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             return self.finish(context, path, audio, source=source, voice_id=request.voice_id, duration=speech.duration)
 
     def on_kill(self) -> None:
-        """Send no request any more, cancel the transfer, and discard the uploaded parts."""
+        """Send no further request, cancel the transfer, and discard the uploaded parts."""
         if self._synthesis is not None:
             self._synthesis.cancel()
             if self._synthesis.has_pending_request:
@@ -189,7 +189,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         )
 
     def _validate_destination(self, destination: str | ObjectStoragePath, request: SynthesisRequest) -> None:
-        """Check what can be checked before the call, which MPS bills."""
+        """Check before the call, which MPS bills, what can be checked."""
         from airflow_provider_mps.speech.synthesis import AudioFormat, OutputType
         from airflow_provider_mps.storage.asset_events import validate_asset_outlets
         from airflow_provider_mps.storage.transfer import validate_destination
@@ -206,7 +206,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 f"destination {format_path(destination)} ends in .{suffix}, but audio_format is "
                 f"{request.audio_format.value!r}: nothing was spoken. Change one of them."
             )
-        # In a folder, the name is known only afterwards.
+        # The name of a file in a folder is known only after the call: check a name that cannot exist yet.
         path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
         if_exists = IfExists.OVERWRITE if is_folder else self.if_exists
         validate_destination(path, if_exists, "this text")
@@ -233,7 +233,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             )
 
     def _store_data(self, data: bytes, path: ObjectStoragePath, subject: str, timeout: float) -> StoredAudio:
-        """Store the audio of a response; repeated within the time limit, because a retry would not have it."""
+        """Store the audio of a response; repeat on failure within the time limit, because a retry has no audio."""
         from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
         from airflow_provider_mps.storage.file import store_file
@@ -262,7 +262,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             assert self._synthesis is not None  # noqa: S101 - it has returned the audio
             raise self._synthesis.make_lost_error(str(error)) from error
 
-    def _raise_expired(self, subject: str) -> str:
+    def _raise_expired(self, subject: str) -> NoReturn:
+        """Raise in place of returning a fresh URL: MPS has no query for the audio of an earlier call."""
         assert self._synthesis is not None  # noqa: S101 - it has returned the URL
         if self._synthesis.can_speak_again:
             raise _ExpiredUrlError

@@ -383,7 +383,7 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert len(attempts) > 1
     if on_unknown == "fail":
         forget_end(store)
-        with pytest.raises(AirflowFailException, match=r"was not stored\. It is not retried"):
+        with pytest.raises(AirflowFailException, match=r"not kept for later attempts\. It is not retried"):
             make(output_type="data").execute(attempt(store, 2))
         make(output_type="data").execute(clear(store, 3))
     else:
