@@ -289,6 +289,7 @@ from airflow_provider_mps.operators.text_to_speech import (
     TextToSpeechSynthesizeOperator,
     TextToSpeechToObjectStorageOperator,
 )
+from airflow_provider_mps.operators.track import AssembleTrackOperator
 from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoiceOperator, DesignVoiceOperator
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
@@ -313,6 +314,14 @@ with DAG("every_class", schedule=None, params={"folder": ""}) as every_class:
         destination=destination + "stored/",
         on_line_failure="continue",
         outlets=outlets,
+    )
+    track = AssembleTrackOperator(
+        task_id="track",
+        results=batch.output,
+        destination="{{ params.folder }}track.wav",
+        subtitles="{{ params.folder }}track.srt",
+        on_missing="silence",
+        outlets=[AssetAlias("tracks"), Asset("x://tracks")],
     )
     failing_batch = TextToSpeechBatchOperator(
         task_id="failing_batch", manifest=manifest, destination=destination + "failed/"
@@ -364,10 +373,11 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
             ("wait", TextToSpeechTaskSensor),
             ("store", TextToSpeechToObjectStorageOperator),
             ("synthesize", TextToSpeechSynthesizeOperator),
+            ("track", AssembleTrackOperator),
             ("batch", TextToSpeechBatchOperator),
         )
     }
-    clips = ("submit", "wait", "store", "synthesize")
+    clips = ("submit", "wait", "store", "synthesize", "track")
     assert {name: set(xcoms[name]) for name in clips} == {name: keys[name] for name in clips}
     of_voices = set(read_table(XCOMS, "CloneVoiceOperator and DesignVoiceOperator", "Key"))
     # The page says when each of these is pushed.
@@ -403,6 +413,10 @@ def validate_events(events, result_keys, folder):
     assert {uri.rstrip("/") for uri, _ in events["batch"]} == {"x://batches", f"file://{folder}/stored/results.jsonl"}
     assert all(set(extra) == result_keys | {"uri"} for _, extra in events["batch"])
     assert [(uri.rstrip("/"), extra) for uri, extra in events["dry_run"]] == [("x://batches", {})]
+
+    # The event of a track adds two keys, as the page says.
+    assert {uri.rstrip("/") for uri, _ in events["track"]} == {"x://tracks", f"file://{folder}/track.wav"}
+    assert all(set(extra) == clip_keys | {"clips", "subtitles"} for _, extra in events["track"])
 
     run_consumer(events["store"])
 
