@@ -41,7 +41,8 @@ _TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}[^A-Za-z]{{0,8}}>[^A-Za-z]{{0,8}}{
 _MAX_TIMING_CHARACTERS = 200
 """Longer lines are not compared with :data:`_BROKEN_TIMING`, which takes quadratic time."""
 _CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
-_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
+_WEBVTT_HEADER = re.compile(r"WEBVTT(?=\s|$)")
+_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?=\s|$)")
 _INLINE_TIME = re.compile(r"<\d[^<>]*>")
 _COLON_STAND_IN = "\ue03a"
 """Replaces the colons of a text, so that pysubs2 does not take times in it for a timing line."""
@@ -142,11 +143,21 @@ def _find_webvtt_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
     start = 0
     while start < len(lines):
         end = next((end for end in range(start, len(lines)) if not lines[end].strip()), len(lines))
-        block, first = lines[start:end], start + 1
-        start = end + 1
+        block = lines[start:end]
+        if block and _WEBVTT_HEADER.match(block[0]):
+            block = _remove_webvtt_header(block)
         if block and not _SKIPPED_BLOCK.match(block[0]):
-            _parse_webvtt_block(block, first, cues, errors)
+            _parse_webvtt_block(block, end - len(block) + 1, cues, errors)
+        start = end + 1
     return cues, errors
+
+
+def _remove_webvtt_header(block: list[str]) -> list[str]:
+    """Return the cue that follows the header without a blank line, as parsers read it (w3.org/TR/webvtt1, section 6)."""
+    arrow = next((position for position in range(1, len(block)) if "-->" in block[position]), None)
+    if arrow is None:
+        return []
+    return block[arrow - 1 if _CUE_NUMBER.fullmatch(block[arrow - 1]) else arrow :]
 
 
 def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: list[InvalidLine]) -> None:
