@@ -153,7 +153,7 @@ def _find_webvtt_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
 
 
 def _remove_webvtt_header(block: list[str]) -> list[str]:
-    """Return the cue that follows the header without a blank line, as parsers read it (w3.org/TR/webvtt1, section 6)."""
+    """Return the cue that follows the header without a blank line; https://www.w3.org/TR/webvtt1/#file-parsing."""
     arrow = next((position for position in range(1, len(block)) if "-->" in block[position]), None)
     if arrow is None:
         return []

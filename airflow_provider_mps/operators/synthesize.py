@@ -11,7 +11,12 @@ from airflow_provider_mps.links.text_to_speech import StoredObjectLink, Synthesi
 from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.deadline import (
+    DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+    Deadline,
+    TransferCancellation,
+    parse_timeout,
+)
 from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
@@ -238,6 +243,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
 
         from airflow_provider_mps.storage.file import store_file
 
+        deadline = Deadline(timeout, subject)
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
             stop=stop_after_delay(timeout),
@@ -255,7 +261,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                     subject=subject,
                     log=self.log,
                     if_exists=self.if_exists,
-                    timeout=timeout,
+                    deadline=deadline,
                 )
             )
         except AudioTransferError as error:

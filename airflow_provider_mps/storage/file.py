@@ -33,6 +33,7 @@ def store_file(
     log: Logger,
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+    deadline: Deadline | None = None,
 ) -> StoredAudio:
     """
     Store the content of a file; the object appears only when it is complete, and an older one stays on failure.
@@ -41,12 +42,13 @@ def store_file(
     :param subject: what is stored, for logs and errors
     :param if_exists: what to do if there is an object already
     :param timeout: seconds for the whole transfer
+    :param deadline: limits several attempts together; replaces ``timeout``
     :raises AudioTransferError: if the file cannot be stored this time
     :raises DestinationError: if the destination must be fixed first
     """
     get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
     validate_protocol(path, subject)
-    deadline = Deadline(timeout, subject)
+    deadline = deadline or Deadline(timeout, subject)
     progress = Progress(f"Storing {subject}", log)
 
     def raise_if_cancelled() -> None:

@@ -392,6 +392,21 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert clip.exists()
 
 
+def test_attempts_to_store_data_share_transfer_timeout(mps, make, store, monkeypatch):
+    deadlines = []
+
+    def fail(*_, deadline, **__):
+        deadlines.append(deadline)
+        raise AudioTransferError("The storage is down.")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
+    with pytest.raises(AirflowFailException, match="The storage is down"):
+        make(output_type="data", transfer_timeout=0.2).execute(attempt(store))
+    assert len(deadlines) > 1
+    assert len(set(map(id, deadlines))) == 1
+    assert deadlines[0].get_seconds_left() <= 0
+
+
 def test_voice_deleted_after_call_retry_stores_audio(mps, make, store, monkeypatch, clip):
     hook = MpsHook()
     voice_id = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "Ann")
