@@ -203,8 +203,8 @@ def text_to_speech_notification() -> None:
         audio_format="mp3",
         sample_rate=24000,
         destination="{{ params.destination }}",
-        doc_md="Has MPS speak the text, which it bills, stores the MP3 and returns its path. From Airflow 3.3, a retry "
-        "stores the audio that MPS has already made. Play it under *Listen*.",
+        doc_md="Lets MPS speak the text, which is billed, stores the MP3 and returns its path. From Airflow 3.3, a "
+        "retry stores the audio that MPS has already made. Play it under *Listen*.",
     )
 
 

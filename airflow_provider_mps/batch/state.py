@@ -182,7 +182,7 @@ class BatchState:
             summary = {
                 **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
-                # With which a track reads the texts of its subtitles.
+                # A track reads the texts of its subtitles in this encoding.
                 **({"subtitle_encoding": encoding} if (encoding := self._subtitle_encoding) else {}),
                 "finished": finished,
                 "run": self._run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from contextlib import suppress
 
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import quote_value
@@ -26,11 +27,16 @@ _WESTERN_ALPHABETS = (
     "åäöéüáàæøèôó",  # Swedish, Danish, Norwegian, Finnish
     "áéíóúýæöðþ",  # Icelandic
 )
-"""What a file in CP1252 may hold besides ASCII and punctuation; other 8-bit encodings yield a mix of these."""
+"""
+What a text in CP1252 may have besides ASCII and punctuation.
+
+A text in another 8-bit encoding, decoded as CP1252, has letters of several of these alphabets.
+"""
 _WESTERN_PUNCTUATION = frozenset("\xa0\xad«»‘’“”„…–—•·€£§©®™°´½×÷")  # noqa: RUF001 - typographic quotes
 _MAX_OTHER_SHARE = 0.05
-"""Share of characters of other alphabets, e.g. of a foreign name."""
+"""Allowed share of special characters that one alphabet does not have, e.g. in a foreign name."""
 _MAX_ACCENTED_SHARE = 1 / 3
+"""Allowed share of special characters among all letters."""
 _NOT_WESTERN = re.compile(r"[^\W\d_\x00-\x7f]{3}|[^\W\d_][„“”•][^\W\d_]")
 """Whole words of accented letters, as from a Cyrillic encoding, or quotes within a word, as from CP850."""
 _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}")
@@ -38,17 +44,16 @@ _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}")
 
 def parse_encoding(encoding: object) -> str | None:
     """
-    Return the argument ``subtitle_encoding``; ``None`` means to detect it.
+    Return the argument ``subtitle_encoding``; ``None``, to detect the encoding, if it is empty.
 
     :raises InvalidRequestError: if Python has no text encoding of that name
     """
     if encoding is None or encoding == "":
         return None
-    try:
-        if isinstance(encoding, str) and "".encode(encoding.strip()) is not None:
+    if isinstance(encoding, str):
+        with suppress(LookupError, ValueError):
+            "".encode(encoding.strip())
             return encoding.strip()
-    except (LookupError, ValueError):
-        pass
     raise InvalidRequestError(
         f"subtitle_encoding {quote_value(encoding)} is not a text encoding of Python, so nothing was submitted. Use "
         "e.g. utf-8, cp1252, gb18030, shift_jis or cp1251, or leave it out."
@@ -59,7 +64,7 @@ def decode_subtitles(content: bytes, name: str, encoding: str | None) -> tuple[s
     """
     Decode a subtitle file, without its byte order mark.
 
-    :param name: the file, for the error
+    :param name: the path of the file, for the error
     :param encoding: the encoding; ``None`` to detect it
     :return: the text and its encoding
     :raises InvalidRequestError: if the content does not have the encoding, or the encoding cannot be detected

@@ -31,23 +31,26 @@ _TIMING = re.compile(
 )
 _LOOSE_CLOCK = r"\d{1,9}\s?:\s?\d{1,9}\s?[:.,]\s?\d{1,9}(?:\s?[:.,]\s?\d{1,9})?"
 _BROKEN_TIMING = re.compile(
-    rf".*\d\s*[:.,]\s*\S*\d\S*\s*-->|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d|\s*{_LOOSE_CLOCK}(?:\W|&gt;){{1,8}}{_LOOSE_CLOCK}\s*$",
+    r".*\d\s*[:.,]\s*\S*\d\S*\s*-->"  # a time before an arrow
+    r"|.*-->\s*\S*\d\S*\s*[:.,]\s*\S*\d"  # a time after an arrow
+    rf"|\s*{_LOOSE_CLOCK}(?:\W|&gt;){{1,8}}{_LOOSE_CLOCK}\s*$",  # two times, and a wrong arrow or none
     re.ASCII,
 )
 """A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``."""
 _TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}[^A-Za-z]{{0,8}}>[^A-Za-z]{{0,8}}{_LOOSE_CLOCK}", re.ASCII)
 _MAX_TIMING_CHARACTERS = 200
-"""Limit for lines that are compared with patterns that need quadratic time."""
+"""Longer lines are not compared with :data:`_BROKEN_TIMING`, which takes quadratic time."""
 _CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
-_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
+_WEBVTT_HEADER = re.compile(r"WEBVTT(?=\s|$)")
+_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?=\s|$)")
 _INLINE_TIME = re.compile(r"<\d[^<>]*>")
 _COLON_STAND_IN = "\ue03a"
-"""In place of colons, so that pysubs2 does not take times within a text for a timing line."""
+"""Replaces the colons of a text, so that pysubs2 does not take times in it for a timing line."""
 
 
 @dataclass(frozen=True)
 class SubtitleStatistics:
-    """What a subtitle file has besides the lines that it yields."""
+    """What is reported about a subtitle file besides its lines."""
 
     encoding: str
     cues: int
@@ -60,13 +63,14 @@ class _Cue:
     number: int
     """The line number of its timing line."""
     times: tuple[float, float] | None
+    """Start and end in seconds; ``None`` if its timing line is invalid."""
     identifier: str | None = None
     lines: list[str] = field(default_factory=list)
     error: InvalidLine | None = None
 
 
 def is_subtitle_path(path: object) -> bool:
-    """Return whether a manifest is a subtitle file by its name."""
+    """Return whether the name of a manifest is the one of a subtitle file."""
     return str(path).lower().endswith(SUBTITLE_SUFFIXES)
 
 
@@ -74,12 +78,12 @@ def read_subtitles(
     file: IO[bytes], name: str, encoding: str | None, report: Callable[[SubtitleStatistics], None]
 ) -> Iterator[ManifestLine | InvalidLine]:
     """
-    Read the cues of a subtitle file that have a text.
+    Read the cues of a subtitle file; cues without a text are skipped.
 
-    :param name: the path of the file
+    :param name: the path of the file, for its format and for errors
     :param encoding: its encoding; ``None`` to detect it
     :param report: called once, before the first line
-    :raises InvalidRequestError: if it cannot be decoded or has no cue, or pysubs2 is not installed
+    :raises InvalidRequestError: if it is too long, cannot be decoded or has no cue, or pysubs2 is not installed
     """
     try:
         import pysubs2  # noqa: F401, PLC0415 - checked before any line is read
@@ -115,7 +119,7 @@ def _read_content(file: IO[bytes], name: str) -> bytes:
 
 
 def _find_subrip_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
-    """Return the cues, each of which ends where the next begins, and the errors of what is before the first."""
+    """Return the cues, and the error of a text before the first one. A cue ends where the next one begins."""
     cues: list[_Cue] = []
     errors: list[InvalidLine] = []
     before: list[str] = []  # before the first cue
@@ -124,7 +128,7 @@ def _find_subrip_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
         if _is_timing(line, current):
             cues.append(_parse_timing(number, line, _pop_cue_number(current, is_first=len(cues) == 0)))
         elif "-->" in line:
-            _report_arrow(number, line, cues, errors)
+            _reject_arrow(number, line, cues, errors)
         else:
             current.append(line)
     if cues and (text := next((line for line in before if line.strip()), None)):
@@ -133,17 +137,27 @@ def _find_subrip_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
 
 
 def _find_webvtt_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
-    """Return the cues, each of which ends at a blank line, and the errors of the text outside of cues."""
+    """Return the cues, and the errors of texts outside of cues. A cue ends at a blank line."""
     cues: list[_Cue] = []
     errors: list[InvalidLine] = []
     start = 0
     while start < len(lines):
         end = next((end for end in range(start, len(lines)) if not lines[end].strip()), len(lines))
-        block, first = lines[start:end], start + 1
-        start = end + 1
+        block = lines[start:end]
+        if block and _WEBVTT_HEADER.match(block[0]):
+            block = _remove_webvtt_header(block)
         if block and not _SKIPPED_BLOCK.match(block[0]):
-            _parse_webvtt_block(block, first, cues, errors)
+            _parse_webvtt_block(block, end - len(block) + 1, cues, errors)
+        start = end + 1
     return cues, errors
+
+
+def _remove_webvtt_header(block: list[str]) -> list[str]:
+    """Return the cue that follows the header without a blank line; https://www.w3.org/TR/webvtt1/#file-parsing."""
+    arrow = next((position for position in range(1, len(block)) if "-->" in block[position]), None)
+    if arrow is None:
+        return []
+    return block[arrow - 1 if _CUE_NUMBER.fullmatch(block[arrow - 1]) else arrow :]
 
 
 def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: list[InvalidLine]) -> None:
@@ -157,7 +171,7 @@ def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: 
                 identifier = before.pop().strip()
             own.append(_parse_timing(number, line, identifier))
         elif "-->" in line:
-            _report_arrow(number, line, own, errors)
+            _reject_arrow(number, line, own, errors)
             before.clear()
         else:
             current.append(line)
@@ -175,12 +189,18 @@ def _is_timing(line: str, before: list[str]) -> bool:
 
 
 def _pop_cue_number(lines: list[str], *, is_first: bool) -> str | None:
-    """Remove the number of the next cue from the end of the lines before its timing line, and return it."""
+    """
+    Remove the number of a cue from the end of the lines before its timing line, and return it.
+
+    :param is_first: whether no cue precedes, so that the lines are not the text of one
+    """
     position = len(lines) - 1
     if position >= 0 and not lines[position].strip():
-        # A file with blank lines between all lines; the number must itself follow a blank line, or it may be a text.
+        # There may be blank lines between all lines of the file. Then one precedes the number too; otherwise the number
+        # is the text of the cue before.
         position -= 1
-        if position < 0 or not (is_first or (position > 0 and not lines[position - 1].strip())):
+        follows_blank_line = position > 0 and not lines[position - 1].strip()
+        if not is_first and not follows_blank_line:
             return None
     if position < 0 or not (match := _CUE_NUMBER.fullmatch(lines[position])):
         return None
@@ -198,16 +218,16 @@ def _parse_timing(number: int, line: str, identifier: str | None) -> _Cue:
 
 
 def _parse_clock(groups: tuple[str | None, ...]) -> float | None:
-    """Return seconds, exact to the millisecond."""
+    """Return a time in seconds, exact to the millisecond; ``None`` if it may be hours and minutes only."""
     hours, minutes, seconds, fraction = groups
-    if hours is None and not fraction:  # two numbers, which may be hours and minutes
+    if hours is None and not fraction:
         return None
     whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
     return (whole * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
 
 
-def _report_arrow(number: int, line: str, cues: list[_Cue], errors: list[InvalidLine]) -> None:
-    """Make the cue invalid that a line with an arrow is in: part of its text may be missing."""
+def _reject_arrow(number: int, line: str, cues: list[_Cue], errors: list[InvalidLine]) -> None:
+    """Make the last cue invalid, because a line of its text has an arrow: the line may be a damaged timing line."""
     error = InvalidLine(number, f"the arrow '-->' is only allowed in timing lines, not in {quote_value(line.strip())}.")
     if not cues:
         errors.append(error)
@@ -220,7 +240,7 @@ def _make_stray_error(number: int, text: str) -> InvalidLine:
 
 
 def _make_ids(cues: list[_Cue]) -> list[str]:
-    """Return ids that do not change when the text or the times of a cue change."""
+    """Return the ids of the cues: their own numbers or identifiers if all have one, otherwise their positions."""
     positions = [f"cue-{position:05}" for position in range(1, len(cues) + 1)]
     own: list[str] = []
     for cue in cues:
@@ -239,10 +259,10 @@ def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | Inv
     if cue.error or cue.times is None:
         return cue.error
     text = _remove_markup("\n".join(cue.lines))
-    if "-->" in text:  # it was interrupted by markup
+    if "-->" in text:  # markup interrupted it in the file, e.g. `--<i></i>>`
         return InvalidLine(cue.number, "the arrow '-->' is only allowed in timing lines.")
     text = " ".join(line.strip() for line in (html.unescape(text) if is_webvtt else text).split("\n") if line.strip())
-    if _TIMING_IN_TEXT.search(text):  # it was on two lines, or its arrow was an entity
+    if _TIMING_IN_TEXT.search(text):  # in the file, it is on two lines, or its arrow is an entity
         return InvalidLine(cue.number, "the text of the cue holds a timing line: write it on a line of its own.")
     if all(character.isspace() or unicodedata.category(character) == "Cf" for character in text):
         return None
@@ -257,6 +277,6 @@ def _remove_markup(text: str) -> str:
     import pysubs2  # noqa: PLC0415 - the extra `subtitles`
 
     text = _INLINE_TIME.sub("", text).replace(":", _COLON_STAND_IN)
-    # pysubs2 takes a number at the end for that of the next cue.
+    # A number at the end, or pysubs2 would take one at the end of the text for the number of the next cue.
     cue = f"00:00:00,000 --> 00:00:01,000\n{text}\n\n1\n"
     return pysubs2.SSAFile.from_string(cue, format_="srt")[0].plaintext.replace(_COLON_STAND_IN, ":")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_mps.durable.record import SubmitRecord
+from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord, decide
 from airflow_provider_mps.durable.request import DurableRequest
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError
 from airflow_provider_mps.redaction import describe_error
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Request(Protocol):
-    """What a task sends."""
+    """What a task sends to MPS."""
 
     def fingerprint(self, *account: str | None) -> str:
         """Return a digest that is equal only for the same request with the same connection id and region."""
@@ -38,19 +38,19 @@ class Wording:
     """What differs between kinds of requests in logs and errors."""
 
     noun: str
-    """What is sent."""
+    """What is sent, e.g. "text"."""
     risk: str
-    """What MPS has done, if it has accepted a request whose outcome is unknown."""
+    """A clause: what MPS may have done, if the outcome of a request is unknown."""
     second_submit: str
-    """What a second request does."""
+    """A verb phrase: what a second request may lead to."""
     before_clear: str
-    """What to do before the task is cleared, if the outcome of a request is unknown."""
+    """What to do before a clear, if the outcome of a request is unknown; "clear the task" follows it."""
     accepted: str
-    """What MPS has accepted, with a placeholder for the id."""
+    """What MPS has accepted, with ``%s`` for its id."""
     state: str
-    """A sentence about it after a failure, with a placeholder for the id."""
+    """A log message: what the state at MPS is after a failure, with ``%s`` for the id."""
     not_retried: str
-    """Why a failure after the acceptance is not retried, and what to do instead."""
+    """Sentences: why a failure after MPS has accepted the request is not retried, and what to do instead."""
 
 
 class BilledRequest(DurableRequest, Generic[R]):
@@ -135,12 +135,28 @@ class BilledRequest(DurableRequest, Generic[R]):
         """Return the record of an earlier attempt; ``None`` if there is none."""
         return self.record_class.load(self._store, self._key)
 
+    def _decide(self, earlier: SubmitRecord, request: R) -> SubmitDecision:
+        """
+        Return whether to submit, or to continue with what an earlier attempt has submitted.
+
+        :raises AirflowFailException: if it is unknown whether MPS accepted the earlier submit
+        """
+        self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
+        decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=self.was_cleared)
+        if decision is SubmitDecision.FAIL:
+            raise self._make_earlier_unknown_error(earlier)
+        return decision
+
+    def _keep(self, earlier: SubmitRecord) -> None:
+        """Keep the record of an earlier attempt, with which this one continues."""
+        # Otherwise, a retry of this attempt would count the earlier clear as a new one.
+        replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
+
     def _make_earlier_unknown_error(self, earlier: SubmitRecord) -> AirflowFailException:
         noun = self._wording.noun
         return AirflowFailException(
             f"An earlier attempt ended after {earlier.sent_at}, while it submitted a {noun}. It is unknown whether "
-            f"MPS accepted the {noun}, so it was not submitted again: a second submit "
-            f"{self._wording.second_submit}. "
+            f"MPS accepted the {noun}, so it was not submitted again: a second submit {self._wording.second_submit}. "
             f"{self._wording.before_clear}clear the task or set on_unknown='resubmit' to submit again."
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from airflow_provider_mps.api.actions import make_describe_call
 from airflow_provider_mps.api.voice_actions import make_describe_design_call
 from airflow_provider_mps.durable.billed import BilledRequest, R, Wording
-from airflow_provider_mps.durable.record import STATE_KEY, SubmitDecision, SubmitRecord, decide
+from airflow_provider_mps.durable.record import STATE_KEY, SubmitDecision, SubmitRecord
 from airflow_provider_mps.error_codes import FIND_TASK_ADVICE, is_connection_error
 from airflow_provider_mps.exceptions import MpsPermanentError, MpsTaskFailed
 from airflow_provider_mps.speech.task import TextToSpeechTask, VoiceDesignTask
@@ -41,7 +41,7 @@ class SubmitKind(Generic[R]):
     task_class: type[MpsTask]
 
 
-_ACCEPTED = {"accepted": "task %s", "state": "Task %s continues at MPS and may be billed"}
+_TASK_WORDING = {"accepted": "task %s", "state": "Task %s continues at MPS and may be billed"}
 TEXT: SubmitKind[SpeechRequest] = SubmitKind(
     Wording(
         noun="text",
@@ -50,7 +50,7 @@ TEXT: SubmitKind[SpeechRequest] = SubmitKind(
         before_clear=f"{FIND_TASK_ADVICE}: if so, pass its TaskId to a wait and a store task (mps_task_id); if not, ",
         not_retried="It is not retried, because Airflow has no record of the MPS task: a clear submits again, which is "
         "billed again. Wait for the MPS task with a TextToSpeechTaskSensor instead.",
-        **_ACCEPTED,
+        **_TASK_WORDING,
     ),
     state_key=STATE_KEY,
     submit=lambda hook, request: hook.submit_text_to_speech(
@@ -69,7 +69,7 @@ VOICE_DESIGN: SubmitKind[VoiceDesignRequest] = SubmitKind(
         "if_exists='reuse' returns it; if not, ",
         not_retried="It is not retried, because Airflow has no record of the MPS task: a clear submits again, which "
         "may make a second voice. Get the VoiceId with MpsHook.find_voice instead.",
-        **_ACCEPTED,
+        **_TASK_WORDING,
     ),
     state_key=VOICE_DESIGN_STATE_KEY,
     submit=lambda hook, request: hook.submit_design(request),
@@ -120,11 +120,7 @@ class DurableSubmit(BilledRequest[R], Generic[R]):
         earlier: SubmitRecord | None = self._load()
         if earlier is None:
             return None
-        was_cleared = self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
-        decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=was_cleared)
-        if decision is SubmitDecision.FAIL:
-            raise self._make_earlier_unknown_error(earlier)
-        if decision is SubmitDecision.SUBMIT:
+        if self._decide(earlier, request) is SubmitDecision.SUBMIT:
             self._log.warning("Submitting again: %s", _resubmit_reason(earlier, self._wording))
             return None
         self._pending, task_id = earlier, str(earlier.task_id)
@@ -133,7 +129,7 @@ class DurableSubmit(BilledRequest[R], Generic[R]):
             task.raise_for_status()
         except (MpsPermanentError, MpsTaskFailed) as error:
             # MPS would bill a resubmit of a text that it fails, so only a clear submits it again.
-            if not was_cleared or (isinstance(error, MpsPermanentError) and is_connection_error(error.code)):
+            if not self.was_cleared or (isinstance(error, MpsPermanentError) and is_connection_error(error.code)):
                 raise
             self._log.warning("Submitting again after a clear: %s", error)
             return None
@@ -143,8 +139,7 @@ class DurableSubmit(BilledRequest[R], Generic[R]):
             task.status.value,
             task.request_id,
         )
-        # Otherwise, a retry of this attempt would count the earlier clear as a new one.
-        replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
+        self._keep(earlier)
         return task
 
     def submit(self, request: R, found_voice_id: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Speak a short text once over all attempts of a task: a retry stores the audio from the recorded URL."""
+"""Speak a short text once over all attempts of a task; a retry stores the audio from the recorded URL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from fastcrc import crc64
 
 from airflow_provider_mps.durable.billed import BilledRequest, Wording
-from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord, decide
+from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord
 from airflow_provider_mps.redaction import mask_signed_url
 from airflow_provider_mps.speech.audio_sample import is_url
 from airflow_provider_mps.speech.parsing import OnUnknown
@@ -72,7 +72,7 @@ class SynthesisRecord(SubmitRecord):
 
     @property
     def has_audio(self) -> bool:
-        """Whether the audio can still be downloaded, by its age."""
+        """Whether the URL of the audio is younger than :data:`URL_LIFETIME`, so that a download may succeed."""
         if not self.audio_url:
             return False
         try:
@@ -81,7 +81,7 @@ class SynthesisRecord(SubmitRecord):
             return True
 
     def to_speech(self) -> SynthesizedSpeech:
-        """Return the speech that MPS had returned."""
+        """Return the speech that MPS has returned to an earlier attempt."""
         return SynthesizedSpeech(self.audio_url, None, self.ext_info, str(self.task_id))
 
 
@@ -99,7 +99,6 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         self, hook: MpsHook, context: Mapping[str, Any], on_unknown: OnUnknown, log: Any, *, durable: bool = True
     ) -> None:
         super().__init__(STATE_KEY, WORDING, hook, context, on_unknown, log, durable=durable)
-
         self._has_spoken = False
 
     @property
@@ -167,11 +166,7 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         earlier: SynthesisRecord | None = self._load()
         if earlier is None:
             return None
-        was_cleared = self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
-        decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=was_cleared)
-        if decision is SubmitDecision.FAIL:
-            raise self._make_earlier_unknown_error(earlier)
-        if decision is SubmitDecision.SUBMIT:
+        if self._decide(earlier, request) is SubmitDecision.SUBMIT:
             reason = (
                 "it is unknown whether MPS has spoken it" if earlier.task_id is None else "the arguments have changed"
             )
@@ -180,23 +175,23 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         self._pending = earlier
         has_stored = not earlier.audio_url and earlier.checksum is not None and is_stored(*earlier.checksum)
         # A user who chooses the data and clears the task cannot download the URL.
-        wants_data = was_cleared and request.output_type is OutputType.DATA
+        wants_data = self.was_cleared and request.output_type is OutputType.DATA
         if has_stored or (earlier.has_audio and not wants_data):
             mask_signed_url(earlier.audio_url)
             what = (
                 "An earlier attempt has stored the audio" if has_stored else "Storing the audio of an earlier attempt"
             )
             self._log.info("%s (RequestId %s): nothing was spoken again", what, earlier.task_id)
-            # Otherwise, a retry of this attempt would count the earlier clear as a new one.
-            replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
+            self._keep(earlier)
             return earlier.to_speech()
         reason = (
             f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) "
             f"{'is not used with output_type=data' if earlier.has_audio else 'has expired'}."
             if earlier.audio_url
-            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was not stored."
+            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was in the response, "
+            "and is not stored at the destination."
         )
-        if not was_cleared and self._on_unknown is OnUnknown.FAIL:
+        if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
             raise self.make_lost_error(reason)
         self._log.warning("%s Speaking the text again", reason)
         return None

@@ -219,7 +219,7 @@ class MpsHook(VoiceMethods, BaseHook):
         output_type: str = "url",
     ) -> SynthesizedSpeech:
         """
-        Speak a short text in one call, which MPS bills.
+        Speak a short text in one call, which MPS bills, and return the audio or its URL.
 
         https://cloud.tencent.com/document/product/862/135348
 

@@ -59,11 +59,11 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     counts and the sums. The XCom ``progress`` is a Markdown table, updated while the task runs.
     https://www.tencentcloud.com/document/product/1041/79693
 
-    :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, CSV with a header, or subtitles
-        (``.srt`` or ``.vtt``, each cue of which is a line). A line has ``id``, ``text``
-        or ``text_path`` (a relative one starts at the manifest's folder), ``voice_id`` or ``voice_name``, and any of
-        ``text_lang``, ``ext_param``, ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``,
-        ``translate_requirement`` (templated)
+    :param manifest: an ``ObjectStoragePath`` or a string: JSON Lines, CSV with a header, or subtitles (``.srt`` or
+        ``.vtt``), each cue of which is a line. A line has ``id``, ``text`` or ``text_path`` (a relative one starts at
+        the manifest's folder), ``voice_id`` or ``voice_name``, and any of ``text_lang``, ``ext_param``,
+        ``sample_rate``, ``pitch``, ``target_duration``, ``translate_to``, ``translate_requirement``, ``start`` and
+        ``end`` (seconds in a track) (templated)
     :param destination: folder for the audio and the results (templated)
     :param voice_id: ``VoiceId`` of lines without a voice (templated)
     :param voice_name: exact name of the voice of lines without a voice, in place of ``voice_id``. The batch lists

@@ -36,7 +36,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     ui_color = "#e4f5e7"
 
     def __init__(self, **kwargs: Any) -> None:
-        # Without a constructor of its own, Airflow wraps BaseOperator's twice, and mapped tasks have no inlets.
+        # Without this constructor, Airflow wraps BaseOperator's twice, and a mapped task lacks the attribute `inlets`.
         super().__init__(**kwargs)
         self._cancellation = TransferCancellation()
         self._lineage: TransferLineage | None = None

@@ -48,7 +48,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
     _submit: DurableSubmit[Any] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
-        # Without a constructor of its own, Airflow wraps BaseOperator's twice, and mapped tasks have no inlets.
+        # Without this constructor, Airflow wraps BaseOperator's twice, and a mapped task lacks the attribute `inlets`.
         super().__init__(**kwargs)
 
     @cached_property

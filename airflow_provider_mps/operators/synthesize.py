@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import time
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_mps.exceptions import AudioTransferError, DestinationError, InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
@@ -14,7 +13,12 @@ from airflow_provider_mps.links.text_to_speech import StoredObjectLink, Synthesi
 from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.deadline import (
+    DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+    Deadline,
+    TransferCancellation,
+    parse_timeout,
+)
 from airflow_provider_mps.storage.destination import is_folder, parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.storage.transfer import StoredAudio
 
 _CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
-_MIN_ATTEMPT_SECONDS = 1.0
 
 
 class TextToSpeechSynthesizeOperator(StoreOperator):
@@ -63,7 +66,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
     :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the
         audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it, but
         recognizes it at the destination
-    :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS bills all the same;
+    :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS has billed already;
         or ``fail``, before the call; a retry keeps the file if it is the same audio
     :param on_unknown: if it is unknown whether MPS has spoken the text, or the audio of ``data`` is lost: ``fail``
         without a retry, or ``resubmit`` in the next attempt, which may be billed twice
@@ -227,7 +230,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 f"destination {format_path(destination)} ends in .{suffix}, but audio_format is "
                 f"{request.audio_format.value!r}: nothing was spoken. Change one of them."
             )
-        # In a folder, the name is known only afterwards.
+        # The name of a file in a folder is known only after the call: check a name that cannot exist yet.
         path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
         validate_asset_outlets(self.outlets, make_uri(path), "this text")
         # Whether it exists is checked only if the text is spoken.
@@ -271,9 +274,9 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
         if speech.audio_url is None:
             return path, StoredAudio(*self._synthesis.checksum or (0, None))
-        url = speech.audio_url
+        url, deadline = speech.audio_url, Deadline(timeout, subject)
 
-        def store(seconds_left: float, attempt: int) -> StoredAudio:
+        def store(attempt: int) -> StoredAudio:
             return store_audio(
                 url,
                 path,
@@ -281,13 +284,13 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 get_fresh_url=lambda: self._raise_expired(subject),
                 subject=subject,
                 log=self.log,
-                timeout=seconds_left,
+                deadline=deadline,
                 is_retry=self._is_retry or attempt > 1,
             )
 
         with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
             # Without a store, a retry would not have the URL.
-            return path, store(timeout, 1) if self._synthesis.has_store else self._store_repeatedly(store, timeout)
+            return path, store(1) if self._synthesis.has_store else self._store_repeatedly(store, deadline)
 
     def _store_data(
         self, data: bytes, path: ObjectStoragePath, subject: str, audio_format: AudioFormat, timeout: float
@@ -295,38 +298,38 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         """Store the audio of a response."""
         from airflow_provider_mps.storage.file import store_file
 
-        def store(seconds_left: float, attempt: int) -> StoredAudio:
+        deadline = Deadline(timeout, subject)
+
+        def store(attempt: int) -> StoredAudio:
             return store_file(
                 io.BytesIO(data),
                 path,
                 subject=subject,
                 log=self.log,
                 if_exists=self.if_exists,
-                timeout=seconds_left,
+                deadline=deadline,
                 content_type=_CONTENT_TYPES[audio_format.value],
                 # The storage may have completed an upload whose last response was lost.
                 is_retry=attempt > 1,
             )
 
         try:
-            return self._store_repeatedly(store, timeout)
+            return self._store_repeatedly(store, deadline)
         except AudioTransferError as error:
             assert self._synthesis is not None  # noqa: S101 - it has returned the audio
             raise self._synthesis.make_lost_error(str(error)) from error
 
-    def _store_repeatedly(self, store: Callable[[float, int], StoredAudio], timeout: float) -> StoredAudio:
+    def _store_repeatedly(self, store: Callable[[int], StoredAudio], deadline: Deadline) -> StoredAudio:
         """
-        Store audio that a retry of the task would not have; repeat it within the time limit.
+        Store audio that a retry of the task would not have; repeat it until the deadline.
 
-        :param store: takes the seconds that are left, and the number of the attempt
-        :param timeout: seconds
+        :param store: takes the number of the attempt
         """
         from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
-        ends_at = time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
-            stop=lambda _: self._is_url_rejected or self._cancellation.is_cancelled or time.monotonic() >= ends_at,
+            stop=lambda _: self._is_url_rejected or self._cancellation.is_cancelled or deadline.get_seconds_left() <= 0,
             wait=wait_random_exponential(max=10),
             before_sleep=lambda state: self.log.warning(
                 "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()
@@ -334,9 +337,10 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             reraise=True,
         )
         numbers = count(1)
-        return retrying(lambda: store(max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS), next(numbers)))
+        return retrying(lambda: store(next(numbers)))
 
-    def _raise_expired(self, subject: str) -> str:
+    def _raise_expired(self, subject: str) -> NoReturn:
+        """Raise in place of returning a fresh URL: MPS has no query for the audio of an earlier call."""
         assert self._synthesis is not None  # noqa: S101 - it has returned the URL
         if self._synthesis.can_speak_again:
             raise _ExpiredUrlError

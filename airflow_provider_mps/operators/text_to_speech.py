@@ -5,10 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowException, conf
 
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import QueryPageLink, StoredObjectLink, SubmitPageLink

@@ -63,7 +63,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     :param transfer_timeout: seconds that reading one clip, and storing the track, may take
     :raises InvalidRequestError: if an argument is invalid, or clips have several sample rates; not retried
     :raises AirflowFailException: if lines have no audio, a clip or the manifest has changed since the batch, or clips
-        overlap that must not; not retried
+        overlap with ``overlap="fail"``; not retried
     :raises DestinationError: if a destination must be fixed first; not retried
     :raises AirflowException: if reading or storing failed this time
     """
@@ -114,7 +114,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         options = self._make_options()
         _validate_installation(options)
         validate_asset_outlets(self.outlets, make_uri(options.destination), SUBJECT)
-        with self._cancellation.active(f"Storing the audio of {SUBJECT} at {options.destination}"):
+        with self._cancellation.active(f"Assembling {SUBJECT} at {options.destination}"):
             audio, lines, track, subtitle_size = self._run(options)
         context["ti"].xcom_push(key="VoiceId", value=lines.voice_id)
         context["ti"].xcom_push(key="duration", value=track.duration)
@@ -138,14 +138,15 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         return str(options.destination)
 
     def on_kill(self) -> None:
-        """Stop; what was uploaded is discarded, and the temporary files are gone."""
+        """Stop assembling or storing; discard the uploaded parts and the temporary files."""
         self._cancellation.cancel()
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
-        """Return the result manifest of the batch, and what was made of it."""
+        """Return the result manifest of the batch as the input, and the track and its subtitles as outputs."""
         return self._lineage.to_openlineage() if self._lineage else None
 
     def _run(self, options: TrackOptions) -> tuple[StoredAudio, BatchLines, AssembledTrack, int]:
+        """Check the inputs, assemble and store; return also the size of the subtitles in bytes, 0 without subtitles."""
         from airflow_provider_mps.batch.track.assemble import assemble
         from airflow_provider_mps.batch.track.lines import read_lines
         from airflow_provider_mps.batch.track.subtitle_file import (

@@ -76,7 +76,7 @@ class SpeechRequest:
 
 
 def hash_text(text: str) -> str:
-    """Return a short digest of a text."""
+    """Return a short digest of a text, which shows whether it has changed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -107,7 +107,7 @@ class SynthesizedSpeech:
 
 
 def _make_options(audio_format: object, sample_rate: Any, target_duration: Any) -> ExtParam:
-    """Return ``synExt``; a template may leave each value empty."""
+    """Return ``synExt`` with the given options; a template may leave each of them empty."""
     options: ExtParam = {}
     chosen = parse_choice(AudioFormat, AudioFormat.WAV if audio_format in (None, "") else audio_format)
     if chosen is not AudioFormat.WAV:

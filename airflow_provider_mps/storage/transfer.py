@@ -110,7 +110,7 @@ def store_audio(
 
 def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: str) -> None:
     """
-    Check a destination before the audio exists, so that its making is not billed in vain.
+    Check a destination before the audio is made, so that MPS does not bill audio that cannot be stored.
 
     :raises DestinationError: if its filesystem cannot be used, no local file can be written there, or it exists and
         ``if_exists`` is ``fail``
@@ -128,7 +128,7 @@ def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStor
     """
     Check that a storage has confirmed what was written.
 
-    :raises AudioTransferError: if it reports something else
+    :raises AudioTransferError: if it reports another size or checksum
     """
     assert audio.crc64 is not None  # noqa: S101 - computed while writing
     if defect := receipt.find_defect(audio.size, audio.crc64):
@@ -140,7 +140,11 @@ def validate_receipt(receipt: WriteReceipt, audio: StoredAudio, path: ObjectStor
 
 @dataclass(eq=False)
 class Upload:
-    """The sink of a download: each start of the audio opens a new uncommitted file."""
+    """
+    An upload that becomes visible only by :meth:`commit`.
+
+    Each :meth:`start` opens a new uncommitted file, e.g. when a download has to begin again.
+    """
 
     path: ObjectStoragePath
     subject: str

@@ -41,7 +41,7 @@ class AssembledTrack:
     duration: float
     """Seconds."""
     clips: list[PlacedClip]
-    """Those that are heard; one that is cut to nothing is not."""
+    """Those that are heard, without any that were cut to nothing."""
     timeline: Timeline
 
 
@@ -69,9 +69,9 @@ class _Progress:
 
 def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTrack:
     """
-    Return the track, whose file the caller closes.
+    Return the track, whose file the caller must close.
 
-    :raises AirflowFailException: if a clip has changed or cannot be decoded, or clips overlap that must not
+    :raises AirflowFailException: if a clip has changed or cannot be decoded, or clips overlap with ``overlap="fail"``
     :raises InvalidRequestError: if clips have several sample rates, and none was chosen
     :raises AirflowException: if a clip could not be read this time, or the temporary folder is full
     """
@@ -85,27 +85,25 @@ def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTra
 
 def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTrack:
     progress = _Progress(len(lines.clips), log)
-    first: tuple[Row, int] | None = None
     track: Track | None = None
-    timeline = Timeline(1)
+    timeline: Timeline | None = None
     placed = []
-    following: Iterator[Row | None] = iter([*lines.clips[1:], None])
-    for row, clip_file in ClipReader(lines.clips, options.transfer_timeout, progress.log_if_due):
+    clips = ClipReader(lines.clips, options.transfer_timeout, progress.log_if_due)
+    for (row, clip_file), following in zip(clips, [*lines.clips[1:], None], strict=True):
         with Clip(row, clip_file) as clip:
-            if track is None or first is None:
-                first = (row, clip.rate)
+            if track is None or timeline is None:
                 rate = options.sample_rate or clip.rate
                 validate_mp3_rate(rate, options.destination)
                 track = Track(open_encoder(file, rate, AUDIO_SUFFIXES[get_suffix(options.destination)]), rate)
                 timeline = Timeline(rate, lines.on_cues, options.gap, options.overlap)
-            elif options.sample_rate is None and clip.rate != first[1]:
+            elif options.sample_rate is None and clip.rate != track.rate:
                 raise InvalidRequestError(
-                    f"Clips have several sample rates: line {first[0].id} has {first[1]} Hz, and line {row.id} has "
-                    f"{clip.rate} Hz. No track was stored. Set sample_rate to convert them all."
+                    f"Clips have several sample rates: line {lines.clips[0].id} has {track.rate} Hz, and line {row.id} "
+                    f"has {clip.rate} Hz. No track was stored. Set sample_rate to convert them all."
                 )
-            placement = timeline.place(row, next(following))
-            blocks = _logging(clip.read(track.rate), track, progress)
-            if timeline.overlaps:  # only the other overlaps are still of interest
+            placement = timeline.place(row, following)
+            blocks = _log_progress(clip.read(track.rate), track, progress)
+            if timeline.overlaps:  # the track will not be stored: measure the other clips, to list all overlaps
                 samples, is_cut = sum(map(len, blocks)), False
             else:
                 track.fill_until(placement.begin)
@@ -115,7 +113,8 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
                 end = placement.begin + samples
                 placed.append(PlacedClip(row, placement.begin / track.rate, end / track.rate))
         progress.clips += 1
-    assert track is not None  # noqa: S101 - there is a clip
+    assert track is not None  # noqa: S101 - there is at least one clip
+    assert timeline is not None  # noqa: S101 - it is made together with the track
     timeline.validate()
     if lines.on_cues:
         track.fill_until(timeline.to_samples(lines.last_end))
@@ -123,7 +122,7 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
     return AssembledTrack(file, track.length / track.rate, placed, timeline)
 
 
-def _logging(blocks: Iterator[Any], track: Track, progress: _Progress) -> Iterator[Any]:
+def _log_progress(blocks: Iterator[Any], track: Track, progress: _Progress) -> Iterator[Any]:
     for block in blocks:
         yield block
         progress.seconds = track.length / track.rate

@@ -159,7 +159,7 @@ class SoundFileEncoder:
         """Append samples."""
         try:
             self._sound.write(samples)
-        except (soundfile.SoundFileError, AssertionError) as error:
+        except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all samples were written
             raise self._make_error(error) from error
         self._samples += len(samples)
 
@@ -195,7 +195,7 @@ class Track:
     """
     The samples of a track, in order.
 
-    :param encoder: ``None`` to count only
+    :param rate: sample rate in Hz
     """
 
     def __init__(self, encoder: Encoder, rate: int) -> None:
@@ -206,12 +206,13 @@ class Track:
 
     def write(self, samples: Samples) -> None:
         """Append samples."""
-        with translate_temporary_errors():
-            self._encoder.write(samples)
-        self.length += len(samples)
+        if len(samples):
+            with translate_temporary_errors():
+                self._encoder.write(samples)
+            self.length += len(samples)
 
     def fill_until(self, position: int) -> None:
-        """Append silence until the track has a length."""
+        """Append silence until the track is ``position`` samples long; nothing if it is longer already."""
         silence = np.zeros(min(BLOCK_SAMPLES, max(0, position - self.length)), np.int16)
         while (left := position - self.length) > 0:
             self.write(silence[:left])
@@ -224,32 +225,29 @@ class Track:
 
 def write_clip(track: Track, blocks: Iterator[Samples], limit: int | None) -> tuple[int, bool]:
     """
-    Append a clip; fade it out if it is cut.
+    Append a clip; if it is longer than a limit, cut and fade it out there.
 
+    :param blocks: the samples of the clip
     :param limit: the most samples to write; ``None`` for all
-    :return: the samples written, and whether the clip is longer
+    :return: how many samples were written, and whether the clip was cut
     """
+    begin = track.length
     if limit is None:
-        before = track.length
         for block in blocks:
             track.write(block)
-        return track.length - before, False
+        return track.length - begin, False
     fade = min(limit, round(FADE_SECONDS * track.rate))
-    position, tail, tail_length = 0, [np.zeros(0, np.int16)], 0
+    length = 0
+    tail = np.zeros(0, np.int16)  # the last samples before the limit, kept until it is known whether they must fade
     for block in blocks:
-        plain = block[: max(0, limit - fade - position)]
-        if len(plain):
-            track.write(plain)
-        rest = block[len(plain) :][: fade - tail_length]
-        tail.append(rest.copy())
-        tail_length += len(rest)
-        position += len(block)
-        if position > limit:
+        plain = block[: max(0, limit - fade - length)]
+        track.write(plain)
+        tail = np.concatenate([tail, block[len(plain) :][: fade - len(tail)]])
+        length += len(block)
+        if length > limit:
             break
-    end = np.concatenate(tail)
-    is_cut = position > limit
-    if is_cut and fade:
-        end = (end * np.linspace(1.0, 0.0, len(end), dtype=np.float32)).astype(np.int16)
-    if len(end):
-        track.write(end)
-    return min(position, limit), is_cut
+    is_cut = length > limit
+    if is_cut:
+        tail = (tail * np.linspace(1.0, 0.0, len(tail), dtype=np.float32)).astype(np.int16)
+    track.write(tail)
+    return track.length - begin, is_cut

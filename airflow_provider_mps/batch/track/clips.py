@@ -43,7 +43,7 @@ class ClipReader:
 
     :param rows: lines with audio
     :param timeout: seconds that reading one clip may take
-    :param on_wait: called every half second while the next clip is not there yet
+    :param on_wait: called every :data:`SIGNAL_CHECK_SECONDS` while the next clip is still being read
     """
 
     def __init__(self, rows: Sequence[Row], timeout: float, on_wait: Callable[[], None]) -> None:
@@ -83,7 +83,12 @@ class _FetchedClip:
         self._outcome: queue.SimpleQueue[IO[bytes] | BaseException] = queue.SimpleQueue()
 
     def wait(self, timeout: float, on_wait: Callable[[], None]) -> IO[bytes]:
-        """Return the temporary file."""
+        """
+        Return the temporary file.
+
+        :raises AudioTransferError: if the clip was not read within ``timeout`` seconds, or this time not at all
+        :raises AirflowFailException: if the clip is gone or has changed
+        """
         ends_at = time.monotonic() + timeout
         while True:
             with suppress(queue.Empty):
@@ -100,7 +105,7 @@ class _FetchedClip:
         return outcome
 
     def run(self) -> None:
-        """Copy the clip; handles its own errors."""
+        """Copy the clip in a thread; :meth:`wait` raises its errors."""
         try:
             self._outcome.put(self._fetch())
         except BaseException as error:  # noqa: BLE001 - raised in the waiting thread

@@ -71,12 +71,12 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
             lines.missing.append(row)
     if earlier:
         log.info("Ignoring %s lines of an earlier manifest in %s", f"{earlier:,}", options.results)
-    _set_aside_removed(lines)
+    _move_removed_clips(lines)
     if lines.summary.get("finished") is False:
         lines.unlisted = max(0, int(lines.summary.get("lines", 0)) - earlier - len(lines.clips) - len(lines.missing))
     _check_missing(lines, options, log)
     lines.on_cues = uses_cues(lines.clips, options.timeline)
-    lines.clips.sort(key=lambda row: (row.start or 0.0 if lines.on_cues else 0.0, row.line or 0))
+    lines.clips.sort(key=lambda row: ((row.start or 0.0) if lines.on_cues else 0.0, row.line or 0))
     _validate_targets(lines.clips, options)
     return lines
 
@@ -84,7 +84,7 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
 def _read_summary(results: ObjectStoragePath) -> dict[str, Any]:
     try:
         return Results(results.parent).read_summary()
-    except DestinationError:  # another file of that name, or no permission; only the manifest's path is missing then
+    except DestinationError:  # another file of that name, or no permission: subtitles then need `manifest`
         return {}
 
 
@@ -108,8 +108,8 @@ def _read_rows(results: ObjectStoragePath) -> Iterator[Row]:
                 ) from error
 
 
-def _set_aside_removed(lines: BatchLines) -> None:
-    """Move the lines whose audio is gone to those without; needs one request for each thousand clips of a folder."""
+def _move_removed_clips(lines: BatchLines) -> None:
+    """Count the lines whose audio is gone as missing; needs one request for each thousand clips of a folder."""
     folders: dict[str, tuple[ObjectStoragePath, list[Row]]] = {}
     for row in lines.clips:
         folder = parse_path(row.path or "").parent
@@ -128,6 +128,7 @@ def _set_aside_removed(lines: BatchLines) -> None:
 
 
 def _check_missing(lines: BatchLines, options: TrackOptions, log: Any) -> None:
+    """Fail if lines have no audio, or log it with ``on_missing="silence"``."""
     missing = len(lines.missing) + lines.unlisted
     if not lines.clips:
         raise InvalidRequestError(
@@ -147,10 +148,11 @@ def _check_missing(lines: BatchLines, options: TrackOptions, log: Any) -> None:
 
 
 def _validate_targets(clips: list[Row], options: TrackOptions) -> None:
-    """Check that the track does not replace a clip."""
-    targets = {make_path_key(path) for path in (options.destination, options.subtitles) if path is not None}
+    """Check that neither the track nor its subtitles replace a clip."""
+    targets = {"destination": options.destination, "subtitles": options.subtitles}
+    names = {make_path_key(path): name for name, path in targets.items() if path is not None}
     for row in clips:
-        if make_path_key(parse_path(row.path or "")) in targets:
+        if name := names.get(make_path_key(parse_path(row.path or ""))):
             raise InvalidRequestError(
-                f"destination is {row.path}, the clip of line {row.id}: nothing was assembled. Choose another path."
+                f"{name} is {row.path}, the clip of line {row.id}: nothing was assembled. Choose another path."
             )

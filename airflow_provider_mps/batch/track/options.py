@@ -60,11 +60,11 @@ class TrackOptions:
     overlap: Overlap = Overlap.SHIFT
     on_missing: OnMissing = OnMissing.FAIL
     timeline: bool | None = None
-    """Whether each clip begins at its ``start``; ``None`` if the rows decide that."""
+    """Whether each clip begins at its ``start``; ``None`` if that depends on whether the rows have one."""
     sample_rate: int | None = None
     """Hz; ``None`` for the sample rate that all clips have."""
     manifest: ObjectStoragePath | None = None
-    """With the texts of the subtitles; ``None`` for the one that the batch has recorded."""
+    """Manifest with the texts of the subtitles; ``None`` for the one that the batch has recorded."""
     if_exists: IfExists = IfExists.OVERWRITE
     transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS
     """Seconds that reading one clip, and storing the track, may take."""
@@ -142,7 +142,7 @@ def parse_gap(value: object) -> float:
 
 def parse_timeline(value: object) -> bool | None:
     """
-    Return the argument ``timeline``; a template may have made it a text.
+    Return the argument ``timeline``, which may be a text such as ``"true"``; ``""`` and ``"none"`` mean ``None``.
 
     :raises InvalidRequestError: if it is not ``True``, ``False`` or ``None``
     """
@@ -159,7 +159,7 @@ def parse_if_exists(value: object) -> IfExists:
 
     :raises InvalidRequestError: if it is neither ``overwrite`` nor ``fail``
     """
-    if value in {IfExists.OVERWRITE.value, IfExists.FAIL.value}:
+    if value in (IfExists.OVERWRITE, IfExists.FAIL):
         return IfExists(str(value))
     raise InvalidRequestError(
         f"if_exists must be 'overwrite' or 'fail' for a track, not {quote_value(value)}: nothing was assembled."
@@ -203,7 +203,7 @@ def get_suffix(path: ObjectStoragePath) -> str:
 
 
 def make_path_key(path: ObjectStoragePath) -> str:
-    """Return a text that is the same for two spellings of a path, whatever their connections."""
+    """Return a text that is equal for two spellings of one path, without its connection."""
     return f"{path.protocol or 'file'}://{posixpath.normpath(path.path)}"
 
 
@@ -219,7 +219,7 @@ def _parse_path(name: str, value: Any, example: str) -> ObjectStoragePath:
 
 
 def _parse_number(value: Any) -> float:
-    """Return a number, or a number that a template has made a text; else ``nan``."""
+    """Return a number that a template may have rendered as text; ``nan`` for any other value."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

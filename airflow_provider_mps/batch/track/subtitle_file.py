@@ -12,10 +12,10 @@ from airflow_provider_mps.batch.line import ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
 from airflow_provider_mps.batch.track.options import get_suffix
-from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
 from airflow_provider_mps.speech.parsing import to_text
 from airflow_provider_mps.speech.request import hash_text
-from airflow_provider_mps.storage.if_exists import IfExists, make_exists_error
+from airflow_provider_mps.storage.if_exists import IfExists
 from airflow_provider_mps.storage.objects import create_object, write_object
 from airflow_provider_mps.storage.text_file import parse_path
 
@@ -101,7 +101,11 @@ def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row], encoding: str |
 
 
 def format_subtitles(subtitles: Iterable[Subtitle], suffix: str) -> Iterator[bytes]:
-    """Yield the lines of a subtitle file."""
+    """
+    Yield the cues of a subtitle file in UTF-8.
+
+    :param suffix: ``.srt`` or ``.vtt``
+    """
     is_vtt = suffix == ".vtt"
     if is_vtt:
         yield b"WEBVTT\n\n"
@@ -133,13 +137,16 @@ def store_subtitles(
     """
     Write the subtitles of a track, and return their size in bytes.
 
-    :param texts: by the id of their line
+    :param texts: the text of each line by its id
     :raises DestinationError: if the file exists, and ``if_exists`` is ``fail``
     """
     subtitles = (Subtitle(clip.begin, clip.end, texts[clip.row.id or ""]) for clip in clips)
     content = b"".join(format_subtitles(subtitles, get_suffix(path)))
     if if_exists is IfExists.FAIL:
         if not create_object(path, content):
-            raise make_exists_error(path, "the subtitles")
+            raise DestinationError(
+                f"The track was stored, but its subtitles were not: {path} exists already and if_exists is 'fail'. "
+                "Remove both files, or choose other paths."
+            )
         return len(content)
     return write_object(path, [content], CONTENT_TYPES[get_suffix(path)])

@@ -68,7 +68,8 @@ class Timeline:
 
     :param rate: samples per second
     :param on_cues: whether a clip begins at its ``start``
-    :param gap: seconds between two clips, or before a shifted one
+    :param gap: seconds between two clips that follow one another, or before a shifted one
+    :param overlap: what to do if a clip lasts longer than until the next one begins
     """
 
     rate: int
@@ -79,9 +80,11 @@ class Timeline:
     """Where the last clip ends, in samples."""
     clips: int = 0
     shifted: int = 0
+    """How many clips begin later than their ``start``."""
     largest_shift: int = 0
     """Samples."""
     cut: int = 0
+    """How many clips end where the next one begins."""
     overlaps: int = 0
     """How many clips begin before the one before has ended, with ``overlap="fail"``."""
     _listed: list[str] = field(default_factory=list)
@@ -89,7 +92,7 @@ class Timeline:
 
     def place(self, row: Row, following: Row | None) -> Placement:
         """
-        Return where a clip is.
+        Return where to put a clip.
 
         :param following: the next line with audio
         """

@@ -52,6 +52,14 @@ def test_cues_become_lines_with_times(read, name, content, end):
     assert [line.number for line in lines] == ([2, 6] if content is SRT else [3, 6])
 
 
+@pytest.mark.parametrize("header", ["WEBVTT\n", "WEBVTT - a --> b\nKind: captions\n"])
+def test_cue_right_after_webvtt_header_is_read(read, header):
+    lines = read(header + VTT.removeprefix("WEBVTT\n\n"), "m.vtt")
+    assert summarize(lines) == TWO_CUES
+    assert [line.number for line in lines] == [header.count("\n") + 1, header.count("\n") + 4]
+    assert [line.id for line in read(f"{header}7\n00:01.000 --> 00:02.000\nHi\n", "m.vtt")] == ["cue-00007"]
+
+
 def test_statistics_name_encoding_and_cues(read):
     read(SRT.replace("world", "<i> </i>").encode("utf-16"))
     (statistics,) = read.statistics

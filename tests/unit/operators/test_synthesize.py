@@ -395,7 +395,7 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert len(attempts) > 1
     if on_unknown == "fail":
         forget_end(store)
-        with pytest.raises(AirflowFailException, match=r"was not stored\. It is not retried"):
+        with pytest.raises(AirflowFailException, match=r"not stored at the destination\. It is not retried"):
             make(output_type="data").execute(attempt(store, 2))
         make(output_type="data").execute(clear(store, 3))
     else:
@@ -427,7 +427,7 @@ def test_retry_if_exists_fail_rejects_other_audio(mps, make, store, clip, monkey
     operator = make(output_type=output_type, if_exists="fail")
     fail_to_store(monkeypatch, lambda: operator.execute(attempt(store)))
     clip.write_bytes(b"another program's")
-    with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "was not stored"):
+    with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "not stored at the destination"):
         make(output_type=output_type, if_exists="fail").execute(attempt(store, 2))
     assert clip.read_bytes() == b"another program's"
     assert count_spoken(mps) == 1
@@ -549,6 +549,21 @@ def test_clear_with_data_does_not_use_recorded_url(mps, make, store, clip, monke
     make(output_type="data").execute(clear(store, 3))
     assert count_spoken(mps) == 2
     assert store.get(STATE_KEY)["audio_url"] is None
+
+
+def test_attempts_to_store_data_share_transfer_timeout(mps, make, store, monkeypatch):
+    deadlines = []
+
+    def fail(*_, deadline, **__):
+        deadlines.append(deadline)
+        raise AudioTransferError("The storage is down.")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
+    with pytest.raises(AirflowFailException, match="The storage is down"):
+        make(output_type="data", transfer_timeout=0.2).execute(attempt(store))
+    assert len(deadlines) > 1
+    assert len(set(map(id, deadlines))) == 1
+    assert deadlines[0].get_seconds_left() <= 0
 
 
 def test_voice_deleted_after_call_retry_stores_audio(mps, make, store, monkeypatch, clip):

@@ -186,6 +186,7 @@ def test_if_exists_fail_keeps_file(two_clips, existing):
         ({"overlap": "mix"}, "overlap must be one of shift, cut, fail"),
         ({"on_missing": "skip"}, "on_missing must be one of fail, silence"),
         ({"if_exists": "skip"}, "if_exists must be 'overwrite' or 'fail'"),
+        ({"if_exists": ["fail"]}, "if_exists must be 'overwrite' or 'fail'"),
         ({"subtitles": "file:///data/track.txt"}, r"ends in \.srt or \.vtt"),
         ({"transfer_timeout": 0}, "transfer_timeout must be"),
         ({"results": {"lines": 3}}, "results is"),
@@ -216,7 +217,7 @@ def test_cancelled_task_does_not_assemble(two_clips, monkeypatch):
         task_id="track", results=str(two_clips.folder), destination=str(two_clips.track_path)
     )
     monkeypatch.setattr(assemble, "ClipReader", lambda *_: operator.on_kill())
-    with pytest.raises(AudioTransferStopped, match=r"Storing the audio of the track at .* was stopped by Airflow"):
+    with pytest.raises(AudioTransferStopped, match=r"Assembling the track at .* was stopped by Airflow"):
         operator.execute(context())
     assert not two_clips.track_path.exists()
 

@@ -11,9 +11,11 @@ from airflow_provider_mps.batch.track.subtitle_file import (
     find_manifest,
     format_subtitles,
     read_texts,
+    store_subtitles,
 )
-from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
 from airflow_provider_mps.speech.request import hash_text
+from airflow_provider_mps.storage.if_exists import IfExists
 
 
 def write(subtitles, suffix):
@@ -50,6 +52,13 @@ def test_arrow_in_srt_text_is_no_timing_line():
 
 def test_cue_lasts_at_least_a_millisecond():
     assert "00:00:01,000 --> 00:00:01,001" in write([Subtitle(1.0, 1.00001, "x")], ".srt")
+
+
+def test_existing_subtitles_are_kept_and_error_says_track_is_stored(tmp_path):
+    (tmp_path / "track.srt").write_text("older")
+    with pytest.raises(DestinationError, match=r"^The track was stored, but its subtitles were not: .* exists already"):
+        store_subtitles(ObjectStoragePath(f"file://{tmp_path}/track.srt"), [], {}, IfExists.FAIL)
+    assert (tmp_path / "track.srt").read_text() == "older"
 
 
 @pytest.fixture
