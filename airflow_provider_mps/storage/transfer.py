@@ -9,7 +9,7 @@ from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.redaction import hide_signed_urls_in_logs
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
-from airflow_provider_mps.storage.destination import get_filesystem
+from airflow_provider_mps.storage.destination import get_filesystem, is_local
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.http_response import choose_content_type
 from airflow_provider_mps.storage.if_exists import (
@@ -112,10 +112,14 @@ def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: 
     """
     Check a destination before the audio exists, so that its making is not billed in vain.
 
-    :raises DestinationError: if its filesystem cannot be used, or it exists and ``if_exists`` is ``fail``
+    :raises DestinationError: if its filesystem cannot be used, it is a folder on disk, or it exists and ``if_exists``
+        is ``fail``
     """
-    get_filesystem(path, subject)
+    fs = get_filesystem(path, subject)
     validate_protocol(path, subject)
+    if is_local(path) and fs.isdir(path.path):
+        with translate_storage_errors(path, subject):
+            raise IsADirectoryError(path.path)
     if if_exists is IfExists.FAIL:
         ensure_absent(path, subject, lambda: None)
 

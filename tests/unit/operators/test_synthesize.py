@@ -153,6 +153,13 @@ def test_destination_without_filesystem_fails_before_any_call(mps, make, destina
     assert mps.actions == []
 
 
+def test_folder_without_slash_fails_before_any_call(mps, make, clip):
+    clip.mkdir(parents=True)
+    with pytest.raises(DestinationError, match="is a folder"):
+        make().execute(make_context())
+    assert mps.actions == []
+
+
 def test_existing_file_fails_before_any_call(mps, make, clip):
     clip.parent.mkdir()
     clip.write_bytes(b"old")
