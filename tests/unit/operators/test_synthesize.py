@@ -237,6 +237,13 @@ def test_clear_stores_recorded_audio_again(mps, make, store, clip):
     assert clip.exists()
 
 
+def test_clear_stores_recorded_audio_at_other_destination(mps, make, store, tmp_path):
+    make().execute(attempt(store))
+    make(destination=f"file://{tmp_path}/other.wav").execute(clear(store, 2))
+    assert count_spoken(mps) == 1
+    assert (tmp_path / "other.wav").exists()
+
+
 def forget_end(store):
     """Make the record one of an attempt that was killed before it could record its end."""
     store.set(STATE_KEY, {**store.get(STATE_KEY), "has_ended": False})
