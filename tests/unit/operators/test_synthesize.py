@@ -165,6 +165,13 @@ def test_local_destination_that_cannot_be_written_fails_before_any_call(mps, mak
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_folder_without_slash_fails_before_any_call(mps, make, clip):
+    clip.mkdir(parents=True)
+    with pytest.raises(DestinationError, match="is a folder"):
+        make().execute(make_context())
+    assert mps.actions == []
+
+
 def test_existing_file_fails_before_any_call(mps, make, clip):
     clip.parent.mkdir()
     clip.write_bytes(b"old")
@@ -240,6 +247,13 @@ def test_clear_stores_recorded_audio_again(mps, make, store, clip):
     make().execute(clear(store, 2))
     assert count_spoken(mps) == 1
     assert clip.exists()
+
+
+def test_clear_stores_recorded_audio_at_other_destination(mps, make, store, tmp_path):
+    make().execute(attempt(store))
+    make(destination=f"file://{tmp_path}/other.wav").execute(clear(store, 2))
+    assert count_spoken(mps) == 1
+    assert (tmp_path / "other.wav").exists()
 
 
 def forget_end(store):
@@ -427,7 +441,9 @@ def test_retry_if_exists_fail_rejects_other_audio(mps, make, store, clip, monkey
     operator = make(output_type=output_type, if_exists="fail")
     fail_to_store(monkeypatch, lambda: operator.execute(attempt(store)))
     clip.write_bytes(b"another program's")
-    with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "not stored at the destination"):
+    with pytest.raises(
+        AirflowFailException, match="exists already" if output_type == "url" else "not stored at the destination"
+    ):
         make(output_type=output_type, if_exists="fail").execute(attempt(store, 2))
     assert clip.read_bytes() == b"another program's"
     assert count_spoken(mps) == 1
