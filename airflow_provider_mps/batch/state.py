@@ -180,6 +180,7 @@ class BatchState:
             summary = {
                 **self.row_store.summarize().to_json(),
                 "manifest": str(self._options.manifest),
+                **self._describe_encoding(),
                 "finished": finished,
                 "run": self._run,
                 "max_tries": self._holder.max_tries,
@@ -194,6 +195,11 @@ class BatchState:
 
             await run_in_daemon_thread(write)
             self._checkpoint = checkpoint
+
+    def _describe_encoding(self) -> dict[str, str]:
+        """Return the encoding that a track needs in order to read the texts of the manifest."""
+        encoding = self._options.subtitle_encoding
+        return {"subtitle_encoding": encoding} if encoding else {}
 
     async def remove_log(self, *, check_lease: bool = True) -> None:
         """

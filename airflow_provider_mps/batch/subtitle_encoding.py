@@ -42,7 +42,7 @@ def parse_encoding(encoding: object) -> str | None:
 
     :raises InvalidRequestError: if Python has no text encoding of that name
     """
-    if encoding is None or encoding == "":
+    if encoding is None or (isinstance(encoding, str) and not encoding.strip()):
         return None
     try:
         if isinstance(encoding, str) and "".encode(encoding.strip()) is not None:

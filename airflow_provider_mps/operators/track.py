@@ -60,6 +60,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         have the same (templated)
     :param manifest: manifest with the texts of the subtitles; the default is the one that the batch has read
         (templated)
+    :param subtitle_encoding: encoding of a manifest that ends in ``.srt`` or ``.vtt``; the default is the one that the
+        batch was given, or has detected (templated)
     :param if_exists: if there is a file at the destination or at ``subtitles``: ``overwrite`` it, or ``fail``
     :param transfer_timeout: seconds that reading one clip, and storing the track, may take
     :raises InvalidRequestError: if an argument is invalid, or clips have several sample rates; not retried
@@ -69,7 +71,15 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     :raises AirflowException: if reading or storing failed this time
     """
 
-    template_fields: Sequence[str] = ("results", "destination", "subtitles", "gap", "sample_rate", "manifest")
+    template_fields: Sequence[str] = (
+        "results",
+        "destination",
+        "subtitles",
+        "gap",
+        "sample_rate",
+        "manifest",
+        "subtitle_encoding",
+    )
     operator_extra_links = (StoredObjectLink(),)
     template_fields_renderers: ClassVar[dict[str, str]] = {"results": "json"}
     ui_color = "#e4ecf5"
@@ -86,6 +96,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         timeline: bool | None = None,
         sample_rate: int | str | None = None,
         manifest: str | ObjectStoragePath | None = None,
+        subtitle_encoding: str | None = None,
         if_exists: Literal["overwrite", "fail"] = "overwrite",
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
         **kwargs: Any,
@@ -100,6 +111,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         self.timeline = timeline
         self.sample_rate = sample_rate
         self.manifest = manifest
+        self.subtitle_encoding = subtitle_encoding
         self.if_exists = if_exists
         self.transfer_timeout = transfer_timeout
         self._cancellation = TransferCancellation()
@@ -149,7 +161,12 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     def _run(self, options: TrackOptions) -> tuple[StoredAudio, BatchLines, AssembledTrack, int]:
         from airflow_provider_mps.batch.track.assemble import assemble
         from airflow_provider_mps.batch.track.lines import read_lines
-        from airflow_provider_mps.batch.track.subtitle_file import find_manifest, read_texts, store_subtitles
+        from airflow_provider_mps.batch.track.subtitle_file import (
+            find_encoding,
+            find_manifest,
+            read_texts,
+            store_subtitles,
+        )
         from airflow_provider_mps.storage.file import store_file
 
         for path in filter(None, (options.destination, options.subtitles)):
@@ -157,7 +174,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         lines = read_lines(options, self.log)
         texts = {}
         if options.subtitles is not None:
-            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips)
+            encoding = find_encoding(options.subtitle_encoding, lines.summary)
+            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips, encoding)
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(
@@ -184,6 +202,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         return audio, lines, track, size
 
     def _make_options(self) -> TrackOptions:
+        from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
         from airflow_provider_mps.batch.track import options
 
         destination = options.parse_destination(self.destination)
@@ -197,6 +216,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
             timeline=options.parse_timeline(self.timeline),
             sample_rate=options.parse_sample_rate(self.sample_rate, destination),
             manifest=options.parse_optional_path("manifest", self.manifest, "s3://conn@bucket/manifest.jsonl"),
+            subtitle_encoding=parse_encoding(self.subtitle_encoding),
             if_exists=options.parse_if_exists(self.if_exists),
             transfer_timeout=parse_timeout(self.transfer_timeout),
         )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_mps.batch.track.audio import Clip, Track, open_encoder, write_clip
 from airflow_provider_mps.batch.track.clips import ClipReader
 from airflow_provider_mps.batch.track.options import AUDIO_SUFFIXES, get_suffix, validate_mp3_rate
@@ -71,7 +73,8 @@ def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTra
     """
     Return the track, whose file the caller closes.
 
-    :raises AirflowFailException: if a clip has changed or cannot be decoded, or clips overlap that must not
+    :raises AirflowFailException: if a clip has changed or cannot be decoded, all are empty, or clips overlap that
+        must not
     :raises InvalidRequestError: if clips have several sample rates, and none was chosen
     :raises AirflowException: if a clip could not be read this time, or the temporary folder is full
     """
@@ -117,6 +120,11 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
         progress.clips += 1
     assert track is not None  # noqa: S101 - there is a clip
     timeline.validate()
+    if not placed:
+        raise AirflowFailException(
+            f"The clips of all lines in {options.results} are empty, so no track was stored. They are what the batch "
+            "has stored: check how they were made."
+        )
     if lines.on_cues:
         track.fill_until(timeline.to_samples(lines.last_end))
     track.close()

@@ -10,8 +10,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mps.batch.line import ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
+from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
 from airflow_provider_mps.batch.track.options import get_suffix
 from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.redaction import get_safe_cause
 from airflow_provider_mps.speech.parsing import to_text
 from airflow_provider_mps.speech.request import hash_text
 from airflow_provider_mps.storage.if_exists import IfExists, make_exists_error
@@ -49,24 +51,37 @@ def find_manifest(given: ObjectStoragePath | None, summary: Mapping[str, Any]) -
     :param summary: of the batch
     :raises InvalidRequestError: if neither names one
     """
-    recorded = summary.get("manifest")
-    if given is None and not (isinstance(recorded, str) and recorded):
+    if given is not None:
+        return given
+    try:
+        return parse_path(summary.get("manifest") or "")
+    except ValueError as error:
         raise InvalidRequestError(
             "subtitles need the texts of the batch, and its summary.json names no manifest: nothing was assembled. Set "
             "manifest to the one that the batch has read."
-        )
-    return parse_path(str(recorded)) if given is None else given
+        ) from get_safe_cause(error)
 
 
-def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row]) -> dict[str, str]:
+def find_encoding(given: str | None, summary: Mapping[str, Any]) -> str | None:
+    """Return the encoding of a subtitle file: the argument, or the one that the batch was given; ``None`` to detect."""
+    if given is not None:
+        return given
+    try:
+        return parse_encoding(summary.get("subtitle_encoding"))
+    except InvalidRequestError:  # the file was edited
+        return None
+
+
+def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row], encoding: str | None = None) -> dict[str, str]:
     """
     Return the text of each row by its id.
 
+    :param encoding: of a subtitle file; ``None`` to detect it
     :raises AirflowFailException: if a text is not the one that the batch has sent
     """
     wanted = {row.id: row for row in rows}
     texts: dict[str, str] = {}
-    for line in read_manifest(manifest):
+    for line in read_manifest(manifest, encoding):
         if isinstance(line, ManifestLine) and line.id in wanted and line.id not in texts:
             text = str(to_text(line.read_text(manifest)))
             row = wanted[line.id]
