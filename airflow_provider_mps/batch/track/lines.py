@@ -94,7 +94,7 @@ def _read_rows(results: ObjectStoragePath) -> Iterator[Row]:
     with translate_storage_errors(results, action="read"):
         try:
             file = results.open("rb")
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise InvalidRequestError(
                 f"There is no {results}: nothing was assembled. results must be the results.jsonl of a batch, its "
                 "folder, or what the batch operator returned."
