@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.track.options import TrackOptions
 
 LOG_INTERVAL_SECONDS = 10.0
+LONG_SILENCE_SECONDS = 3600.0
+"""Silence that the log reports, because a start may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,16 @@ class _Progress:
         self.clips = 0
         self.seconds = 0.0
         self._total = total
-        self._log = log
+        self.log = log
         self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
 
-    def log_if_due(self) -> None:
+    def log_if_due(self, track: Track | None = None) -> None:
         if time.monotonic() < self._next_at:
             return
+        if track is not None:
+            self.seconds = track.length / track.rate
         self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
-        self._log.info(
+        self.log.info(
             "Assembling the track: %s of %s clips, %s of audio",
             f"{self.clips:,}",
             f"{self._total:,}",
@@ -111,7 +115,7 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
             if timeline.overlaps:  # only the other overlaps are still of interest
                 samples, is_cut = sum(map(len, blocks)), False
             else:
-                track.fill_until(placement.begin)
+                _fill(track, placement.begin, progress, f"line {row.id}")
                 samples, is_cut = write_clip(track, blocks, placement.limit)
             timeline.advance(row, placement, samples, is_cut=is_cut)
             if samples:
@@ -126,7 +130,7 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
             "has stored: check how they were made."
         )
     if lines.on_cues:
-        track.fill_until(timeline.to_samples(lines.last_end))
+        _fill(track, timeline.to_samples(lines.last_end), progress, "the end")
     track.close()
     return AssembledTrack(file, track.length / track.rate, placed, timeline)
 
@@ -134,5 +138,12 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
 def _logging(blocks: Iterator[Any], track: Track, progress: _Progress) -> Iterator[Any]:
     for block in blocks:
         yield block
-        progress.seconds = track.length / track.rate
-        progress.log_if_due()
+        progress.log_if_due(track)
+
+
+def _fill(track: Track, position: int, progress: _Progress, before: str) -> None:
+    """Append silence until the track has a length."""
+    seconds = (position - track.length) / track.rate
+    if seconds > LONG_SILENCE_SECONDS:
+        progress.log.warning("The track has %s of silence before %s", timedelta(seconds=round(seconds)), before)
+    track.fill_until(position, lambda: progress.log_if_due(track))

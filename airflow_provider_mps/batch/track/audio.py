@@ -16,7 +16,7 @@ from airflow_provider_mps.batch.track.temporary_file import translate_temporary_
 from airflow_provider_mps.player.wav import find_unset_length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_mps.batch.row import Row
 
@@ -226,14 +226,19 @@ class Track:
             self._encoder.write(samples)
         self.length += len(samples)
 
-    def fill_until(self, position: int) -> None:
-        """Append silence until the track has a length."""
+    def fill_until(self, position: int, on_block: Callable[[], None] = lambda: None) -> None:
+        """
+        Append silence until the track has a length.
+
+        :param on_block: called after each block
+        """
         if position - self.length > BLOCK_SAMPLES:
             with translate_temporary_errors():
                 self._encoder.ensure_space(position - self.length)
         silence = np.zeros(min(BLOCK_SAMPLES, max(0, position - self.length)), np.int16)
         while (left := position - self.length) > 0:
             self.write(silence[:left])
+            on_block()
 
     def close(self) -> None:
         """Complete the file."""

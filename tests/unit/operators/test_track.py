@@ -255,6 +255,17 @@ def test_silence_that_disk_cannot_hold_is_not_written(batch, monkeypatch):
     assert sum(written) == RATE
 
 
+def test_hours_of_silence_are_logged(batch, monkeypatch, capsys):
+    monkeypatch.setattr(assemble, "LOG_INTERVAL_SECONDS", 0)
+    batch.add(tone(1, 100), start=0.0)
+    batch.add(tone(1, 100), start=2 * 3600.0)
+    batch.write()
+    batch.assemble(destination=f"{batch.folder}/track.flac")
+    printed = capsys.readouterr().out
+    assert "The track has 1:59:59 of silence before line clip-0002" in printed
+    assert "1 of 2 clips, 1:3" in printed
+
+
 @pytest.mark.parametrize("arguments", [{}, {"subtitle_encoding": "gb18030"}])
 def test_manifest_is_read_in_the_encoding_of_the_batch(batch, arguments):
     text = "早上好"
