@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -175,7 +176,9 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         texts = {}
         if options.subtitles is not None:
             encoding = find_encoding(options.subtitle_encoding, lines.summary)
-            texts = read_texts(find_manifest(options.manifest, lines.summary), lines.clips, encoding)
+            manifest = find_manifest(options.manifest, lines.summary)
+            replace(options, manifest=manifest)  # checks that the subtitles do not replace the one of the batch
+            texts = read_texts(manifest, lines.clips, encoding)
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(

@@ -285,6 +285,18 @@ def test_destination_must_not_replace_input(two_clips):
         two_clips.assemble(subtitles=f"{two_clips.folder}/a.srt", manifest=f"{two_clips.folder}/./a.srt")
 
 
+def test_subtitles_do_not_replace_those_of_the_batch(batch):
+    batch.add(tone(1), id="cue-00001", text_hash=hash_text("Hello"), start=1.0, end=2.0)
+    manifest = batch.folder / "film.srt"
+    manifest.write_text("1\n00:00:01,000 --> 00:00:01,500\n<i>Hello</i>\n")
+    before = manifest.read_text()
+    batch.write(manifest=str(manifest))
+    with pytest.raises(InvalidRequestError, match="subtitles and manifest are the same file"):
+        batch.assemble(subtitles=f"{batch.folder}/./film.srt")
+    assert manifest.read_text() == before
+    assert not batch.track_path.exists()
+
+
 def test_file_that_is_no_result_manifest_is_rejected(two_clips):
     (two_clips.folder / "results.jsonl").write_text("{}\n")
     with pytest.raises(InvalidRequestError, match="is not a result manifest of a batch"):
