@@ -31,8 +31,9 @@ _WESTERN_PUNCTUATION = frozenset("\xa0\xad«»‘’“”„…–—•·€£
 _MAX_OTHER_SHARE = 0.05
 """Share of characters of other alphabets, e.g. of a foreign name."""
 _MAX_ACCENTED_SHARE = 1 / 3
-_NOT_WESTERN = re.compile(r"[^\W\d_\x00-\x7f]{3}|[^\W\d_][„“”•][^\W\d_]")
-"""Whole words of accented letters, as from a Cyrillic encoding, or quotes within a word, as from CP850."""
+_NOT_WESTERN = re.compile(r"[^\W\d_\x00-\x7f]{3}|[^\W\d_][„“”•][^\W\d_]|(?<!\d)[ªº][^\W\d_]")
+"""Whole words of accented letters, as from a Cyrillic encoding; quotes within a word, as from CP850; or an ordinal
+indicator before a letter, as from Romanian in CP1250."""
 _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}")
 
 
