@@ -37,8 +37,11 @@ _MAX_OTHER_SHARE = 0.05
 """Allowed share of special characters that one alphabet does not have, e.g. in a foreign name."""
 _MAX_ACCENTED_SHARE = 1 / 3
 """Allowed share of special characters among all letters."""
-_NOT_WESTERN = re.compile(r"[^\W\d_\x00-\x7f]{3}|[^\W\d_][„“”•][^\W\d_]")
-"""Whole words of accented letters, as from a Cyrillic encoding, or quotes within a word, as from CP850."""
+_NOT_WESTERN = re.compile(r"[^\W\d_\x00-\x7f]{3}|[^\W\d_][„“”•][^\W\d_]|(?<!\d)[ªº][^\W\d_]")
+"""
+Words of accented letters, as from a Cyrillic encoding; quotes within a word, as from CP850; or an ordinal indicator
+before a letter, as from Romanian in CP1250.
+"""
 _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}")
 
 
@@ -48,7 +51,7 @@ def parse_encoding(encoding: object) -> str | None:
 
     :raises InvalidRequestError: if Python has no text encoding of that name
     """
-    if encoding is None or encoding == "":
+    if encoding is None or (isinstance(encoding, str) and not encoding.strip()):
         return None
     if isinstance(encoding, str):
         with suppress(LookupError, ValueError):

@@ -36,16 +36,37 @@ _BROKEN_TIMING = re.compile(
     rf"|\s*{_LOOSE_CLOCK}(?:\W|&gt;){{1,8}}{_LOOSE_CLOCK}\s*$",  # two times, and a wrong arrow or none
     re.ASCII,
 )
-"""A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``."""
-_TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}[^A-Za-z]{{0,8}}>[^A-Za-z]{{0,8}}{_LOOSE_CLOCK}", re.ASCII)
+"""A line that was meant as a timing line, e.g. ``00:00:01,000 -> 00:00:02,000``; slow for long lines."""
 _MAX_TIMING_CHARACTERS = 200
 """Longer lines are not compared with :data:`_BROKEN_TIMING`, which takes quadratic time."""
-_CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*", re.ASCII)
-_WEBVTT_HEADER = re.compile(r"WEBVTT(?=\s|$)")
-_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?=\s|$)")
-_INLINE_TIME = re.compile(r"<\d[^<>]*>")
-_COLON_STAND_IN = "\ue03a"
-"""Replaces the colons of a text, so that pysubs2 does not take times in it for a timing line."""
+_TIMING_IN_TEXT = re.compile(rf"{_LOOSE_CLOCK}[^A-Za-z]{{0,8}}>[^A-Za-z]{{0,8}}{_LOOSE_CLOCK}", re.ASCII)
+_CUE_NUMBER = re.compile(r"\s*(\d{1,18})\s*")
+_LOOSE_CUE_NUMBER = re.compile(r"\s*[#-]?(\d{1,18})[.:)]?\s*")
+"""A number with punctuation, which is only accepted where a number must be."""
+_INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""E.g. marks of the writing direction, which editors also put before numbers and times."""
+_SPACE = re.compile("[\xa0\u2000-\u200a\u202f\u3000]")
+_SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
+_INLINE_TIME = re.compile(r"<(?:\d+:)?\d+:\d+[.,]\d+>", re.ASCII)
+_LINE_BREAK = re.compile(
+    r"<\s{0,3}br\s{0,3}/?\s{0,3}>|<\s{0,3}/?\s{0,3}(?:p|div)(?:\s+[\w:-]+\s{0,3}=[^<>]*)?>", re.IGNORECASE
+)
+_TAG_NAME = r"(?:i|b|u|s|c|v|em|strong|small|big|sub|sup|center|strike|del|ins|mark|tt|span|font|ruby|rt|rp|lang)"
+_ATTRIBUTE = r"""\s+[\w:-]+\s{0,3}=\s{0,3}(?:"[^"]*"|'[^']*'|[^\s"'<>]+)"""
+_MARKUP = re.compile(
+    rf"<\s{{0,3}}/\s{{0,3}}(?:{_TAG_NAME}|a)\s{{0,3}}>"
+    rf"|<\s{{0,3}}{_TAG_NAME}(?:\.[\w.-]+)?\s{{0,3}}/?>"
+    rf"|<(?:{_TAG_NAME}|a)(?:{_ATTRIBUTE})+\s{{0,3}}/?>"
+    r"|<font\s[^<>]*>|<(?:v|lang)(?:\.[\w.-]+)?\s[^<>]+>"
+    r"|\{\\[^{}]*\}|\{[ycfspo]:[$\w,/]*\}"  # of ASS, and of MicroDVD
+    r"|(?:(?<!\w)[A-Za-z]:|\\)\\[^\s<>{}]+"  # a Windows path, in which \n is not a line break
+    r"|\\[Nnh]",
+    re.IGNORECASE,
+)
+"""Markup; any other brace, bracket or backslash belongs to the text, which is billed and must not lose a word."""
+_STAND_INS = str.maketrans({character: chr(0xE000 + ord(character)) for character in "<>{}\\:"})
+"""In place of what pysubs2 would take for markup, or for the times of a cue."""
+_ORIGINALS = {code: chr(original) for original, code in ((key, ord(value)) for key, value in _STAND_INS.items())}
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,8 @@ def read_subtitles(
             "airflow-provider-mps[subtitles]."
         ) from error
     text, found_encoding = decode_subtitles(_read_content(file, name), name, encoding)
-    lines = re.split(r"\r*\n|\r", text)
+    # Files that were put together from several have byte order marks within.
+    lines = [line.lstrip("\ufeff") for line in re.split(r"\r*\n|\r", text)]
     is_webvtt = name.lower().endswith(".vtt") or text.startswith("WEBVTT")
     cues, errors = _find_webvtt_cues(lines) if is_webvtt else _find_subrip_cues(lines)
     if not cues:
@@ -124,9 +146,15 @@ def _find_subrip_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
     errors: list[InvalidLine] = []
     before: list[str] = []  # before the first cue
     for number, line in enumerate(lines, 1):
-        current = cues[-1].lines if cues else before
-        if _is_timing(line, current):
-            cues.append(_parse_timing(number, line, _pop_cue_number(current, is_first=len(cues) == 0)))
+        previous = cues[-1] if cues else None
+        current = before if previous is None else previous.lines
+        if _is_timing(line, previous, current):
+            _report_unclear_end(line, previous)
+            identifier = _pop_cue_number(current, previous)
+            if identifier is None and previous and _is_after_blank(current):
+                # It is where the number of the next cue should be; as a text of this cue it could be billed.
+                _make_invalid(previous, f"{quote_value(current[-1].strip())} is not the number of a cue.")
+            cues.append(_parse_timing(number, line, identifier))
         elif "-->" in line:
             _reject_arrow(number, line, cues, errors)
         else:
@@ -143,30 +171,33 @@ def _find_webvtt_cues(lines: list[str]) -> tuple[list[_Cue], list[InvalidLine]]:
     start = 0
     while start < len(lines):
         end = next((end for end in range(start, len(lines)) if not lines[end].strip()), len(lines))
-        block = lines[start:end]
-        if block and _WEBVTT_HEADER.match(block[0]):
-            block = _remove_webvtt_header(block)
-        if block and not _SKIPPED_BLOCK.match(block[0]):
-            _parse_webvtt_block(block, end - len(block) + 1, cues, errors)
+        block, first = lines[start:end], start + 1
         start = end + 1
+        if block and (skipped := _SKIPPED_BLOCK.match(block[0])):
+            count = len(block) if skipped[0] == "NOTE" else _count_header_lines(block)
+            block, first = block[count:], first + count
+        if block:
+            _parse_webvtt_block(block, first, cues, errors)
     return cues, errors
 
 
-def _remove_webvtt_header(block: list[str]) -> list[str]:
-    """Return the cue that follows the header without a blank line; https://www.w3.org/TR/webvtt1/#file-parsing."""
-    arrow = next((position for position in range(1, len(block)) if "-->" in block[position]), None)
-    if arrow is None:
-        return []
-    return block[arrow - 1 if _CUE_NUMBER.fullmatch(block[arrow - 1]) else arrow :]
+def _count_header_lines(block: list[str]) -> int:
+    """Return the lines before the first cue of a block; https://www.w3.org/TR/webvtt1/#file-parsing."""
+    timings = (position for position in range(1, len(block)) if _TIMING.fullmatch(_simplify(block[position])))
+    first = next(timings, len(block))
+    has_number = 1 < first < len(block) and _CUE_NUMBER.fullmatch(_simplify(block[first - 1])) is not None
+    return first - has_number
 
 
 def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: list[InvalidLine]) -> None:
     own: list[_Cue] = []
     before: list[str] = []
     for number, line in enumerate(block, first):
-        current = own[-1].lines if own else before
-        if _is_timing(line, current):
-            identifier = _pop_cue_number(current, is_first=False)
+        previous = own[-1] if own else None
+        current = before if previous is None else previous.lines
+        if _is_timing(line, previous, current):
+            _report_unclear_end(line, previous)
+            identifier = _pop_cue_number(current, previous)
             if identifier is None and before and not own:
                 identifier = before.pop().strip()
             own.append(_parse_timing(number, line, identifier))
@@ -180,36 +211,72 @@ def _parse_webvtt_block(block: list[str], first: int, cues: list[_Cue], errors: 
     cues += own
 
 
-def _is_timing(line: str, before: list[str]) -> bool:
+def _simplify(line: str) -> str:
+    """Return a line without invisible characters, and with ordinary spaces."""
+    return _SPACE.sub(" ", _INVISIBLE.sub("", line))
+
+
+def _is_after_blank(lines: list[str]) -> bool:
+    """Return whether the last line has a text, and the line before it has none."""
+    return len(lines) > 1 and bool(lines[-1].strip()) and not lines[-2].strip()
+
+
+def _is_timing(line: str, previous: _Cue | None, before: list[str]) -> bool:
     """Return whether a line begins a cue, even if its times are invalid."""
-    if _TIMING.fullmatch(line) or (len(line) <= _MAX_TIMING_CHARACTERS and _BROKEN_TIMING.match(line)):
+    line = _simplify(line)
+    if _TIMING.fullmatch(line):
         return True
     is_after_number = bool(before) and (not before[-1].strip() or _CUE_NUMBER.fullmatch(before[-1]) is not None)
-    return "-->" in line and is_after_number
+    if not is_after_number and previous is not None and ">" not in line:
+        return False  # e.g. the text "10:30:00 - 11:30:00"
+    is_broken = len(line) <= _MAX_TIMING_CHARACTERS and _BROKEN_TIMING.match(line) is not None
+    return is_broken or ("-->" in line and is_after_number)
 
 
-def _pop_cue_number(lines: list[str], *, is_first: bool) -> str | None:
+def _report_unclear_end(line: str, previous: _Cue | None) -> None:
+    """Make a cue invalid if a broken timing line follows its text without a blank line: it may be a part of it."""
+    if previous is None or _TIMING.fullmatch(_simplify(line)) or not previous.lines or not previous.lines[-1].strip():
+        return
+    if not _CUE_NUMBER.fullmatch(_simplify(previous.lines[-1])):
+        _make_invalid(previous, f"{quote_value(line.strip())} may be its text or a timing line: add a blank line.")
+
+
+def _pop_cue_number(lines: list[str], previous: _Cue | None) -> str | None:
     """
-    Remove the number of a cue from the end of the lines before its timing line, and return it.
+    Remove the number of the next cue from the end of the lines before its timing line, and return it.
 
-    :param is_first: whether no cue precedes, so that the lines are not the text of one
+    :param previous: the cue of these lines, which becomes invalid if the number may be its text
     """
     position = len(lines) - 1
+    is_separate = position == 0 if previous is None else _is_after_blank(lines)
     if position >= 0 and not lines[position].strip():
         # There may be blank lines between all lines of the file. Then one precedes the number too; otherwise the number
         # is the text of the cue before.
         position -= 1
-        follows_blank_line = position > 0 and not lines[position - 1].strip()
-        if not is_first and not follows_blank_line:
+        if position < 0 or not (previous is None or (position > 0 and not lines[position - 1].strip())):
             return None
-    if position < 0 or not (match := _CUE_NUMBER.fullmatch(lines[position])):
+    if position < 0:
         return None
+    match = (_LOOSE_CUE_NUMBER if is_separate else _CUE_NUMBER).fullmatch(_simplify(lines[position]))
+    if not match:
+        return None
+    if previous is not None and previous.identifier is None and not is_separate:
+        _make_invalid(
+            previous,
+            f"{quote_value(match[1])} may be its text or the number of the next cue: add a blank line before or after "
+            "it.",
+        )
     del lines[position:]
-    return match[1]
+    return str(int(match[1]))
+
+
+def _make_invalid(cue: _Cue, error: str) -> None:
+    if cue.error is None:
+        cue.error = InvalidLine(cue.number, error)
 
 
 def _parse_timing(number: int, line: str, identifier: str | None) -> _Cue:
-    match = _TIMING.fullmatch(line)
+    match = _TIMING.fullmatch(_simplify(line))
     start, end = (_parse_clock(match.groups()[i : i + 4]) for i in (0, 4)) if match else (None, None)
     if start is not None and end is not None:
         return _Cue(number, (start, end), identifier)
@@ -276,7 +343,14 @@ def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | Inv
 def _remove_markup(text: str) -> str:
     import pysubs2  # noqa: PLC0415 - the extra `subtitles`
 
-    text = _INLINE_TIME.sub("", text).replace(":", _COLON_STAND_IN)
-    # A number at the end, or pysubs2 would take one at the end of the text for the number of the next cue.
-    cue = f"00:00:00,000 --> 00:00:01,000\n{text}\n\n1\n"
-    return pysubs2.SSAFile.from_string(cue, format_="srt")[0].plaintext.replace(_COLON_STAND_IN, ":")
+    text = _LINE_BREAK.sub("\n", _INLINE_TIME.sub("", text))
+    parts, end = [], 0
+    for markup in _MARKUP.finditer(text):
+        parts.append(text[end : markup.start()].translate(_STAND_INS))
+        is_path = "\\" in markup[0][1:] and markup[0][0] not in "<{"
+        parts.append(markup[0].translate(_STAND_INS) if is_path else markup[0].replace(":", ""))
+        end = markup.end()
+    parts.append(text[end:].translate(_STAND_INS))
+    # pysubs2 takes a number at the end for that of the next cue.
+    cue = f"00:00:00,000 --> 00:00:01,000\n{''.join(parts)}\n\n1\n"
+    return pysubs2.SSAFile.from_string(cue, format_="srt")[0].plaintext.translate(_ORIGINALS)

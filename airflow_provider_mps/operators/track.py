@@ -59,6 +59,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         have the same (templated)
     :param manifest: manifest with the texts of the subtitles; the default is the one that the batch has read
         (templated)
+    :param subtitle_encoding: encoding of a manifest that ends in ``.srt`` or ``.vtt``; the default is the one that the
+        batch was given, or has detected (templated)
     :param if_exists: if there is a file at the destination or at ``subtitles``: ``overwrite`` it, or ``fail``
     :param transfer_timeout: seconds that reading one clip, and storing the track, may take
     :raises InvalidRequestError: if an argument is invalid, or clips have several sample rates; not retried
@@ -68,7 +70,15 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     :raises AirflowException: if reading or storing failed this time
     """
 
-    template_fields: Sequence[str] = ("results", "destination", "subtitles", "gap", "sample_rate", "manifest")
+    template_fields: Sequence[str] = (
+        "results",
+        "destination",
+        "subtitles",
+        "gap",
+        "sample_rate",
+        "manifest",
+        "subtitle_encoding",
+    )
     operator_extra_links = (StoredObjectLink(),)
     template_fields_renderers: ClassVar[dict[str, str]] = {"results": "json"}
     ui_color = "#e4ecf5"
@@ -85,6 +95,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         timeline: bool | None = None,
         sample_rate: int | str | None = None,
         manifest: str | ObjectStoragePath | None = None,
+        subtitle_encoding: str | None = None,
         if_exists: Literal["overwrite", "fail"] = "overwrite",
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
         **kwargs: Any,
@@ -99,6 +110,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         self.timeline = timeline
         self.sample_rate = sample_rate
         self.manifest = manifest
+        self.subtitle_encoding = subtitle_encoding
         self.if_exists = if_exists
         self.transfer_timeout = transfer_timeout
         self._cancellation = TransferCancellation()
@@ -164,7 +176,8 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         texts = {}
         if options.subtitles is not None:
             manifest = find_manifest(options.manifest, lines.summary)
-            texts = read_texts(manifest, lines.clips, find_encoding(manifest, lines.summary))
+            encoding = find_encoding(options.subtitle_encoding, manifest, lines.summary)
+            texts = read_texts(manifest, lines.clips, encoding)
         track = assemble(lines, options, self.log)
         with track.file:
             audio = store_file(
@@ -191,6 +204,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         return audio, lines, track, size
 
     def _make_options(self) -> TrackOptions:
+        from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
         from airflow_provider_mps.batch.track import options
 
         destination = options.parse_destination(self.destination)
@@ -204,6 +218,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
             timeline=options.parse_timeline(self.timeline),
             sample_rate=options.parse_sample_rate(self.sample_rate, destination),
             manifest=options.parse_optional_path("manifest", self.manifest, "s3://conn@bucket/manifest.jsonl"),
+            subtitle_encoding=parse_encoding(self.subtitle_encoding),
             if_exists=options.parse_if_exists(self.if_exists),
             transfer_timeout=parse_timeout(self.transfer_timeout),
         )

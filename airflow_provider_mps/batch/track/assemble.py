@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_mps.batch.track.audio import Clip, Track, open_encoder, write_clip
 from airflow_provider_mps.batch.track.clips import ClipReader
 from airflow_provider_mps.batch.track.options import AUDIO_SUFFIXES, get_suffix, validate_mp3_rate
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.track.options import TrackOptions
 
 LOG_INTERVAL_SECONDS = 10.0
+LONG_SILENCE_SECONDS = 3600.0
+"""Silence that the log reports, because a start may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,16 @@ class _Progress:
         self.clips = 0
         self.seconds = 0.0
         self._total = total
-        self._log = log
+        self.log = log
         self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
 
-    def log_if_due(self) -> None:
+    def log_if_due(self, track: Track | None = None) -> None:
         if time.monotonic() < self._next_at:
             return
+        if track is not None:
+            self.seconds = track.length / track.rate
         self._next_at = time.monotonic() + LOG_INTERVAL_SECONDS
-        self._log.info(
+        self.log.info(
             "Assembling the track: %s of %s clips, %s of audio",
             f"{self.clips:,}",
             f"{self._total:,}",
@@ -71,7 +77,8 @@ def assemble(lines: BatchLines, options: TrackOptions, log: Any) -> AssembledTra
     """
     Return the track, whose file the caller must close.
 
-    :raises AirflowFailException: if a clip has changed or cannot be decoded, or clips overlap with ``overlap="fail"``
+    :raises AirflowFailException: if a clip has changed or cannot be decoded, all clips are empty, or clips overlap with
+        ``overlap="fail"``
     :raises InvalidRequestError: if clips have several sample rates, and none was chosen
     :raises AirflowException: if a clip could not be read this time, or the temporary folder is full
     """
@@ -106,7 +113,7 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
             if timeline.overlaps:  # the track will not be stored: measure the other clips, to list all overlaps
                 samples, is_cut = sum(map(len, blocks)), False
             else:
-                track.fill_until(placement.begin)
+                _fill(track, placement.begin, progress, f"line {row.id}")
                 samples, is_cut = write_clip(track, blocks, placement.limit)
             timeline.advance(row, placement, samples, is_cut=is_cut)
             if samples:
@@ -116,8 +123,13 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
     assert track is not None  # noqa: S101 - there is at least one clip
     assert timeline is not None  # noqa: S101 - it is made together with the track
     timeline.validate()
+    if not placed:
+        raise AirflowFailException(
+            f"The clips of all lines in {options.results} are empty, so no track was stored. They are what the batch "
+            "has stored: check how they were made."
+        )
     if lines.on_cues:
-        track.fill_until(timeline.to_samples(lines.last_end))
+        _fill(track, timeline.to_samples(lines.last_end), progress, "the end")
     track.close()
     return AssembledTrack(file, track.length / track.rate, placed, timeline)
 
@@ -125,5 +137,12 @@ def _assemble(file: IO[bytes], lines: BatchLines, options: TrackOptions, log: An
 def _log_progress(blocks: Iterator[Any], track: Track, progress: _Progress) -> Iterator[Any]:
     for block in blocks:
         yield block
-        progress.seconds = track.length / track.rate
-        progress.log_if_due()
+        progress.log_if_due(track)
+
+
+def _fill(track: Track, position: int, progress: _Progress, before: str) -> None:
+    """Append silence until the track has a length."""
+    seconds = (position - track.length) / track.rate
+    if seconds > LONG_SILENCE_SECONDS:
+        progress.log.warning("The track has %s of silence before %s", timedelta(seconds=round(seconds)), before)
+    track.fill_until(position, lambda: progress.log_if_due(track))

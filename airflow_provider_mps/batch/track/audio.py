@@ -16,7 +16,7 @@ from airflow_provider_mps.batch.track.temporary_file import translate_temporary_
 from airflow_provider_mps.player.wav import find_unset_length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_mps.batch.row import Row
 
@@ -108,6 +108,13 @@ class Encoder(Protocol):
     def write(self, samples: Samples, /) -> None:
         """Append samples."""
 
+    def ensure_space(self, samples: int, /) -> None:
+        """
+        Check that there is room for silence, rather than fill the disk with it.
+
+        :raises OSError: if there is not
+        """
+
     def close(self) -> None:
         """Complete the file."""
 
@@ -129,6 +136,12 @@ class WavEncoder:
         """Append samples."""
         write_all(self._file, np.ascontiguousarray(samples, "<i2").data)
         self._samples += len(samples)
+
+    def ensure_space(self, samples: int, /) -> None:
+        """Check that there is room for silence."""
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < 2 * samples:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Write the header."""
@@ -162,6 +175,9 @@ class SoundFileEncoder:
         except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all samples were written
             raise self._make_error(error) from error
         self._samples += len(samples)
+
+    def ensure_space(self, samples: int, /) -> None:
+        """Do nothing: silence takes hardly any space."""
 
     def close(self) -> None:
         """Complete the file, and check that nothing is missing: libsndfile does not report all errors of the disk."""
@@ -211,11 +227,19 @@ class Track:
                 self._encoder.write(samples)
             self.length += len(samples)
 
-    def fill_until(self, position: int) -> None:
-        """Append silence until the track is ``position`` samples long; nothing if it is longer already."""
+    def fill_until(self, position: int, on_block: Callable[[], None] = lambda: None) -> None:
+        """
+        Append silence until the track is ``position`` samples long; nothing if it is longer already.
+
+        :param on_block: called after each block
+        """
+        if position - self.length > BLOCK_SAMPLES:
+            with translate_temporary_errors():
+                self._encoder.ensure_space(position - self.length)
         silence = np.zeros(min(BLOCK_SAMPLES, max(0, position - self.length)), np.int16)
         while (left := position - self.length) > 0:
             self.write(silence[:left])
+            on_block()
 
     def close(self) -> None:
         """Complete the file."""

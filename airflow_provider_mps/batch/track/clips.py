@@ -22,7 +22,7 @@ from airflow_provider_mps.concurrency import SIGNAL_CHECK_SECONDS, start_in_work
 from airflow_provider_mps.exceptions import AudioTransferError, AudioTransferStopped
 from airflow_provider_mps.storage.conditional_write import S3_PROTOCOLS
 from airflow_provider_mps.storage.destination import get_filesystem
-from airflow_provider_mps.storage.errors import translate_storage_errors
+from airflow_provider_mps.storage.errors import is_storage_full, translate_storage_errors
 from airflow_provider_mps.storage.text_file import parse_path
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PREFETCHED_CLIPS = 4
 """Clips that are read at the same time, or wait in temporary files."""
 READ_BYTES = 1024 * 1024
+READ_ATTEMPTS = 3
+READ_PAUSE_SECONDS = 1.0
 
 
 class ClipReader:
@@ -114,7 +116,7 @@ class _FetchedClip:
     def _fetch(self) -> IO[bytes]:
         file = open_temporary_file()
         try:
-            self._copy(file)
+            self._copy_with_retries(file)
             self._verify()
         except BaseException:
             file.close()
@@ -122,9 +124,24 @@ class _FetchedClip:
         file.seek(0)
         return file
 
+    def _copy_with_retries(self, file: IO[bytes]) -> None:
+        """Read the clip again if its connection breaks: a retry of the task would read all clips again."""
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                self._copy(file)
+            except AudioTransferError as error:
+                if attempt == READ_ATTEMPTS or is_storage_full(error) or self._is_stopped.wait(READ_PAUSE_SECONDS):
+                    raise
+                with translate_temporary_errors():
+                    file.seek(0)
+                    file.truncate()
+                self._size = self._crc64 = 0
+            else:
+                return
+
     def _copy(self, file: IO[bytes]) -> None:
         fs = get_filesystem(self._path)
-        with translate_storage_errors(self._path, f"line {self._row.id}", action="read"):
+        with translate_storage_errors(self._path, action="read"):
             try:
                 if self._path.protocol in S3_PROTOCOLS:
                     sync(fs.loop, self._copy_s3, fs, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from airflow_provider_mps.batch.row import LineStatus, Row
 from airflow_provider_mps.batch.track.options import OnMissing, make_path_key
 from airflow_provider_mps.batch.track.timeline import list_ids, uses_cues
 from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
-from airflow_provider_mps.redaction import describe_error
+from airflow_provider_mps.redaction import describe_error, get_safe_cause, quote_value
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.objects import list_objects
 from airflow_provider_mps.storage.text_file import parse_path
@@ -66,7 +67,7 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
     for row in _read_rows(options.results):
         if row.line is None:
             earlier += 1
-        elif row.status is LineStatus.STORED and row.path is not None and row.id is not None:
+        elif row.status is LineStatus.STORED and row.id is not None and _has_path(row, options.results):
             lines.clips.append(row)
         else:
             lines.missing.append(row)
@@ -74,7 +75,9 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
         log.info("Ignoring %s lines of an earlier manifest in %s", f"{earlier:,}", options.results)
     _move_removed_clips(lines)
     if lines.summary.get("finished") is False:
-        lines.unlisted = max(0, int(lines.summary.get("lines", 0)) - earlier - len(lines.clips) - len(lines.missing))
+        total = lines.summary.get("lines")
+        listed = earlier + len(lines.clips) + len(lines.missing)
+        lines.unlisted = max(0, total - listed) if type(total) is int else 0
     _check_missing(lines, options, log)
     lines.on_cues = uses_cues(lines.clips, options.timeline)
     lines.clips.sort(key=lambda row: ((row.start or 0.0) if lines.on_cues else 0.0, row.line or 0))
@@ -93,7 +96,7 @@ def _read_rows(results: ObjectStoragePath) -> Iterator[Row]:
     with translate_storage_errors(results, action="read"):
         try:
             file = results.open("rb")
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise InvalidRequestError(
                 f"There is no {results}: nothing was assembled. results must be the results.jsonl of a batch, its "
                 "folder, or what the batch operator returned."
@@ -107,6 +110,21 @@ def _read_rows(results: ObjectStoragePath) -> Iterator[Row]:
                 raise InvalidRequestError(
                     f"{results} is not a result manifest of a batch ({describe_error(error)}): nothing was assembled."
                 ) from error
+
+
+def _has_path(row: Row, results: ObjectStoragePath) -> bool:
+    """
+    Return whether a row has the path of its audio.
+
+    :raises InvalidRequestError: if it is not a path, as after an edit of the file
+    """
+    try:
+        return row.path is not None and parse_path(row.path) is not None
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"The path of line {row.id} in {results} is {quote_value(row.path, 200)}, which is not one: nothing was "
+            "assembled. Restore the file, or run the batch again."
+        ) from get_safe_cause(error)
 
 
 def _move_removed_clips(lines: BatchLines) -> None:
@@ -157,8 +175,10 @@ def _validate_targets(lines: BatchLines, options: TrackOptions) -> None:
     """Check that neither the track nor its subtitles replace a clip, or the manifest that the batch has read."""
     targets = {"destination": options.destination, "subtitles": options.subtitles}
     names = {make_path_key(path): name for name, path in targets.items() if path is not None}
-    manifest = lines.summary.get("manifest")
-    if isinstance(manifest, str) and manifest and (name := names.get(make_path_key(parse_path(manifest)))):
+    manifest = None
+    with suppress(ValueError):  # another program has written the summary
+        manifest = parse_path(lines.summary.get("manifest") or "")
+    if manifest is not None and (name := names.get(make_path_key(manifest))):
         raise InvalidRequestError(
             f"{name} is {manifest}, the manifest of the batch: nothing was assembled. Choose another path."
         )

@@ -65,6 +65,8 @@ class TrackOptions:
     """Hz; ``None`` for the sample rate that all clips have."""
     manifest: ObjectStoragePath | None = None
     """Manifest with the texts of the subtitles; ``None`` for the one that the batch has recorded."""
+    subtitle_encoding: str | None = None
+    """Encoding of a manifest with subtitles; ``None`` for the one of the batch."""
     if_exists: IfExists = IfExists.OVERWRITE
     transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS
     """Seconds that reading one clip, and storing the track, may take."""
@@ -127,7 +129,7 @@ def parse_optional_path(name: str, value: object, example: str) -> ObjectStorage
 
     :raises InvalidRequestError: if it is not a path
     """
-    return None if value in (None, "") else _parse_path(name, value, example)
+    return None if _is_empty(value) else _parse_path(name, value, example)
 
 
 def parse_gap(value: object) -> float:
@@ -136,7 +138,7 @@ def parse_gap(value: object) -> float:
 
     :raises InvalidRequestError: if it is not a number of seconds in the allowed range
     """
-    seconds = _parse_number(value)
+    seconds = 0.0 if _is_empty(value) else _parse_number(value)
     if not 0 <= seconds <= MAX_GAP_SECONDS:
         raise InvalidRequestError(
             f"gap must be a number of seconds from 0 to {MAX_GAP_SECONDS:g}, not {quote_value(value)}: nothing was "
@@ -177,7 +179,7 @@ def parse_sample_rate(value: object, destination: ObjectStoragePath) -> int | No
 
     :raises InvalidRequestError: if the format of the destination does not have this sample rate
     """
-    if value in (None, ""):
+    if _is_empty(value):
         return None
     rate = _parse_number(value)
     if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or not rate.is_integer():
@@ -215,12 +217,18 @@ def make_path_key(path: ObjectStoragePath) -> str:
 def _parse_path(name: str, value: Any, example: str) -> ObjectStoragePath:
     try:
         path = parse_path(value)
+        # Without its slash, `file:///` is not a path.
+        return parse_path(str(path).rstrip("/")) if str(path).endswith("/") else path
     except ValueError as error:
         raise InvalidRequestError(
             f"{name} is {quote_value(value, 200)}: nothing was assembled. Give an ObjectStoragePath or a string, e.g. "
             f"{example} ({describe_error(error)})."
         ) from get_safe_cause(error)
-    return parse_path(str(path).rstrip("/")) if str(path).endswith("/") else path
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether an argument is not given; a template may render to white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _parse_number(value: Any) -> float:

@@ -13,6 +13,7 @@ from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
 from airflow_provider_mps.batch.track.options import get_suffix
 from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
+from airflow_provider_mps.redaction import get_safe_cause
 from airflow_provider_mps.speech.parsing import to_text
 from airflow_provider_mps.speech.request import hash_text
 from airflow_provider_mps.storage.if_exists import IfExists
@@ -50,23 +51,30 @@ def find_manifest(given: ObjectStoragePath | None, summary: Mapping[str, Any]) -
     :param summary: of the batch
     :raises InvalidRequestError: if neither names one
     """
-    recorded = summary.get("manifest")
-    if given is None and not (isinstance(recorded, str) and recorded):
+    if given is not None:
+        return given
+    try:
+        return parse_path(summary.get("manifest") or "")
+    except ValueError as error:
         raise InvalidRequestError(
             "subtitles need the texts of the batch, and its summary.json names no manifest: nothing was assembled. Set "
             "manifest to the one that the batch has read."
-        )
-    return parse_path(str(recorded)) if given is None else given
+        ) from get_safe_cause(error)
 
 
-def find_encoding(manifest: ObjectStoragePath, summary: Mapping[str, Any]) -> str | None:
+def find_encoding(given: str | None, manifest: ObjectStoragePath, summary: Mapping[str, Any]) -> str | None:
     """
-    Return the encoding in which the batch has read this manifest; ``None`` to detect it.
+    Return the encoding of a subtitle file; ``None`` to detect it.
 
-    :param summary: of the batch
+    :param given: the argument ``subtitle_encoding``
+    :param summary: of the batch, which has the encoding of its own manifest
     """
-    encoding = summary.get("subtitle_encoding")
-    return parse_encoding(encoding) if encoding and str(manifest) == summary.get("manifest") else None
+    if given is not None or str(manifest) != summary.get("manifest"):
+        return given
+    try:
+        return parse_encoding(summary.get("subtitle_encoding"))
+    except InvalidRequestError:  # the file was edited
+        return None
 
 
 def read_texts(manifest: ObjectStoragePath, rows: Iterable[Row], encoding: str | None = None) -> dict[str, str]:

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 import soundfile
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
 from airflow_provider_mps.exceptions import InvalidRequestError
+from airflow_provider_mps.operators.track import AssembleTrackOperator
 from tests.batching import accepted, batch, context, run_batch, submits
 
 SRT = """1
@@ -158,6 +159,15 @@ def test_declared_encoding_is_used(app, subtitles, clips):
     content = SRT.replace("captain", "船长").encode("gb18030")
     run_batch(subtitles(content), clips.destination, voice_id="voice-1", subtitle_encoding="gb18030")
     assert accepted(app.app)["Good morning, 船长."] == 1
+    spoken = f"{clips.destination}spoken.srt"
+    AssembleTrackOperator(
+        task_id="track",
+        results=clips.destination,
+        destination=f"{clips.destination}track.wav",
+        subtitles=spoken,
+        timeline=False,
+    ).execute(context())
+    assert "Good morning, 船长." in ObjectStoragePath(spoken).read_text()
 
 
 def test_guessed_encoding_is_logged(app, subtitles, clips, capsys):

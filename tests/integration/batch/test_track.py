@@ -7,9 +7,11 @@ import pysubs2
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
-from airflow_provider_mps.exceptions import DestinationError
+from airflow_provider_mps.batch.track import clips as clips_module
+from airflow_provider_mps.exceptions import AudioTransferError, DestinationError
 from airflow_provider_mps.operators.track import AssembleTrackOperator
 from tests.batching import context, line, run_batch
+from tests.faulty_s3 import FaultyS3
 from tests.tracks import FinishedBatch, decode, encode, tone
 
 STARTS = (0.5, 6.0, 20.0)
@@ -101,6 +103,40 @@ def test_clips_in_s3_are_verified_and_missing_ones_listed(s3):
         batch.assemble(sample_rate=24_000)
     assert len(batch.assemble(on_missing="silence")) == 24_000
     assert len(s3.client().list_objects_v2(Bucket="clips", Prefix="finished/out/")["Contents"]) == 1
+
+
+@pytest.fixture
+def cut_clips(s3, monkeypatch):
+    """Make a finished batch in S3, of which a function cuts so many responses short."""
+    with FaultyS3(s3.port) as proxy:
+        conn_id = f"s3_{proxy.port}"
+        connection = s3.connection(url=proxy.url)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        batch = FinishedBatch(ObjectStoragePath(f"s3://{conn_id}@clips/finished"))
+        for _ in range(6):
+            batch.add(tone(1, 100))
+        batch.write()
+        forward, left = proxy._forward, []
+
+        def cut(request, body):
+            response = forward(request, body)
+            if request.head[0].startswith(b"GET /clips/finished/clip-0003.wav") and left:
+                left.pop()
+                return response[: len(response) // 2]
+            return response
+
+        monkeypatch.setattr(proxy, "_forward", cut)
+        monkeypatch.setattr(clips_module, "READ_PAUSE_SECONDS", 0.01)
+        yield batch, left.extend
+
+
+def test_clip_is_read_again_after_broken_connection(cut_clips):
+    batch, cut_responses = cut_clips
+    cut_responses(range(2))
+    assert np.array_equal(batch.assemble(), tone(6, 100))
+    cut_responses(range(3))
+    with pytest.raises(AudioTransferError, match=r"^s3://.*clip-0003\.wav could not be read: "):
+        batch.assemble()
 
 
 def test_if_exists_fail_keeps_track_in_s3(s3):

@@ -20,6 +20,7 @@ def make_batch(tmp_path):
         transfer_timeout=60.0,
         resume=True,
         manifest="manifest.jsonl",
+        subtitle_encoding=None,
     )
     return Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
 

@@ -27,7 +27,8 @@ def make_state(tmp_path):
 
     def make(run="run-1", max_tries=0, try_number=1, **options):
         destination = ObjectStoragePath(f"file://{tmp_path}/clips")
-        options = SimpleNamespace(manifest="m.jsonl", destination=destination, **{"resume": True, **options})
+        values = {"manifest": "m.jsonl", "destination": destination, "subtitle_encoding": None, "resume": True}
+        options = SimpleNamespace(**{**values, **options})
         return BatchState(options, LockHolder("dag", run, "task", try_number=try_number, max_tries=max_tries), LOG)
 
     return make

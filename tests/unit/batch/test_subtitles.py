@@ -188,6 +188,92 @@ def test_markup_of_webvtt_is_removed(read, markup, text):
     assert texts(read(VTT.replace("Hello", markup), "m.vtt"))[0] == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if x < y then z > 3",
+        "I <3 you > me",
+        "5 <a> 6",
+        "a<b, c>d",
+        "<John> hello",
+        "mail <a@example.org>",
+        "{laughs} hello",
+        "set {x} = {y: 1}",
+        "{unclosed",
+        r"C:\New\home\name",
+        r"\\server\New",
+        "1:2,3 - 4:5,6",
+    ],
+)
+@pytest.mark.parametrize("name", ["m.srt", "m.vtt"])
+def test_text_that_resembles_markup_is_kept(read, name, text):
+    lines = read(f"00:00:01,000 --> 00:00:02,000\n{text}\n\n00:00:03,000 --> 00:00:04,000\n<i>{text}</i>\n", name)
+    assert texts(lines) == [text, text]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("Hello<br>you", "Hello you"),
+        ('<p style="x">Hello</p><BR />you', "Hello you"),
+        ('<font color="#fff>Hello</font>', "Hello"),
+        ('<a href="https://example.org/x">Hello</a>', "Hello"),
+        ("<b.loud>Hello</b>", "Hello"),
+        ("{y:i}Hello {c:$0000ff}you", "Hello you"),
+        (r"{\an8\b1}Hello", "Hello"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.srt", "m.vtt"])
+def test_markup_of_other_formats_is_removed(read, name, markup, text):
+    assert texts(read(f"00:00:01,000 --> 00:00:02,000\n{markup}\n", name)) == [text]
+
+
+@pytest.mark.parametrize("number", ["\ufeff2", "\u200e2", "\u200f2\u200f", "2\xa0", "\u0662", "2.", "#2", "2)"])
+def test_number_of_cue_is_not_spoken(read, number):
+    assert summarize(read(SRT.replace("\n2\n", f"\n{number}\n"))) == TWO_CUES
+
+
+def test_line_in_place_of_number_makes_cue_invalid(read):
+    lines = read(SRT.replace("\n2\n", "\nscene 2\n"))
+    assert texts(valid(lines)) == ["world"]
+    assert errors(lines) == {2: "'scene 2' is not the number of a cue."}
+
+
+@pytest.mark.parametrize("content", ["{0}\n42\n{1}\nworld\n", "{0}\nsix times seven\n\n42\n\n{1}\nworld"])
+def test_number_that_may_be_text_makes_cue_invalid(read, content):
+    lines = read(content.format("00:00:01,000 --> 00:00:02,000", "00:00:03,000 --> 00:00:04,000"))
+    assert texts(valid(lines)) == ["world"]
+    assert "'42' may be its text or the number of the next cue" in errors(lines)[1]
+
+
+def test_clock_times_on_a_line_of_text_are_spoken(read):
+    assert summarize(read(SRT.replace("Hello", "Open\n10:30:00 - 11:30:00")))[0][1] == "Open 10:30:00 - 11:30:00"
+
+
+def test_broken_timing_line_without_blank_line_makes_both_cues_invalid(read):
+    lines = read(SRT.replace("\n\n2\n00:00:03,000 -->", "\n00:00:03,000 ->"))
+    assert valid(lines) == []
+    assert "may be its text or a timing line" in errors(lines)[2]
+    assert "is not a timing line" in errors(lines)[4]
+
+
+def test_invisible_characters_in_timing_line_are_ignored(read):
+    content = SRT.replace("00:00:03", "\u200e00:00:03").replace(" --> ", "\xa0-->\u202f")
+    assert summarize(read(content)) == TWO_CUES
+
+
+@pytest.mark.parametrize("header", ["WEBVTT", "WEBVTT\nKind: captions", "WEBVTT\n\nSTYLE\n::cue { color: red }"])
+def test_cue_after_header_without_blank_line_is_read(read, header):
+    assert summarize(read(f"{header}\n{VTT.removeprefix('WEBVTT').lstrip()}", "m.vtt")) == TWO_CUES
+
+
+@pytest.mark.parametrize("text", ["1:" * 4_000, "<" + " " * 100_000, "<b a=a" + " a=a" * 50_000, "{\\" * 50_000])
+def test_long_line_is_read_in_linear_time(read, text):
+    started_at = time.monotonic()
+    assert texts(read(SRT.replace("world", text)))[1].strip() == text.strip()
+    assert time.monotonic() - started_at < 5
+
+
 def test_blocks_that_are_no_cues_are_skipped(read):
     content = (
         "WEBVTT - a title\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000\n\n"

@@ -1,12 +1,19 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias
 
 from airflow_provider_mps.batch.track import assemble
-from airflow_provider_mps.exceptions import AudioTransferStopped, DestinationError, InvalidRequestError
+from airflow_provider_mps.exceptions import (
+    AudioTransferError,
+    AudioTransferStopped,
+    DestinationError,
+    InvalidRequestError,
+)
 from airflow_provider_mps.operators.track import AssembleTrackOperator
+from airflow_provider_mps.speech.request import hash_text
 from tests.batching import context
 from tests.tracks import RATE, FinishedBatch, encode, tone
 
@@ -200,6 +207,79 @@ def test_if_exists_fail_keeps_file(two_clips, existing):
 def test_invalid_argument_is_rejected(two_clips, arguments, message):
     with pytest.raises(InvalidRequestError, match=message):
         two_clips.assemble(**arguments)
+
+
+@pytest.mark.parametrize("name", ["gap", "sample_rate", "timeline", "subtitles", "manifest", "subtitle_encoding"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_argument_that_a_template_left_empty_is_not_given(two_clips, name, value):
+    assert len(two_clips.assemble(**{name: value})) == 3 * RATE
+
+
+@pytest.mark.parametrize("path", ["", "clips/a.wav", "nowhere://a/b.wav"])
+def test_row_whose_path_was_edited_is_named(two_clips, path):
+    two_clips.rows[1]["path"] = path
+    two_clips.write()
+    with pytest.raises(InvalidRequestError, match=r"The path of line clip-0002 in .* is '.*', which is not one"):
+        two_clips.assemble()
+
+
+@pytest.mark.parametrize("summary", [{"lines": "many"}, {"lines": None}, {"lines": 2.5}, {"manifest": 5}])
+def test_edited_summary_is_ignored(two_clips, summary):
+    two_clips.write(**{"finished": False, **summary})
+    assert len(two_clips.assemble()) == 3 * RATE
+
+
+@pytest.mark.parametrize("manifest", [5, "", "manifest.jsonl", "nowhere://a/b"])
+def test_summary_without_manifest_names_the_argument(two_clips, manifest):
+    two_clips.write(manifest=manifest)
+    with pytest.raises(InvalidRequestError, match=r"its summary\.json names no manifest"):
+        two_clips.assemble(subtitles=f"{two_clips.folder}/track.srt")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+def test_clips_without_samples_make_no_track(batch, suffix):
+    batch.add(tone(0))
+    batch.add(tone(0))
+    batch.write()
+    with pytest.raises(AirflowFailException, match=r"The clips of all lines in .* are empty"):
+        batch.assemble(destination=f"{batch.folder}/track.{suffix}")
+
+
+def test_silence_that_disk_cannot_hold_is_not_written(batch, monkeypatch):
+    batch.add(tone(1, 100), start=0.0)
+    batch.add(tone(1, 100), start=100 * 3600.0)
+    batch.write()
+    written = []
+    full = SimpleNamespace(f_bavail=100, f_frsize=1024 * 1024)
+    monkeypatch.setattr("airflow_provider_mps.batch.track.audio.os.fstatvfs", lambda _: full)
+    monkeypatch.setattr(
+        "airflow_provider_mps.batch.track.audio.Track.write", lambda _, block: written.append(len(block))
+    )
+    with pytest.raises(AudioTransferError, match=r"The temporary folder .* is full"):
+        batch.assemble()
+    assert sum(written) == RATE
+
+
+def test_hours_of_silence_are_logged(batch, monkeypatch, capsys):
+    monkeypatch.setattr(assemble, "LOG_INTERVAL_SECONDS", 0)
+    batch.add(tone(1, 100), start=0.0)
+    batch.add(tone(1, 100), start=2 * 3600.0)
+    batch.write()
+    batch.assemble(destination=f"{batch.folder}/track.flac")
+    printed = capsys.readouterr().out
+    assert "The track has 1:59:59 of silence before line clip-0002" in printed
+    assert "1 of 2 clips, 1:3" in printed
+
+
+@pytest.mark.parametrize("arguments", [{}, {"subtitle_encoding": "gb18030"}])
+def test_manifest_is_read_in_the_encoding_of_the_batch(batch, arguments):
+    text = "早上好"
+    batch.add(tone(1), id="cue-00001", text_hash=hash_text(text), start=1.0, end=2.0)
+    manifest = batch.folder / "film.srt"
+    manifest.write_bytes(f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n".encode("gb18030"))
+    batch.write(manifest=str(manifest), **({} if arguments else {"subtitle_encoding": "gb18030"}))
+    batch.assemble(subtitles=f"{batch.folder}/track.vtt", **arguments)
+    assert (batch.folder / "track.vtt").read_text() == f"WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.000\n{text}\n\n"
 
 
 def test_destination_must_not_replace_input(two_clips):

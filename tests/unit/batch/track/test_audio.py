@@ -39,6 +39,9 @@ class Samples:
     def write(self, samples):
         self.blocks.append(samples.copy())
 
+    def ensure_space(self, samples):
+        pass
+
     def close(self):
         pass
 

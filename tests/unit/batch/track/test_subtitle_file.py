@@ -97,11 +97,13 @@ def test_line_that_manifest_lacks_is_named(manifest):
 def test_encoding_of_the_batch_is_used_for_its_manifest():
     manifest = ObjectStoragePath("s3://bucket/film.srt")
     summary = {"manifest": str(manifest), "subtitle_encoding": "gb18030"}
-    assert find_encoding(manifest, summary) == "gb18030"
-    assert find_encoding(ObjectStoragePath("s3://bucket/other.srt"), summary) is None
-    assert find_encoding(manifest, {"manifest": str(manifest)}) is None
-    with pytest.raises(InvalidRequestError, match="is not a text encoding"):
-        find_encoding(manifest, {**summary, "subtitle_encoding": "klingon"})
+    other = ObjectStoragePath("s3://bucket/other.srt")
+    assert find_encoding(None, manifest, summary) == "gb18030"
+    assert find_encoding("big5", manifest, summary) == "big5"
+    assert find_encoding(None, other, summary) is None
+    assert find_encoding("big5", other, summary) == "big5"
+    assert find_encoding(None, manifest, {"manifest": str(manifest)}) is None
+    assert find_encoding(None, manifest, {**summary, "subtitle_encoding": "klingon"}) is None
 
 
 def test_manifest_of_batch_is_found():
