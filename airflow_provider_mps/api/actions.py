@@ -21,7 +21,7 @@ from airflow_provider_mps.redaction import redact
 from airflow_provider_mps.speech.audio_sample import is_audio
 from airflow_provider_mps.speech.ext_param import parse_ext_param
 from airflow_provider_mps.speech.parsing import parse_text, to_text
-from airflow_provider_mps.speech.synthesis import SynthesizedSpeech
+from airflow_provider_mps.speech.synthesis import OutputType, SynthesizedSpeech
 from airflow_provider_mps.speech.task import TextToSpeechTask, parse_ext_info
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def make_synthesize_call(request: SynthesisRequest) -> ApiCall[SynthesizedSpeech
         action="TextToSpeech",
         params=params,
         should_retry=can_retry_submit,
-        parse=_parse_speech,
+        parse=lambda response: _parse_speech(response, request.output_type),
         subject=f"a text of {len(request.text)} characters",
         timeout=SYNTHESIS_TIMEOUT_SECONDS,
         max_response_bytes=MAX_AUDIO_RESPONSE_BYTES,
@@ -180,20 +180,21 @@ def parse_submit(response: Mapping[str, Any]) -> SubmitResult:
     raise make_rejection(code, "no TaskId, but ", response)
 
 
-def _parse_speech(response: Mapping[str, Any]) -> SynthesizedSpeech:
+def _parse_speech(response: Mapping[str, Any], output_type: OutputType) -> SynthesizedSpeech:
     """
     Parse the response to ``TextToSpeech``.
 
+    :param output_type: which one to take if it has both a URL and the audio
     :raises MpsApiError: if it has no audio
     """
     url, data, error_code = response.get("AudioUrl"), response.get("AudioData"), response.get("ErrorCode")
     request_id = str(response.get("RequestId") or "")
     ext_info = parse_ext_info(response.get("ExtInfo"))
-    if isinstance(url, str) and url:
+    if isinstance(url, str) and url and not (data and output_type is OutputType.DATA):
         return SynthesizedSpeech(url, None, ext_info, request_id)
     if isinstance(data, str) and data:
         try:
-            audio = base64.b64decode(data, validate=True)
+            audio = base64.b64decode("".join(data.split()), validate=True)  # some encoders break lines
         except ValueError as error:
             raise make_api_error(INVALID_RESPONSE, f"AudioData is not base64 ({error})", request_id) from None
         if not is_audio(audio):
@@ -214,5 +215,4 @@ def make_rejection(code: str, problem: str, response: Mapping[str, Any]) -> MpsA
 
 
 def _quote(value: object) -> str:
-    safe = redact(value) if isinstance(value, str) else value
-    return f"{safe!r:.200}"
+    return f"{redact(value)!r:.200}" if isinstance(value, str) else redact(repr(value))[:200]

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord, decide
 from airflow_provider_mps.durable.request import DurableRequest
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError
+from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.speech.parsing import OnUnknown
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class BilledRequest(DurableRequest, Generic[R]):
                 self._log.error(
                     "MPS accepted %s, but Airflow could not store its id: %s",
                     self._wording.accepted % record.task_id,
-                    error,
+                    describe_error(error),  # it may quote the record, which may have a signed URL
                 )
 
     def _make_unknown_error(self, error: BaseException, sent_at: str) -> AirflowException:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from fastcrc import crc64
 
 from airflow_provider_mps.durable.billed import BilledRequest, Wording
 from airflow_provider_mps.durable.record import SubmitDecision, SubmitRecord
 from airflow_provider_mps.redaction import mask_signed_url
+from airflow_provider_mps.speech.audio_sample import is_url
 from airflow_provider_mps.speech.parsing import OnUnknown
-from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
+from airflow_provider_mps.speech.synthesis import OutputType, SynthesisRequest, SynthesizedSpeech
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_provider_mps.hooks.mps import MpsHook
 
@@ -42,6 +44,31 @@ class SynthesisRecord(SubmitRecord):
     audio_url: str | None = field(default=None, repr=False)
     """Signed URL of the audio; ``None`` if MPS returned the audio itself."""
     ext_info: dict[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    """Bytes of the audio that MPS returned itself."""
+    crc64: str | None = None
+    """CRC-64/XZ of that audio, in digits."""
+
+    @classmethod
+    def load(cls, store: Any, key: str = STATE_KEY) -> Self | None:
+        """Return the record of an earlier attempt, without values that this version cannot use."""
+        record = super().load(store, key)
+        if record is None:
+            return None
+        has_url = isinstance(record.audio_url, str) and is_url(record.audio_url)
+        return replace(
+            record,
+            audio_url=record.audio_url if has_url else None,
+            ext_info=record.ext_info if isinstance(record.ext_info, dict) else {},
+        )
+
+    @property
+    def checksum(self) -> tuple[int, int] | None:
+        """Size and CRC-64 of the audio that MPS returned itself; ``None`` if it returned a URL."""
+        try:
+            return int(self.size), int(self.crc64)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
 
     @property
     def has_audio(self) -> bool:
@@ -54,7 +81,7 @@ class SynthesisRecord(SubmitRecord):
             return True
 
     def to_speech(self) -> SynthesizedSpeech:
-        """Return the speech that MPS has returned to an earlier attempt."""
+        """Return the speech that MPS has returned to an earlier attempt, without its data."""
         return SynthesizedSpeech(self.audio_url, None, self.ext_info, str(self.task_id))
 
 
@@ -79,15 +106,10 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         """Whether a user has cleared the task, and this attempt has not sent the text yet."""
         return self.was_cleared and not self._has_spoken
 
-    def run(self, request: SynthesisRequest) -> SynthesizedSpeech:
-        """
-        Return the speech: of an earlier attempt, or a new one.
-
-        :raises AirflowException: if the outcome is unknown, and a retry may speak the text again
-        :raises AirflowFailException: if the outcome is unknown, or the audio of an earlier attempt is lost
-        :raises MpsApiError: if MPS did not speak the text
-        """
-        return self._find_earlier(request) or self.speak(request)
+    @property
+    def checksum(self) -> tuple[int, int] | None:
+        """Size and CRC-64 of the audio that MPS returned itself; ``None`` if it returned a URL."""
+        return cast("SynthesisRecord", self._pending).checksum if self._pending else None
 
     def speak(self, request: SynthesisRequest) -> SynthesizedSpeech:
         """
@@ -107,8 +129,13 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         speech = self._send(start, lambda: self._hook.synthesize(request))
         mask_signed_url(speech.audio_url)
         record = cast("SynthesisRecord", self._pending or start())
-        request_id = speech.request_id or "unknown"
-        self._save_accepted(replace(record, task_id=request_id, audio_url=speech.audio_url, ext_info=speech.ext_info))
+        accepted = replace(record, task_id=speech.request_id or "unknown", ext_info=speech.ext_info)
+        if speech.audio_data is None:
+            accepted = replace(accepted, audio_url=speech.audio_url)
+        else:
+            # A later attempt recognizes by them that this one has stored the audio.
+            accepted = replace(accepted, size=len(speech.audio_data), crc64=str(crc64.xz(speech.audio_data)))
+        self._save_accepted(accepted)
         return speech
 
     def make_lost_error(self, reason: str) -> AirflowException:
@@ -118,13 +145,23 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         :param reason: a sentence
         """
         if self._on_unknown is OnUnknown.RESUBMIT:
+            self._pending = None  # so that a retry may speak the text also without a store
             return AirflowException(f"{reason} A retry speaks the text again, as on_unknown='resubmit' requests.")
         return AirflowFailException(
             f"{reason} It is not retried, because MPS would bill the text again. Clear the task to speak it again."
         )
 
-    def _find_earlier(self, request: SynthesisRequest) -> SynthesizedSpeech | None:
-        """Return the speech of an earlier attempt; ``None`` if this attempt must speak the text."""
+    def find_earlier(
+        self, request: SynthesisRequest, is_stored: Callable[[int, int], bool]
+    ) -> SynthesizedSpeech | None:
+        """
+        Return the speech of an earlier attempt; ``None`` if this attempt must speak the text.
+
+        The speech has neither a URL nor data if the earlier attempt has stored its audio.
+
+        :param is_stored: returns whether the destination has audio of this size and CRC-64
+        :raises AirflowFailException: if the outcome is unknown, or the audio of an earlier attempt is lost
+        """
         earlier: SynthesisRecord | None = self._load()
         if earlier is None:
             return None
@@ -135,20 +172,32 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
             self._log.warning("Speaking the text again, although an attempt sent it at %s: %s", earlier.sent_at, reason)
             return None
         self._pending = earlier
-        if earlier.has_audio:
+        has_stored = not earlier.audio_url and earlier.checksum is not None and is_stored(*earlier.checksum)
+        # A user who chooses the data and clears the task cannot download the URL.
+        wants_data = self.was_cleared and request.output_type is OutputType.DATA
+        if has_stored:
+            self._log.info(
+                "An earlier attempt has stored the audio (RequestId %s): nothing was spoken again", earlier.task_id
+            )
+        elif earlier.has_audio and not wants_data:
             mask_signed_url(earlier.audio_url)
             self._log.info(
                 "Storing the audio of an earlier attempt (RequestId %s): nothing was spoken again", earlier.task_id
             )
-            self._keep(earlier)
-            return earlier.to_speech()
-        reason = (
-            f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) has expired."
-            if earlier.audio_url
-            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was in the response, "
-            "which is not kept for later attempts."
-        )
-        if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
-            raise self.make_lost_error(reason)
-        self._log.warning("%s Speaking the text again", reason)
-        return None
+        else:
+            reason = _describe_loss(earlier)
+            if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
+                raise self.make_lost_error(reason)
+            self._log.warning("%s Speaking the text again", reason)
+            return None
+        self._keep(earlier)
+        return earlier.to_speech()
+
+
+def _describe_loss(earlier: SynthesisRecord) -> str:
+    """Return a sentence that says why the audio of an earlier attempt cannot be used."""
+    returned = f"that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id})"
+    if not earlier.audio_url:
+        return f"The audio {returned} was not stored."
+    problem = "is not used with output_type=data" if earlier.has_audio else "has expired"
+    return f"The URL of the audio {returned} {problem}."

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import io
+import time
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow_provider_mps.exceptions import AudioTransferError, InvalidRequestError
+from airflow_provider_mps.exceptions import AudioTransferError, DestinationError, InvalidRequestError
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.links.text_to_speech import StoredObjectLink, SynthesisPageLink
 from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.storage.deadline import (
-    DEFAULT_TRANSFER_TIMEOUT_SECONDS,
-    Deadline,
-    TransferCancellation,
-    parse_timeout,
-)
-from airflow_provider_mps.storage.destination import parse_destination, resolve_destination
-from airflow_provider_mps.storage.if_exists import IfExists
+from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.destination import is_folder, parse_destination, resolve_destination
+from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
 from airflow_provider_mps.version_compat import make_uri
 
@@ -28,8 +26,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mps.durable.synthesis import DurableSynthesis
-    from airflow_provider_mps.speech.synthesis import SynthesisRequest, SynthesizedSpeech
+    from airflow_provider_mps.speech.synthesis import AudioFormat, SynthesisRequest, SynthesizedSpeech
     from airflow_provider_mps.storage.transfer import StoredAudio
+
+_CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+_MIN_ATTEMPT_SECONDS = 1.0
 
 
 class TextToSpeechSynthesizeOperator(StoreOperator):
@@ -60,9 +61,10 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
     :param target_duration: length of the audio in seconds (templated)
     :param max_characters: maximum length of the text; a longer one fails before it is billed (templated)
     :param output_type: ``url``: download the audio from MPS's storage; a retry continues there. ``data``: take the
-        audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it
+        audio from the response, up to 12 MiB, if the worker cannot reach that storage; a retry does not have it, but
+        recognizes it at the destination
     :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS has billed already;
-        or ``fail``, before the call if the destination is a file
+        or ``fail``, before the call; a retry keeps the file if it is the same audio
     :param on_unknown: if it is unknown whether MPS has spoken the text, or its audio is lost: ``fail`` without a retry,
         or ``resubmit`` in the next attempt, which may be billed twice
     :param durable: ``False``: keep no record, so that each attempt and each clear speaks the text again. A failure
@@ -135,6 +137,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._synthesis: DurableSynthesis | None = None
+        self._is_retry = False
 
     def execute(self, context: Context) -> str:
         """Speak the text, or find the audio of an earlier attempt; store it, and return the stored path."""
@@ -143,8 +146,6 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self._cancellation = TransferCancellation()
         timeout = parse_timeout(self.transfer_timeout)
         destination = parse_destination(self.destination)
-        request = self._make_request()
-        self._validate_destination(destination, request)
         synthesis = self._synthesis = DurableSynthesis(
             self.hook, context, self.on_unknown, self.log, durable=self.durable
         )
@@ -153,20 +154,33 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 "This Airflow has no task state store, which needs 3.3 or later: a retry or a clear may speak again"
             )
         with synthesis.prevent_double_billing():
+            request = self._make_request()
+            path = self._validate_destination(destination, request)
             request = synthesis.find_voice(request)
-            speech = synthesis.run(request)
+            speech = synthesis.find_earlier(request, partial(self._has_stored, path))
+            # The file that exists may be the one that the earlier attempt of this text has stored.
+            self._is_retry = speech is not None and not synthesis.was_cleared
+            if speech is None:
+                if self.if_exists is IfExists.FAIL and not is_folder(destination):
+                    ensure_absent(path, "this text", lambda: None)  # before the call, which MPS bills
+                speech = synthesis.speak(request)
             try:
-                path, audio = self._store(speech, destination, timeout)
+                path, audio = self._store(speech, destination, request.audio_format, timeout)
             except _ExpiredUrlError:
                 self.log.warning("The URL of the earlier audio is not valid any more: speaking the text again")
                 speech = synthesis.speak(request)
-                path, audio = self._store(speech, destination, timeout)
-            connection = self.hook.get_conn().connection
-            source = speech.audio_url or f"{connection.scheme}://{connection.endpoint}/TextToSpeech"
-            return self.finish(context, path, audio, source=source, voice_id=request.voice_id, duration=speech.duration)
+                path, audio = self._store(speech, destination, request.audio_format, timeout)
+            return self.finish(
+                context,
+                path,
+                audio,
+                source=speech.audio_url or self._get_api_url(),
+                voice_id=request.voice_id,
+                duration=speech.duration,
+            )
 
     def on_kill(self) -> None:
-        """Send no further request, cancel the transfer, and discard the uploaded parts."""
+        """Send no further request, cancel a transfer from a URL, and discard the uploaded parts."""
         if self._synthesis is not None:
             self._synthesis.cancel()
             if self._synthesis.has_pending_request:
@@ -193,40 +207,70 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             voice_name=self.voice_name,
         )
 
-    def _validate_destination(self, destination: str | ObjectStoragePath, request: SynthesisRequest) -> None:
-        """Check before the call, which MPS bills, what can be checked."""
+    def _validate_destination(
+        self, destination: str | ObjectStoragePath, request: SynthesisRequest
+    ) -> ObjectStoragePath:
+        """Check what can be checked before the call, and return the path; in a folder, with a provisional name."""
         from airflow_provider_mps.speech.synthesis import AudioFormat, OutputType
         from airflow_provider_mps.storage.asset_events import validate_asset_outlets
         from airflow_provider_mps.storage.transfer import validate_destination
 
-        is_folder = str(destination).endswith("/")
-        if is_folder and request.output_type is OutputType.DATA:
+        if is_folder(destination) and request.output_type is OutputType.DATA:
             raise InvalidRequestError(
                 f"destination {format_path(destination)} is a folder, but with output_type='data' the audio has no "
                 "name: nothing was spoken. Set the path of a file."
             )
-        suffix = "" if is_folder else str(destination).rpartition(".")[2].lower()
+        suffix = "" if is_folder(destination) else str(destination).rpartition(".")[2].lower()
         if suffix in set(AudioFormat) and suffix != request.audio_format:
             raise InvalidRequestError(
                 f"destination {format_path(destination)} ends in .{suffix}, but audio_format is "
                 f"{request.audio_format.value!r}: nothing was spoken. Change one of them."
             )
-        # The name of a file in a folder is known only after the call: check a name that cannot exist yet.
+        # In a folder, the real name is known only after the call.
         path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
-        if_exists = IfExists.OVERWRITE if is_folder else self.if_exists
-        validate_destination(path, if_exists, "this text")
         validate_asset_outlets(self.outlets, make_uri(path), "this text")
+        # With if_exists="fail", execute() checks later that the file does not exist, and only if it speaks the text.
+        validate_destination(path, IfExists.OVERWRITE, "this text")
+        return path
+
+    def _has_stored(self, path: ObjectStoragePath, size: int, crc64: int) -> bool:
+        """Return whether an earlier attempt, which could not record it, has stored its audio."""
+        from airflow_provider_mps.storage.http_response import AudioMetadata
+
+        assert self._synthesis is not None  # noqa: S101 - it calls this
+        if is_folder(str(self.destination)) or (self.if_exists is IfExists.FAIL and self._synthesis.was_cleared):
+            return False
+        try:
+            existing = find_existing_file(path, IfExists.SKIP, "this text", lambda: None)
+            return existing.is_audio_of(AudioMetadata(size, crc64))
+        except DestinationError as error:  # e.g. the permission to write does not allow reading
+            self.log.warning("Whether an earlier attempt has stored the audio could not be checked: %s", error)
+            return False
+
+    def _get_api_url(self) -> str:
+        connection = self.hook.get_conn().connection
+        return f"{connection.scheme}://{connection.endpoint}/TextToSpeech"
 
     def _store(
-        self, speech: SynthesizedSpeech, destination: str | ObjectStoragePath, timeout: float
+        self,
+        speech: SynthesizedSpeech,
+        destination: str | ObjectStoragePath,
+        audio_format: AudioFormat,
+        timeout: float,
     ) -> tuple[ObjectStoragePath, StoredAudio]:
-        from airflow_provider_mps.storage.transfer import store_audio
+        from airflow_provider_mps.storage.transfer import StoredAudio, store_audio
 
+        assert self._synthesis is not None  # noqa: S101 - it has returned the speech
         subject = f"the text with RequestId {speech.request_id}"
-        path = resolve_destination(destination, speech.audio_url or "", subject)
+        # If MPS returns the audio although its URL was requested, a folder has no other name for it.
+        name = f"https://mps/{speech.request_id}.{audio_format.value}"
+        path = resolve_destination(destination, speech.audio_url or name, subject)
+        if speech.audio_data is not None:
+            # Also if Airflow ends the attempt meanwhile: a retry would not have the audio.
+            return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
+        if speech.audio_url is None:
+            return path, StoredAudio(*self._synthesis.checksum or (0, None))
         with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
-            if speech.audio_url is None:
-                return path, self._store_data(speech.audio_data or b"", path, subject, timeout)
             return path, store_audio(
                 speech.audio_url,
                 path,
@@ -235,24 +279,28 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 subject=subject,
                 log=self.log,
                 timeout=timeout,
+                is_retry=self._is_retry,
             )
 
-    def _store_data(self, data: bytes, path: ObjectStoragePath, subject: str, timeout: float) -> StoredAudio:
+    def _store_data(
+        self, data: bytes, path: ObjectStoragePath, subject: str, audio_format: AudioFormat, timeout: float
+    ) -> StoredAudio:
         """Store the audio of a response; repeat on failure within the time limit, because a retry has no audio."""
-        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
         from airflow_provider_mps.storage.file import store_file
 
-        deadline = Deadline(timeout, subject)
+        ends_at = time.monotonic() + timeout
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
-            stop=stop_after_delay(timeout),
+            stop=lambda _: self._cancellation.is_cancelled or time.monotonic() >= ends_at,
             wait=wait_random_exponential(max=10),
             before_sleep=lambda state: self.log.warning(
                 "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()
             ),
             reraise=True,
         )
+        numbers = count(1)
         try:
             return retrying(
                 lambda: store_file(
@@ -261,7 +309,10 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                     subject=subject,
                     log=self.log,
                     if_exists=self.if_exists,
-                    deadline=deadline,
+                    timeout=max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS),
+                    content_type=_CONTENT_TYPES[audio_format.value],
+                    # The storage may have completed an upload whose last response was lost.
+                    is_retry=next(numbers) > 1,
                 )
             )
         except AudioTransferError as error:

@@ -81,7 +81,8 @@ class TransferCancellation:
 
     def __init__(self) -> None:
         self._activity: tuple[int, str] | None = None
-        self._is_cancelled = False
+        self.is_cancelled = False
+        """Whether Airflow has called ``on_kill``."""
 
     @contextmanager
     def active(self, activity: str) -> Iterator[None]:
@@ -91,7 +92,7 @@ class TransferCancellation:
         :param activity: a clause for the error, e.g. "Storing x"
         :raises AudioTransferStopped: when it is cancelled, or if it was cancelled before
         """
-        if self._is_cancelled:
+        if self.is_cancelled:
             raise _make_stopped_error(activity)
         self._activity = (threading.get_ident(), activity)
         try:
@@ -101,7 +102,7 @@ class TransferCancellation:
 
     def cancel(self) -> None:
         """Raise if this thread is in the ``with`` block; prevent a later block from starting."""
-        self._is_cancelled = True
+        self.is_cancelled = True
         activity, self._activity = self._activity, None  # a second signal must not interrupt the cleanup
         if activity and activity[0] == threading.get_ident():
             raise _make_stopped_error(activity[1])

@@ -49,12 +49,17 @@ def resolve_destination(destination: str | ObjectStoragePath, audio_url: str, su
     :param subject: the task or line whose audio it is, for the error
     :raises DestinationError: if the scheme has no filesystem, or the audio's name would leave the folder
     """
-    name = get_audio_name(audio_url, subject) if str(destination).endswith("/") else None
+    name = get_audio_name(audio_url, subject) if is_folder(destination) else None
     try:
         path = ObjectStoragePath(destination)
         return path / name if name else path
     except ValueError as error:
         raise _make_filesystem_error(str(destination), error, subject) from get_safe_cause(error)
+
+
+def is_folder(destination: str | ObjectStoragePath) -> bool:
+    """Return whether a destination is a folder, in which the file gets the audio's own name."""
+    return str(destination).endswith("/")
 
 
 def get_url_basename(url: str) -> str:

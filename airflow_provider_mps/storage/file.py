@@ -33,7 +33,8 @@ def store_file(
     log: Logger,
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
-    deadline: Deadline | None = None,
+    content_type: str | None = None,
+    is_retry: bool = False,
 ) -> StoredAudio:
     """
     Store the content of a file; the object appears only when it is complete, and an older one stays on failure.
@@ -42,13 +43,14 @@ def store_file(
     :param subject: what is stored, for logs and errors
     :param if_exists: what to do if there is an object already
     :param timeout: seconds for the whole transfer
-    :param deadline: limits several attempts together; replaces ``timeout``
+    :param content_type: to store it with; without it, the suffix of the path decides
+    :param is_retry: whether an earlier attempt may have stored the file: ``fail`` then keeps the same content
     :raises AudioTransferError: if the file cannot be stored this time
     :raises DestinationError: if the destination must be fixed first
     """
     get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
     validate_protocol(path, subject)
-    deadline = deadline or Deadline(timeout, subject)
+    deadline = Deadline(timeout, subject)
     progress = Progress(f"Storing {subject}", log)
 
     def raise_if_cancelled() -> None:
@@ -57,16 +59,14 @@ def store_file(
 
     audio = _measure(file, deadline)
     create_only = if_exists is IfExists.FAIL
-    if create_only:
-        ensure_absent(path, subject, deadline.check)
-    existing = find_existing_file(path, if_exists, subject, deadline.check)
+    existing = find_existing_file(path, if_exists, subject, deadline.check, is_retry=is_retry)
     if existing.is_audio_of(AudioMetadata(audio.size, audio.crc64)):
         existing.log_kept(log)
         return audio
     sent = 0
     try:
         with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
-            upload.start(AudioMetadata(audio.size))
+            upload.start(AudioMetadata(audio.size, content_type=content_type))
             file.seek(0)
             while block := file.read(READ_BYTES):
                 deadline.check()

@@ -51,13 +51,25 @@ def make_exists_error(path: ObjectStoragePath, subject: str, size: str = "") -> 
 
 
 def find_existing_file(
-    path: ObjectStoragePath, if_exists: IfExists, subject: str, raise_if_cancelled: Callable[[], None]
+    path: ObjectStoragePath,
+    if_exists: IfExists,
+    subject: str,
+    raise_if_cancelled: Callable[[], None],
+    *,
+    is_retry: bool = False,
 ) -> ExistingFile:
-    """Return the file to compare with the audio; one of no size unless ``if_exists`` is ``skip``."""
+    """
+    Return the file to compare with the audio; one of no size if there is nothing to compare.
+
+    :param is_retry: whether an earlier attempt may have stored the audio: ``fail`` then keeps the same audio
+    :raises DestinationError: if ``if_exists`` is ``fail``, and there is a file that is not to be compared
+    """
+    if if_exists is IfExists.FAIL and not is_retry:
+        ensure_absent(path, subject, raise_if_cancelled)
     size = None
-    if if_exists is IfExists.SKIP:
+    if if_exists is IfExists.SKIP or (if_exists is IfExists.FAIL and is_retry):
         size = call_interruptibly(lambda: get_existing_size(path, subject), raise_if_cancelled)
-    return ExistingFile(path, size or 0, subject, raise_if_cancelled)
+    return ExistingFile(path, size or 0, subject, raise_if_cancelled, must_be_same=if_exists is IfExists.FAIL)
 
 
 @dataclass(eq=False)
@@ -71,14 +83,22 @@ class ExistingFile:
     raise_if_cancelled: Callable[[], None]
     crc64: int | None = None
     """CRC-64/XZ; ``None`` until it is needed."""
+    must_be_same: bool = False
+    """Whether a file with another audio is an error."""
 
     def is_audio_of(self, metadata: AudioMetadata) -> bool:
         """
         Compare the size and, if the server sent one, the CRC-64; read the file at most once.
 
-        :raises DestinationError: if there is no permission to read the file
+        :raises DestinationError: if there is no permission to read the file, or it must be the same audio and is not
         :raises AudioTransferError: if reading fails or the time is up
         """
+        is_same = self._is_same(metadata)
+        if self.size and self.must_be_same and not is_same:
+            raise make_exists_error(self.path, self.subject, f" ({self.size} bytes)")
+        return is_same
+
+    def _is_same(self, metadata: AudioMetadata) -> bool:
         if not self.size or metadata.length not in {None, self.size}:  # an empty file is never a valid audio
             return False
         if metadata.crc64 is None:

@@ -9,7 +9,7 @@ from airflow_provider_mps.exceptions import AudioTransferError
 from airflow_provider_mps.redaction import hide_signed_urls_in_logs
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, Deadline
-from airflow_provider_mps.storage.destination import get_filesystem
+from airflow_provider_mps.storage.destination import get_filesystem, is_local
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.http_response import choose_content_type
 from airflow_provider_mps.storage.if_exists import (
@@ -52,6 +52,7 @@ def store_audio(
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
     deadline: Deadline | None = None,
+    is_retry: bool = False,
 ) -> StoredAudio:
     """
     Download audio and upload it at the same time; the object appears only after it has been verified.
@@ -63,6 +64,7 @@ def store_audio(
     :param if_exists: what to do if there is an object already
     :param timeout: seconds for the whole transfer, retries included
     :param deadline: limits several transfers together; replaces ``timeout``
+    :param is_retry: whether an earlier attempt may have stored the audio: ``fail`` then keeps the same audio
     :raises AudioTransferError: if the audio cannot be downloaded, verified or stored this time
     :raises DestinationError: if the destination must be fixed first
     :raises AudioTransferStopped: if ``deadline`` is cancelled
@@ -80,9 +82,7 @@ def store_audio(
         progress.log_if_due()
 
     create_only = if_exists is IfExists.FAIL
-    if create_only:
-        ensure_absent(path, subject, deadline.check)
-    existing = find_existing_file(path, if_exists, subject, deadline.check)
+    existing = find_existing_file(path, if_exists, subject, deadline.check, is_retry=is_retry)
     try:
         with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:
             download = Download(url, upload, get_fresh_url, subject, log, deadline, progress)
@@ -112,10 +112,14 @@ def validate_destination(path: ObjectStoragePath, if_exists: IfExists, subject: 
     """
     Check a destination before the audio is made, so that MPS does not bill audio that cannot be stored.
 
-    :raises DestinationError: if its filesystem cannot be used, or it exists and ``if_exists`` is ``fail``
+    :raises DestinationError: if its filesystem cannot be used, no local file can be written there, or it exists and
+        ``if_exists`` is ``fail``
     """
     get_filesystem(path, subject)
     validate_protocol(path, subject)
+    if is_local(path):  # other storages show what they deny only when something is stored
+        with translate_storage_errors(path, subject):
+            open_writer(path).discard()
     if if_exists is IfExists.FAIL:
         ensure_absent(path, subject, lambda: None)
 

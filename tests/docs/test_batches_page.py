@@ -31,6 +31,7 @@ def edit_row(clips, line_id="clip-0000", **changes):
     (clips.root / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dag_id", ["audio_book", "many_clips"])
 def test_docs_batches_dag_stores_every_clip(run_dag, start_emulator, tmp_path, dag_id):
     start_emulator()

@@ -363,6 +363,7 @@ def run_every_class(run_dag, folder):
     return xcoms, events
 
 
+@pytest.mark.slow
 def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_path):
     start_emulator()
     xcoms, events = run_every_class(run_dag, tmp_path)

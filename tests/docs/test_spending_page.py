@@ -25,6 +25,7 @@ def find_block(text: str) -> str:
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "speak", "clips"), [(11, "success", 2), (10, "skipped", 0)])
 def test_capped_batch_submits_only_within_the_limit(run_dag, app, tmp_path, limit, speak, clips):
     lines = [{"id": "1", "text": "Hello."}, {"id": "2", "text": "World"}]

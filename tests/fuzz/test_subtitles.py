@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pysubs2
+import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from airflow_provider_mps.batch.line import InvalidLine, ManifestLine
 from airflow_provider_mps.batch.manifest import read_manifest
 from airflow_provider_mps.exceptions import InvalidRequestError
 from tests.fuzz.conftest import FUZZ
+
+pytestmark = pytest.mark.slow
 
 TIMING = re.compile(r"\d+:\d\d[.:,]\d+.{0,4}>\s*\d+:\d\d[.:,]\d+")
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]

@@ -91,6 +91,7 @@ def test_example_form_sets_language_sample_rate_and_pitch(run_dag, start_emulato
         assert audio.getframerate() == 8000
 
 
+@pytest.mark.slow
 def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0.5)
     many = importlib.import_module("text_to_speech_many")
@@ -108,6 +109,7 @@ def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_emulat
     assert len(list(tmp_path.rglob("*.wav"))) == 5
 
 
+@pytest.mark.slow
 def test_example_mapped_stores_every_line(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}")
@@ -115,6 +117,7 @@ def test_example_mapped_stores_every_line(run_dag, start_emulator, tmp_path):
     assert len(list(tmp_path.glob("*.wav"))) == 5
 
 
+@pytest.mark.slow
 def test_example_mapped_splits_lines_as_json(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     lines = [{"id": "a", "text": "One\u2028line.", "sample_rate": 8000}, {"id": "b", "text": "Two.", "voice_id": "v"}]
@@ -132,6 +135,7 @@ def test_example_mapped_splits_lines_as_json(run_dag, start_emulator, tmp_path):
     assert sorted(rates) == [8000, 16000]
 
 
+@pytest.mark.slow
 def test_example_mapped_does_not_render_texts(run_dag, start_emulator, tmp_path):
     app = make_app(Options(synthesis_time=0, voice="tone"))
     start_emulator(app)
@@ -191,6 +195,7 @@ def test_example_clone_speaks_stores_and_deletes_the_voice(run_dag, start_emulat
     assert [voice.voice_id for voice in MpsHook().list_voices("clone")] == [mine]
 
 
+@pytest.mark.slow
 def test_example_clone_deletes_the_voice_if_speaking_fails(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     conf = {"text": "[fail]", "destination": f"file://{tmp_path}"}

@@ -13,6 +13,8 @@ from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from tests.batching import accepted
 
+pytestmark = pytest.mark.slow
+
 MODULE, DAG = "text_to_speech_subtitles", "text_to_speech_subtitles"
 NOTIFICATION = "text_to_speech_notification"
 CUES = [(500, 2500), (3000, 6000), (6500, 9000), (9500, 12500)]

@@ -71,6 +71,7 @@ async def wait_all(task_ids):
         return await asyncio.gather(*(wait_for_task(task_id, PollInterval(1)) for task_id in task_ids))
 
 
+@pytest.mark.slow
 def test_poller_outage_beyond_hook_retries_fails_no_wait(start_app, connect, failures, backoffs):
     app = start_app(synthesis_time=600)
     task_ids = submit(30)

@@ -98,6 +98,7 @@ def test_sensor_transient_errors_beyond_hook_retries_are_retried(run_dag, faulty
     assert f"Polling MPS task {task_id} failed" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["backoff", "deferred_backoff"])
 def test_sensor_exponential_backoff_respects_max_wait(run_dag, start_emulator, mode, monkeypatch):
     intervals = []

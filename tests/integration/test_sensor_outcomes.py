@@ -13,6 +13,8 @@ from airflow_provider_mps.hooks.mps import MpsHook
 from dev.airflow_api import FINISHED
 from dev.known_faults import find_known_faults
 
+pytestmark = pytest.mark.slow
+
 IN_ONE_PROCESS = ["reschedule", "poke", "deferred", "without_a_worker"]
 """Run by ``dag.test()``, which has no triggerer: the last mode falls back to a worker."""
 IN_A_TRIGGERER = ["deferred", "started_in_triggerer", "ended_in_triggerer", "without_a_worker"]

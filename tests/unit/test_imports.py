@@ -77,9 +77,12 @@ NEEDED_BY_CALLS = (
     "airflow_provider_mps.batch.run",
     "airflow_provider_mps.batch.track.options",
     "airflow_provider_mps.durable.submit",
+    "airflow_provider_mps.durable.synthesis",
     "airflow_provider_mps.polling.poller",
     "airflow_provider_mps.speech.ext_param",
     "airflow_provider_mps.speech.request",
+    "airflow_provider_mps.speech.synthesis",
+    "airflow_provider_mps.storage.file",
     "airflow_provider_mps.storage.http",
     "airflow_provider_mps.storage.lineage",
     "airflow_provider_mps.storage.transfer",
@@ -159,6 +162,7 @@ print(errors)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["api.client", "storage.http"])
 def test_import_while_another_thread_imports_requests(module):
     command = [sys.executable, "-c", CONCURRENT_IMPORTS, "requests", f"airflow_provider_mps.{module}"]

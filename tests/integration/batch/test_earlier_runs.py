@@ -106,6 +106,7 @@ def test_damaged_results_are_kept_and_nothing_is_submitted(app, manifest, clips)
     assert submits(app) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["clips", "s3_clips"])
 def test_concurrent_run_is_rejected_and_the_holder_is_named(request, app, manifest, fixture):
     clips = request.getfixturevalue(fixture)
@@ -182,6 +183,7 @@ def test_audio_not_stored_is_stored_by_a_retry_without_resubmit(app, manifest, c
     assert submits(app) == 2
 
 
+@pytest.mark.slow
 def test_full_disk_stops_submitting_and_a_retry_resumes(app, manifest, clips, monkeypatch):
     lines, write_rows = manifest(100), WriteAheadLog._write_rows
 

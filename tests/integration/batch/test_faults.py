@@ -232,6 +232,7 @@ def failed_probes(app, monkeypatch):
     return failures
 
 
+@pytest.mark.slow
 def test_api_outage_leaves_only_submits_in_flight_unknown(app, manifest, tmp_path, monkeypatch, failed_probes):
     clips = Clips(f"file://{tmp_path}/clips/")
     with Gate(app.emulator.port) as gate:
@@ -255,6 +256,7 @@ def test_api_outage_leaves_only_submits_in_flight_unknown(app, manifest, tmp_pat
     clips.require_true()
 
 
+@pytest.mark.slow
 def test_bad_gateway_responses_leave_only_a_few_lines_unknown(app, manifest, tmp_path, failed_probes):
     clips = Clips(f"file://{tmp_path}/clips/")
     bad_responses = []
@@ -277,6 +279,7 @@ def test_bad_gateway_responses_leave_only_a_few_lines_unknown(app, manifest, tmp
     clips.require_true()
 
 
+@pytest.mark.slow
 def test_throttled_submits_are_repeated(app, manifest, tmp_path):
     clips = Clips(f"file://{tmp_path}/clips/")
     app.faults_of = lambda number: faulty_emulator.make_api_error("RequestLimitExceeded") if number % 10 == 0 else None
@@ -285,6 +288,7 @@ def test_throttled_submits_are_repeated(app, manifest, tmp_path):
     clips.require_true()
 
 
+@pytest.mark.slow
 def test_full_destination_stops_the_batch_and_a_second_run_resumes_it(app, manifest, tmp_path, start):
     folder = tmp_path / "disk"
     folder.mkdir()

@@ -90,6 +90,7 @@ def test_log_that_cannot_be_removed_is_ignored_by_the_next_run(app, manifest, bu
     assert count_log_parts(s3) == 0
 
 
+@pytest.mark.slow
 def test_running_batch_removes_the_log_after_each_results(app, manifest, bucket, monkeypatch):
     s3, root = bucket
     monkeypatch.setattr(run, "REPORT_INTERVAL_SECONDS", 0.2)

@@ -212,6 +212,8 @@ def test_template_fields_of_the_batch_operator():
         "target_duration",
         "translate_to",
         "translate_requirement",
+        "fit_to_cues",
+        "subtitle_encoding",
         "max_characters",
         "mps_conn_id",
         "region",

@@ -33,6 +33,7 @@ MAX_WASTED = {
 """Polls per line that find it unfinished. Most are sent before the first lines are done, and delay nothing."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LATENCIES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_busy_batch_notices_lines_in_time_and_wastes_few_polls(name, seed):
@@ -44,6 +45,7 @@ def test_busy_batch_notices_lines_in_time_and_wastes_few_polls(name, seed):
     assert outcome.wasted <= MAX_WASTED[name]
 
 
+@pytest.mark.slow
 def test_ten_thousand_lines_take_as_long_as_quota_requires():
     latencies = make_latencies("30 to 90 s", 10_000, 1)
     outcome = simulate(latencies)

@@ -13,7 +13,11 @@ from airflow_provider_mps.links.text_to_speech import (
     get_console_url,
     get_listen_url,
 )
-from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator, TextToSpeechToObjectStorageOperator
+from airflow_provider_mps.operators.text_to_speech import (
+    TextToSpeechOperator,
+    TextToSpeechSynthesizeOperator,
+    TextToSpeechToObjectStorageOperator,
+)
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 
 LOG_URL = "http://airflow/base/dags/d/runs/r/tasks/store/mapped/3?try_number=2"
@@ -42,7 +46,12 @@ def test_operators_have_their_extra_links(operator, names):
 def test_extra_links_are_all_registered():
     used = {
         type(link)
-        for operator in (TextToSpeechOperator, TextToSpeechTaskSensor, TextToSpeechToObjectStorageOperator)
+        for operator in (
+            TextToSpeechOperator,
+            TextToSpeechSynthesizeOperator,
+            TextToSpeechTaskSensor,
+            TextToSpeechToObjectStorageOperator,
+        )
         for link in operator.operator_extra_links
     }
     assert {f"{link.__module__}.{link.__qualname__}" for link in used} == set(get_provider_info()["extra-links"])

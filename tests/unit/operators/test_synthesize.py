@@ -1,3 +1,4 @@
+import base64
 import io
 from datetime import UTC, datetime, timedelta
 
@@ -16,16 +17,18 @@ from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.emulator.faults import AudioFault, FaultKind
 from airflow_provider_mps.exceptions import (
     AudioTransferError,
+    AudioTransferStopped,
     DestinationError,
     InvalidRequestError,
     MpsPermanentError,
 )
 from airflow_provider_mps.hooks.mps import MpsHook
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechSynthesizeOperator
+from airflow_provider_mps.storage.writers.local import LocalWriter
 from tests.faulty_emulator import FaultyEmulator, make_api_error
 from tests.scripted_server import HANG, RESET, ScriptedServer, make_json_reply
 from tests.state_store import MemoryStore
-from tests.voices import LosingEmulator, make_context
+from tests.voices import SAMPLE, LosingEmulator, make_context
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 OUTPUT_TYPES = ["url", "data"]
@@ -151,6 +154,15 @@ def test_destination_without_filesystem_fails_before_any_call(mps, make, destina
     with pytest.raises(DestinationError):
         make(destination=destination).execute(make_context())
     assert mps.actions == []
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("/file/clip.wav", "cannot be written")])
+def test_local_destination_that_cannot_be_written_fails_before_any_call(mps, make, tmp_path, name, message):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DestinationError, match=message):
+        make(destination=f"file://{tmp_path}{name}").execute(make_context())
+    assert mps.actions == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_existing_file_fails_before_any_call(mps, make, clip):
@@ -383,7 +395,7 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert len(attempts) > 1
     if on_unknown == "fail":
         forget_end(store)
-        with pytest.raises(AirflowFailException, match=r"not kept for later attempts\. It is not retried"):
+        with pytest.raises(AirflowFailException, match=r"was not stored\. It is not retried"):
             make(output_type="data").execute(attempt(store, 2))
         make(output_type="data").execute(clear(store, 3))
     else:
@@ -392,19 +404,151 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert clip.exists()
 
 
-def test_attempts_to_store_data_share_transfer_timeout(mps, make, store, monkeypatch):
-    deadlines = []
+@pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
+@pytest.mark.parametrize("output_type", OUTPUT_TYPES)
+def test_xcom_fails_after_storing_retry_succeeds(mps, make, store, clip, output_type, if_exists):
+    def fail(**_):
+        raise OSError("The API server is down.")
 
-    def fail(*_, deadline, **__):
-        deadlines.append(deadline)
+    arguments = {"output_type": output_type, "if_exists": if_exists}
+    context = attempt(store)
+    context["ti"].xcom_push = fail
+    with pytest.raises(OSError, match="API server"):
+        make(**arguments).execute(context)
+    assert clip.exists()
+    context = attempt(store, 2)
+    assert make(**arguments).execute(context) == f"file://{clip}"
+    assert context["ti"].xcoms["duration"] == pytest.approx(soundfile.info(str(clip)).duration)
+    assert count_spoken(mps) == 1
+
+
+@pytest.mark.parametrize("output_type", OUTPUT_TYPES)
+def test_retry_if_exists_fail_rejects_other_audio(mps, make, store, clip, monkeypatch, output_type):
+    operator = make(output_type=output_type, if_exists="fail")
+    fail_to_store(monkeypatch, lambda: operator.execute(attempt(store)))
+    clip.write_bytes(b"another program's")
+    with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "was not stored"):
+        make(output_type=output_type, if_exists="fail").execute(attempt(store, 2))
+    assert clip.read_bytes() == b"another program's"
+    assert count_spoken(mps) == 1
+
+
+@pytest.mark.parametrize("output_type", OUTPUT_TYPES)
+def test_clear_if_exists_fail_rejects_file_and_speaks_nothing(mps, make, store, clip, output_type):
+    make(output_type=output_type, if_exists="fail").execute(attempt(store))
+    with pytest.raises(DestinationError, match="exists already"):
+        make(output_type=output_type, if_exists="fail").execute(clear(store, 2))
+    assert count_spoken(mps) == 1
+    assert clip.exists()
+
+
+def test_data_stored_by_upload_without_response_is_kept(mps, make, store, clip, monkeypatch):
+    commit, losses = LocalWriter.commit, [OSError("The response is lost.")]
+
+    def lose(writer):
+        receipt = commit(writer)
+        if losses:
+            raise losses.pop()
+        return receipt
+
+    monkeypatch.setattr(LocalWriter, "commit", lose)
+    make(output_type="data", if_exists="fail").execute(attempt(store))
+    assert clip.exists()
+    assert count_spoken(mps) == 1
+
+
+def test_lost_data_resubmit_is_retried_without_store(mps, make, monkeypatch):
+    def fail(*_, **__):
         raise AudioTransferError("The storage is down.")
 
     monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
-    with pytest.raises(AirflowFailException, match="The storage is down"):
-        make(output_type="data", transfer_timeout=0.2).execute(attempt(store))
-    assert len(deadlines) > 1
-    assert len(set(map(id, deadlines))) == 1
-    assert deadlines[0].get_seconds_left() <= 0
+    with pytest.raises(AirflowException, match="A retry speaks the text again") as raised:
+        make(output_type="data", on_unknown="resubmit", transfer_timeout=0.2).execute(make_context())
+    assert not isinstance(raised.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("fields", [{"audio_url": 7}, {"audio_url": "ftp://host/a.wav"}, {"audio_url": " "}], ids=repr)
+def test_record_with_unusable_url_fails_until_clear(mps, make, store, fields):
+    make().execute(attempt(store))
+    store.set(STATE_KEY, {**store.get(STATE_KEY), **fields})
+    with pytest.raises(AirflowFailException, match="Clear the task to speak it again"):
+        make().execute(attempt(store, 2))
+    make().execute(clear(store, 3))
+    assert count_spoken(mps) == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"ext_info": None}, {"ext_info": "x"}, {"sent_at": None}, {"sent_at": "now"}, {"max_tries": "3"}, {"later": 1}],
+    ids=repr,
+)
+def test_record_of_another_version_is_used(mps, make, store, clip, fields):
+    make().execute(attempt(store))
+    clip.unlink()
+    store.set(STATE_KEY, {**store.get(STATE_KEY), **fields})
+    make().execute(attempt(store, 2))
+    assert count_spoken(mps) == 1
+    assert clip.exists()
+
+
+def test_retry_stores_recorded_audio_without_connection(mps, make, store, clip, monkeypatch):
+    fail_to_store(monkeypatch, lambda: make().execute(attempt(store)))
+    monkeypatch.delenv("AIRFLOW_CONN_MPS_DEFAULT")
+    make().execute(attempt(store, 2))
+    assert clip.exists()
+
+
+def test_text_file_missing_in_retry_records_end(mps, make, store, tmp_path, monkeypatch):
+    file = tmp_path / "text.txt"
+    file.write_text("Hello from a file")
+    arguments = {"text": None, "text_path": f"file://{file}"}
+    fail_to_store(monkeypatch, lambda: make(**arguments).execute(attempt(store)))
+    file.unlink()
+    with pytest.raises(AirflowFailException):
+        make(**arguments).execute(attempt(store, 2))
+    assert store.get(STATE_KEY)["has_ended"]
+
+
+def test_response_with_url_and_data_has_requested_one(connect, make, store, clip):
+    data = base64.b64encode(SAMPLE).decode()
+    fields = {"AudioUrl": "http://127.0.0.1:9/clip.wav", "AudioData": f"{data[:76]}\r\n{data[76:]}"}
+    with ScriptedServer(make_json_reply({"Response": {"ErrorCode": 0, "RequestId": "req-7", **fields}})) as server:
+        connect(server.connection_uri())
+        make(output_type="data").execute(attempt(store))
+    assert clip.read_bytes() == SAMPLE
+
+
+def test_data_in_place_of_url_takes_name_of_request_in_folder(connect, make, store, tmp_path):
+    fields = {"AudioData": base64.b64encode(SAMPLE).decode()}
+    with ScriptedServer(make_json_reply({"Response": {"ErrorCode": 0, "RequestId": "req-7", **fields}})) as server:
+        connect(server.connection_uri())
+        make(destination=f"file://{tmp_path}/").execute(attempt(store))
+    assert (tmp_path / "req-7.wav").read_bytes() == SAMPLE
+
+
+def test_record_that_cannot_be_stored_logs_no_url(mps, make, store, clip, capsys, monkeypatch):
+    save = store.set
+
+    def fail(key, value):
+        if value["task_id"]:
+            raise ValueError(f"invalid value {value}")
+        save(key, value)
+
+    monkeypatch.setattr(store, "set", fail)
+    make().execute(attempt(store))
+    printed = capsys.readouterr().out
+    assert "could not store its id" in printed
+    assert "sign=" not in printed
+    assert clip.exists()
+
+
+def test_clear_with_data_does_not_use_recorded_url(mps, make, store, clip, monkeypatch):
+    fail_to_store(monkeypatch, lambda: make().execute(attempt(store)))
+    make(output_type="data").execute(attempt(store, 2))  # no clear: nothing is billed again
+    assert count_spoken(mps) == 1
+    make(output_type="data").execute(clear(store, 3))
+    assert count_spoken(mps) == 2
+    assert store.get(STATE_KEY)["audio_url"] is None
 
 
 def test_voice_deleted_after_call_retry_stores_audio(mps, make, store, monkeypatch, clip):
@@ -432,14 +576,56 @@ def test_kill_before_call_sends_nothing(mps, make, store, monkeypatch):
     assert store.get(STATE_KEY) is None
 
 
-def test_signed_url_is_masked_and_in_no_log(mps, make, store, caplog, monkeypatch):
+def kill_during_call(monkeypatch, operator):
+    synthesize = operator.hook.synthesize
+
+    def kill(request):
+        speech = synthesize(request)
+        operator.on_kill()
+        return speech
+
+    monkeypatch.setattr(operator.hook, "synthesize", kill)
+
+
+def test_kill_during_call_stores_data(mps, make, store, clip, monkeypatch):
+    operator = make(output_type="data")
+    kill_during_call(monkeypatch, operator)
+    operator.execute(attempt(store))
+    assert clip.exists()
+
+
+def test_kill_during_call_stores_url_in_retry(mps, make, store, clip, monkeypatch):
+    operator = make()
+    kill_during_call(monkeypatch, operator)
+    with pytest.raises(AudioTransferStopped):
+        operator.execute(attempt(store))
+    make().execute(attempt(store, 2))
+    assert clip.exists()
+    assert count_spoken(mps) == 1
+
+
+def test_kill_ends_retries_of_data(mps, make, store, monkeypatch):
+    operator = make(output_type="data")
+
+    def fail(*_, **__):
+        operator.on_kill()
+        raise AudioTransferError("The storage is down.")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
+    with pytest.raises(AirflowFailException, match="The storage is down"):
+        operator.execute(attempt(store))
+
+
+def test_signed_url_is_masked_and_in_no_log(mps, make, store, caplog, capsys, monkeypatch):
     masked = []
     monkeypatch.setattr("airflow_provider_mps.redaction.mask_secret", masked.append)
     with caplog.at_level("DEBUG"):
         make().execute(attempt(store))
     url = store.get(STATE_KEY)["audio_url"]
     assert url.partition("?")[2] in masked
-    assert url.partition("sign=")[2] not in caplog.text
+    printed = capsys.readouterr().out  # where Airflow 3 writes the operator's log
+    assert "MPS has spoken the text" in printed + caplog.text
+    assert url.partition("sign=")[2] not in printed + caplog.text
 
 
 def test_data_is_the_audio_that_url_has(mps, make, tmp_path):

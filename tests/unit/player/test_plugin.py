@@ -29,6 +29,7 @@ def test_no_view_without_the_extra_or_before_airflow_3_1(monkeypatch, missing):
     assert PlayerPlugin().fastapi_apps == []
 
 
+@pytest.mark.slow
 def test_plugin_in_a_worker_imports_no_api_server():
     code = (
         "from airflow_provider_mps.player.plugin import PlayerPlugin; import sys; PlayerPlugin();"
