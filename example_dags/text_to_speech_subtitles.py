@@ -20,7 +20,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import ObjectStoragePath, Param, dag, task
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
-from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
+from airflow_provider_mps.operators.text_to_speech import TextToSpeechSynthesizeOperator
 from airflow_provider_mps.operators.track import AssembleTrackOperator
 
 FOLDER = f"file://{tempfile.gettempdir()}/text_to_speech_subtitles"

@@ -29,6 +29,8 @@ MAX_LINE_BYTES = 12 * 1024 * 1024
 """More than a request to Tencent Cloud's API can hold."""
 _HEAD_BYTES = 4096
 """Start of the file, from which its format is detected."""
+_OTHER_SUBTITLES = (".ass", ".ssa", ".sub", ".sbv", ".smi", ".ttml", ".dfxp")
+"""Suffixes of subtitle formats that a batch does not read."""
 _WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
@@ -48,6 +50,11 @@ def read_manifest(
     :raises AirflowException: when reading it failed; a retry may succeed
     """
     name = format_path(path)
+    if str(path).lower().endswith(_OTHER_SUBTITLES):
+        raise InvalidRequestError(
+            f"The manifest {name} is a subtitle file of a format that a batch does not read: nothing was submitted. "
+            "Convert it to .srt or .vtt."
+        )
     try:
         with path.open("rb") as file:
             if is_subtitle_path(path):

@@ -81,7 +81,7 @@ class SynthesisRecord(SubmitRecord):
             return True
 
     def to_speech(self) -> SynthesizedSpeech:
-        """Return the speech that MPS has returned to an earlier attempt, without its data."""
+        """Return the speech that MPS has returned to an earlier attempt."""
         return SynthesizedSpeech(self.audio_url, None, self.ext_info, str(self.task_id))
 
 
@@ -103,8 +103,8 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
 
     @property
     def can_speak_again(self) -> bool:
-        """Whether a user has cleared the task, and this attempt has not sent the text yet."""
-        return self.was_cleared and not self._has_spoken
+        """Whether this attempt, which has not spoken the text yet, may be billed for it again."""
+        return (self.was_cleared or self._on_unknown is OnUnknown.RESUBMIT) and not self._has_spoken
 
     @property
     def checksum(self) -> tuple[int, int] | None:
@@ -160,6 +160,7 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         The speech has neither a URL nor data if the earlier attempt has stored its audio.
 
         :param is_stored: returns whether the destination has audio of this size and CRC-64
+        :raises AirflowException: if the outcome is unknown, and a retry may speak the text again
         :raises AirflowFailException: if the outcome is unknown, or the audio of an earlier attempt is lost
         """
         earlier: SynthesisRecord | None = self._load()
@@ -198,6 +199,6 @@ def _describe_loss(earlier: SynthesisRecord) -> str:
     """Return a sentence that says why the audio of an earlier attempt cannot be used."""
     returned = f"that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id})"
     if not earlier.audio_url:
-        return f"The audio {returned} was not stored."
+        return f"The audio {returned} was in the response, and is not stored at the destination."
     problem = "is not used with output_type=data" if earlier.has_audio else "has expired"
     return f"The URL of the audio {returned} {problem}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -14,14 +13,19 @@ from airflow_provider_mps.links.text_to_speech import StoredObjectLink, Synthesi
 from airflow_provider_mps.operators.store import StoreOperator
 from airflow_provider_mps.redaction import format_path
 from airflow_provider_mps.speech.parsing import OnUnknown, parse_choice
-from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS, TransferCancellation, parse_timeout
+from airflow_provider_mps.storage.deadline import (
+    DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+    Deadline,
+    TransferCancellation,
+    parse_timeout,
+)
 from airflow_provider_mps.storage.destination import is_folder, parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file
 from airflow_provider_mps.storage.text_file import read_text, validate_text_source
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_mps.storage.transfer import StoredAudio
 
 _CONTENT_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
-_MIN_ATTEMPT_SECONDS = 1.0
 
 
 class TextToSpeechSynthesizeOperator(StoreOperator):
@@ -138,6 +141,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self.region = region
         self._synthesis: DurableSynthesis | None = None
         self._is_retry = False
+        self._is_url_rejected = False
 
     def execute(self, context: Context) -> str:
         """Speak the text, or find the audio of an earlier attempt; store it, and return the stored path."""
@@ -226,10 +230,10 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 f"destination {format_path(destination)} ends in .{suffix}, but audio_format is "
                 f"{request.audio_format.value!r}: nothing was spoken. Change one of them."
             )
-        # In a folder, the real name is known only after the call.
+        # The name of a file in a folder is known only after the call: check a name that cannot exist yet.
         path = resolve_destination(destination, f"https://mps/audio.{request.audio_format.value}", "this text")
         validate_asset_outlets(self.outlets, make_uri(path), "this text")
-        # With if_exists="fail", execute() checks later that the file does not exist, and only if it speaks the text.
+        # Whether it exists is checked only if the text is spoken.
         validate_destination(path, IfExists.OVERWRITE, "this text")
         return path
 
@@ -270,30 +274,62 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
         if speech.audio_url is None:
             return path, StoredAudio(*self._synthesis.checksum or (0, None))
-        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
-            return path, store_audio(
-                speech.audio_url,
+        url, deadline = speech.audio_url, Deadline(timeout, subject)
+
+        def store(attempt: int) -> StoredAudio:
+            return store_audio(
+                url,
                 path,
                 if_exists=self.if_exists,
                 get_fresh_url=lambda: self._raise_expired(subject),
                 subject=subject,
                 log=self.log,
-                timeout=timeout,
-                is_retry=self._is_retry,
+                deadline=deadline,
+                is_retry=self._is_retry or attempt > 1,
             )
+
+        with self._cancellation.active(f"Storing the audio of {subject} at {path}"):
+            # Without a store, a retry would not have the URL.
+            return path, store(1) if self._synthesis.has_store else self._store_repeatedly(store, deadline)
 
     def _store_data(
         self, data: bytes, path: ObjectStoragePath, subject: str, audio_format: AudioFormat, timeout: float
     ) -> StoredAudio:
-        """Store the audio of a response; repeat on failure within the time limit, because a retry has no audio."""
-        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
-
+        """Store the audio of a response."""
         from airflow_provider_mps.storage.file import store_file
 
-        ends_at = time.monotonic() + timeout
+        deadline = Deadline(timeout, subject)
+
+        def store(attempt: int) -> StoredAudio:
+            return store_file(
+                io.BytesIO(data),
+                path,
+                subject=subject,
+                log=self.log,
+                if_exists=self.if_exists,
+                deadline=deadline,
+                content_type=_CONTENT_TYPES[audio_format.value],
+                # The storage may have completed an upload whose last response was lost.
+                is_retry=attempt > 1,
+            )
+
+        try:
+            return self._store_repeatedly(store, deadline)
+        except AudioTransferError as error:
+            assert self._synthesis is not None  # noqa: S101 - it has returned the audio
+            raise self._synthesis.make_lost_error(str(error)) from error
+
+    def _store_repeatedly(self, store: Callable[[int], StoredAudio], deadline: Deadline) -> StoredAudio:
+        """
+        Store audio that a retry of the task would not have; repeat it until the deadline.
+
+        :param store: takes the number of the attempt
+        """
+        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
+
         retrying = Retrying(
             retry=retry_if_exception_type(AudioTransferError),
-            stop=lambda _: self._cancellation.is_cancelled or time.monotonic() >= ends_at,
+            stop=lambda _: self._is_url_rejected or self._cancellation.is_cancelled or deadline.get_seconds_left() <= 0,
             wait=wait_random_exponential(max=10),
             before_sleep=lambda state: self.log.warning(
                 "Storing the audio failed, will retry: %s", state.outcome and state.outcome.exception()
@@ -301,29 +337,14 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             reraise=True,
         )
         numbers = count(1)
-        try:
-            return retrying(
-                lambda: store_file(
-                    io.BytesIO(data),
-                    path,
-                    subject=subject,
-                    log=self.log,
-                    if_exists=self.if_exists,
-                    timeout=max(round(ends_at - time.monotonic(), 1), _MIN_ATTEMPT_SECONDS),
-                    content_type=_CONTENT_TYPES[audio_format.value],
-                    # The storage may have completed an upload whose last response was lost.
-                    is_retry=next(numbers) > 1,
-                )
-            )
-        except AudioTransferError as error:
-            assert self._synthesis is not None  # noqa: S101 - it has returned the audio
-            raise self._synthesis.make_lost_error(str(error)) from error
+        return retrying(lambda: store(next(numbers)))
 
     def _raise_expired(self, subject: str) -> NoReturn:
         """Raise in place of returning a fresh URL: MPS has no query for the audio of an earlier call."""
         assert self._synthesis is not None  # noqa: S101 - it has returned the URL
         if self._synthesis.can_speak_again:
             raise _ExpiredUrlError
+        self._is_url_rejected = True
         raise AudioTransferError(
             f"MPS's storage rejected the URL of the audio of {subject}: it has expired, or the audio is gone. Nothing "
             "was stored. A clear speaks the text again, which is billed again."

@@ -33,6 +33,7 @@ def store_file(
     log: Logger,
     if_exists: IfExists = IfExists.OVERWRITE,
     timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+    deadline: Deadline | None = None,
     content_type: str | None = None,
     is_retry: bool = False,
 ) -> StoredAudio:
@@ -43,6 +44,7 @@ def store_file(
     :param subject: what is stored, for logs and errors
     :param if_exists: what to do if there is an object already
     :param timeout: seconds for the whole transfer
+    :param deadline: limits several attempts together; replaces ``timeout``
     :param content_type: to store it with; without it, the suffix of the path decides
     :param is_retry: whether an earlier attempt may have stored the file: ``fail`` then keeps the same content
     :raises AudioTransferError: if the file cannot be stored this time
@@ -50,7 +52,7 @@ def store_file(
     """
     get_filesystem(path, subject)  # may look up an Airflow connection, which the upload's thread must not
     validate_protocol(path, subject)
-    deadline = Deadline(timeout, subject)
+    deadline = deadline or Deadline(timeout, subject)
     progress = Progress(f"Storing {subject}", log)
 
     def raise_if_cancelled() -> None:

@@ -134,8 +134,9 @@ class _FetchedClip:
                         self._write(file, block)
             except FileNotFoundError as error:
                 raise AirflowFailException(
-                    f"The clip of line {self._row.id} at {self._path} is gone, so no track was stored. Run the batch "
-                    "again, or clear this task with on_missing='silence', which leaves the line out."
+                    f"The clip of line {self._row.id} at {self._path} is gone, so no track was stored. Set the status "
+                    "of its row in results.jsonl to store_failed and run the batch again, or clear this task with "
+                    "on_missing='silence', which leaves the line out."
                 ) from error
 
     async def _copy_s3(self, fs: Any, file: IO[bytes]) -> None:
@@ -164,6 +165,6 @@ class _FetchedClip:
         if defect:
             raise AirflowFailException(
                 f"The clip of line {self._row.id} at {self._path} is not the one that the batch has stored: {defect}. "
-                "Another writer has replaced or damaged it, so no track was stored. Remove the file and run the batch "
-                "again with another destination, or restore it."
+                "Another writer has replaced or damaged it, so no track was stored. Restore the file, or set the "
+                "status of its row in results.jsonl to store_failed and run the batch again."
             )

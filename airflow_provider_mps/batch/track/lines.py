@@ -57,7 +57,8 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
     """
     Read the rows of the batch, and check that a track can be made of them.
 
-    :raises InvalidRequestError: if there is no audio, or only some lines have a ``start``
+    :raises InvalidRequestError: if there is no audio, only some lines have a ``start``, or a path to write is one of
+        the batch's files
     :raises AirflowFailException: if lines have no audio, and ``on_missing`` is ``fail``
     """
     lines = BatchLines(summary=_read_summary(options.results))
@@ -77,7 +78,7 @@ def read_lines(options: TrackOptions, log: Any) -> BatchLines:
     _check_missing(lines, options, log)
     lines.on_cues = uses_cues(lines.clips, options.timeline)
     lines.clips.sort(key=lambda row: ((row.start or 0.0) if lines.on_cues else 0.0, row.line or 0))
-    _validate_targets(lines.clips, options)
+    _validate_targets(lines, options)
     return lines
 
 
@@ -140,18 +141,28 @@ def _check_missing(lines: BatchLines, options: TrackOptions, log: Any) -> None:
     total = missing + len(lines.clips)
     listed = list_ids(lines.missing) or "they are not submitted yet"
     if options.on_missing is OnMissing.FAIL:
+        # A batch keeps a stored row, and does not look for its clip.
+        removed = list_ids([row for row in lines.missing if row.status is LineStatus.STORED])
+        hint = (
+            f"Clips were removed: set the status of {removed} in {options.results} to store_failed. " if removed else ""
+        )
         raise AirflowFailException(
-            f"{missing:,} of {total:,} lines have no audio: {listed}. Nothing was assembled. Run the batch again until "
-            "all lines are stored, or set on_missing='silence'."
+            f"{missing:,} of {total:,} lines have no audio: {listed}. Nothing was assembled. {hint}Run the batch again "
+            "until all lines are stored, or set on_missing='silence'."
         )
     log.warning("%s of %s lines have no audio and are left out: %s", f"{missing:,}", f"{total:,}", listed)
 
 
-def _validate_targets(clips: list[Row], options: TrackOptions) -> None:
-    """Check that neither the track nor its subtitles replace a clip."""
+def _validate_targets(lines: BatchLines, options: TrackOptions) -> None:
+    """Check that neither the track nor its subtitles replace a clip, or the manifest that the batch has read."""
     targets = {"destination": options.destination, "subtitles": options.subtitles}
     names = {make_path_key(path): name for name, path in targets.items() if path is not None}
-    for row in clips:
+    manifest = lines.summary.get("manifest")
+    if isinstance(manifest, str) and manifest and (name := names.get(make_path_key(parse_path(manifest)))):
+        raise InvalidRequestError(
+            f"{name} is {manifest}, the manifest of the batch: nothing was assembled. Choose another path."
+        )
+    for row in lines.clips:
         if name := names.get(make_path_key(parse_path(row.path or ""))):
             raise InvalidRequestError(
                 f"{name} is {row.path}, the clip of line {row.id}: nothing was assembled. Choose another path."

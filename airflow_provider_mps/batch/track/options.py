@@ -96,6 +96,11 @@ def parse_results(value: object) -> ObjectStoragePath:
 
     :raises InvalidRequestError: if it is neither
     """
+    if isinstance(value, Mapping) and value.get("dry_run"):
+        raise InvalidRequestError(
+            "results is the report of a dry run, which makes no clips: nothing was assembled. Set dry_run=False in the "
+            "batch."
+        )
     given = value.get("results") if isinstance(value, Mapping) else value
     path = _parse_path("results", given, "s3://conn@bucket/clips/results.jsonl")
     return path if path.name.endswith(".jsonl") else path / RESULTS_NAME

@@ -104,6 +104,12 @@ def test_invalid_manifest_fails_without_retry(read, content, message):
     assert isinstance(caught.value, AirflowFailException)
 
 
+@pytest.mark.parametrize("name", ["film.ass", "film.TTML"])
+def test_other_subtitle_format_fails_without_retry(read, name):
+    with pytest.raises(InvalidRequestError, match=r"Convert it to \.srt or \.vtt"):
+        read("[Script Info]", name)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -165,6 +165,13 @@ def test_local_destination_that_cannot_be_written_fails_before_any_call(mps, mak
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_folder_without_slash_fails_before_any_call(mps, make, clip):
+    clip.mkdir(parents=True)
+    with pytest.raises(DestinationError, match="is a folder"):
+        make().execute(make_context())
+    assert mps.actions == []
+
+
 def test_existing_file_fails_before_any_call(mps, make, clip):
     clip.parent.mkdir()
     clip.write_bytes(b"old")
@@ -240,6 +247,13 @@ def test_clear_stores_recorded_audio_again(mps, make, store, clip):
     make().execute(clear(store, 2))
     assert count_spoken(mps) == 1
     assert clip.exists()
+
+
+def test_clear_stores_recorded_audio_at_other_destination(mps, make, store, tmp_path):
+    make().execute(attempt(store))
+    make(destination=f"file://{tmp_path}/other.wav").execute(clear(store, 2))
+    assert count_spoken(mps) == 1
+    assert (tmp_path / "other.wav").exists()
 
 
 def forget_end(store):
@@ -395,7 +409,7 @@ def test_data_that_cannot_be_stored_is_retried_in_attempt_only(mps, make, store,
     assert len(attempts) > 1
     if on_unknown == "fail":
         forget_end(store)
-        with pytest.raises(AirflowFailException, match=r"was not stored\. It is not retried"):
+        with pytest.raises(AirflowFailException, match=r"not stored at the destination\. It is not retried"):
             make(output_type="data").execute(attempt(store, 2))
         make(output_type="data").execute(clear(store, 3))
     else:
@@ -427,7 +441,9 @@ def test_retry_if_exists_fail_rejects_other_audio(mps, make, store, clip, monkey
     operator = make(output_type=output_type, if_exists="fail")
     fail_to_store(monkeypatch, lambda: operator.execute(attempt(store)))
     clip.write_bytes(b"another program's")
-    with pytest.raises(AirflowFailException, match="exists already" if output_type == "url" else "was not stored"):
+    with pytest.raises(
+        AirflowFailException, match="exists already" if output_type == "url" else "not stored at the destination"
+    ):
         make(output_type=output_type, if_exists="fail").execute(attempt(store, 2))
     assert clip.read_bytes() == b"another program's"
     assert count_spoken(mps) == 1
@@ -551,6 +567,21 @@ def test_clear_with_data_does_not_use_recorded_url(mps, make, store, clip, monke
     assert store.get(STATE_KEY)["audio_url"] is None
 
 
+def test_attempts_to_store_data_share_transfer_timeout(mps, make, store, monkeypatch):
+    deadlines = []
+
+    def fail(*_, deadline, **__):
+        deadlines.append(deadline)
+        raise AudioTransferError("The storage is down.")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.file.store_file", fail)
+    with pytest.raises(AirflowFailException, match="The storage is down"):
+        make(output_type="data", transfer_timeout=0.2).execute(attempt(store))
+    assert len(deadlines) > 1
+    assert len(set(map(id, deadlines))) == 1
+    assert deadlines[0].get_seconds_left() <= 0
+
+
 def test_voice_deleted_after_call_retry_stores_audio(mps, make, store, monkeypatch, clip):
     hook = MpsHook()
     voice_id = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "Ann")
@@ -634,3 +665,29 @@ def test_data_is_the_audio_that_url_has(mps, make, tmp_path):
         make(destination=f"file://{path}", output_type=kind).execute(make_context())
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert soundfile.info(io.BytesIO(paths[0].read_bytes())).format == "WAV"
+
+
+def test_storage_fault_without_store_is_retried_in_attempt(mps, make, clip, monkeypatch):
+    from airflow_provider_mps.storage import transfer
+
+    calls, store_audio = [], transfer.store_audio
+
+    def fail_once(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise AudioTransferError("The storage is down.")
+        return store_audio(*arguments, **options)
+
+    monkeypatch.setattr(transfer, "store_audio", fail_once)
+    make().execute(make_context())
+    assert clip.exists()
+    assert (count_spoken(mps), len(calls)) == (1, 2)
+
+
+def test_rejected_url_resubmit_speaks_again_in_retry(start_emulator, make, store):
+    app = FaultyEmulator(Options(synthesis_time=0.0, voice="tone", link_lifetime=0.0))
+    start_emulator(app)
+    for number in (1, 2):
+        with pytest.raises(AudioTransferError, match="rejected the URL"):
+            make(on_unknown="resubmit").execute(attempt(store, number))
+        assert count_spoken(app) == number

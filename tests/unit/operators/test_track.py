@@ -78,7 +78,10 @@ def test_missing_lines_fail_before_any_work(two_clips):
 
 def test_removed_clip_is_missing(two_clips):
     (two_clips.folder / "clip-0002.wav").unlink()
-    with pytest.raises(AirflowFailException, match=r"1 of 2 lines have no audio: clip-0002\."):
+    message = (
+        r"1 of 2 lines have no audio: clip-0002\. .* set the status of clip-0002 in .*results.jsonl to store_failed"
+    )
+    with pytest.raises(AirflowFailException, match=message):
         two_clips.assemble()
     assert len(two_clips.assemble(on_missing="silence")) == RATE
 
@@ -190,6 +193,7 @@ def test_if_exists_fail_keeps_file(two_clips, existing):
         ({"subtitles": "file:///data/track.txt"}, r"ends in \.srt or \.vtt"),
         ({"transfer_timeout": 0}, "transfer_timeout must be"),
         ({"results": {"lines": 3}}, "results is"),
+        ({"results": {"dry_run": True, "lines": 3}}, "results is the report of a dry run"),
         ({"results": "file:///nowhere/results.jsonl"}, "There is no file:///nowhere/results.jsonl"),
     ],
 )
@@ -204,6 +208,16 @@ def test_destination_must_not_replace_input(two_clips):
         two_clips.assemble(destination=clip)
     with pytest.raises(InvalidRequestError, match="subtitles and manifest are the same file"):
         two_clips.assemble(subtitles=f"{two_clips.folder}/a.srt", manifest=f"{two_clips.folder}/./a.srt")
+
+
+def test_subtitles_must_not_replace_manifest(two_clips):
+    manifest = two_clips.folder / "film.vtt"
+    manifest.write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nHello.\n")
+    two_clips.write(manifest=str(manifest))
+    with pytest.raises(InvalidRequestError, match=r"film\.vtt, the manifest of the batch: nothing was assembled"):
+        two_clips.assemble(subtitles=f"{two_clips.folder}/./film.vtt", manifest=f"{two_clips.folder}/manifest.jsonl")
+    assert "Hello." in manifest.read_text()
+    assert not two_clips.track_path.exists()
 
 
 def test_file_that_is_no_result_manifest_is_rejected(two_clips):
