@@ -176,22 +176,29 @@ class DurableSynthesis(BilledRequest[SynthesisRequest]):
         has_stored = not earlier.audio_url and earlier.checksum is not None and is_stored(*earlier.checksum)
         # A user who chooses the data and clears the task cannot download the URL.
         wants_data = self.was_cleared and request.output_type is OutputType.DATA
-        if has_stored or (earlier.has_audio and not wants_data):
-            mask_signed_url(earlier.audio_url)
-            what = (
-                "An earlier attempt has stored the audio" if has_stored else "Storing the audio of an earlier attempt"
+        if has_stored:
+            self._log.info(
+                "An earlier attempt has stored the audio (RequestId %s): nothing was spoken again", earlier.task_id
             )
-            self._log.info("%s (RequestId %s): nothing was spoken again", what, earlier.task_id)
-            self._keep(earlier)
-            return earlier.to_speech()
-        reason = (
-            f"The URL of the audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) "
-            f"{'is not used with output_type=data' if earlier.has_audio else 'has expired'}."
-            if earlier.audio_url
-            else f"The audio that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id}) was in the response, "
-            "and is not stored at the destination."
-        )
-        if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
-            raise self.make_lost_error(reason)
-        self._log.warning("%s Speaking the text again", reason)
-        return None
+        elif earlier.has_audio and not wants_data:
+            mask_signed_url(earlier.audio_url)
+            self._log.info(
+                "Storing the audio of an earlier attempt (RequestId %s): nothing was spoken again", earlier.task_id
+            )
+        else:
+            reason = _describe_loss(earlier)
+            if not self.was_cleared and self._on_unknown is OnUnknown.FAIL:
+                raise self.make_lost_error(reason)
+            self._log.warning("%s Speaking the text again", reason)
+            return None
+        self._keep(earlier)
+        return earlier.to_speech()
+
+
+def _describe_loss(earlier: SynthesisRecord) -> str:
+    """Return a sentence that says why the audio of an earlier attempt cannot be used."""
+    returned = f"that MPS returned at {earlier.sent_at} (RequestId {earlier.task_id})"
+    if not earlier.audio_url:
+        return f"The audio {returned} was in the response, and is not stored at the destination."
+    problem = "is not used with output_type=data" if earlier.has_audio else "has expired"
+    return f"The URL of the audio {returned} {problem}."

@@ -68,8 +68,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         recognizes it at the destination
     :param if_exists: ``overwrite``; ``skip`` the transfer if the file is the same audio, which MPS has billed already;
         or ``fail``, before the call; a retry keeps the file if it is the same audio
-    :param on_unknown: if it is unknown whether MPS has spoken the text, or the audio of ``data`` is lost: ``fail``
-        without a retry, or ``resubmit`` in the next attempt, which may be billed twice
+    :param on_unknown: if it is unknown whether MPS has spoken the text, or its audio is lost: ``fail`` without a retry,
+        or ``resubmit`` in the next attempt, which may be billed twice
     :param durable: ``False``: keep no record, so that each attempt and each clear speaks the text again. A failure
         after the call is then not retried
     :param transfer_timeout: seconds for storing the audio, including its attempts
@@ -184,7 +184,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             )
 
     def on_kill(self) -> None:
-        """Send no request any more, cancel a transfer from a URL, and discard the uploaded parts."""
+        """Send no further request, cancel a transfer from a URL, and discard the uploaded parts."""
         if self._synthesis is not None:
             self._synthesis.cancel()
             if self._synthesis.has_pending_request:
