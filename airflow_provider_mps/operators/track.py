@@ -51,10 +51,10 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         which they are heard in the track (templated)
     :param gap: seconds of silence between two clips that follow one another, or before a shifted clip (templated)
     :param overlap: if a clip lasts longer than until the next one begins: ``shift`` the next one, ``cut`` this one, or
-        ``fail``
-    :param on_missing: if lines have no audio: ``fail``, or leave ``silence`` at their place
+        ``fail`` (templated)
+    :param on_missing: if lines have no audio: ``fail``, or leave ``silence`` at their place (templated)
     :param timeline: ``True``: each clip begins at its ``start``; ``False``: one after another; ``None``: ``True`` if
-        all lines have a ``start``, ``False`` if none has
+        all lines have a ``start``, ``False`` if none has (templated)
     :param sample_rate: sample rate of the track in Hz, to which all clips are converted. Without it, all clips must
         have the same (templated)
     :param manifest: manifest with the texts of the subtitles; the default is the one that the batch has read
@@ -75,6 +75,9 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         "destination",
         "subtitles",
         "gap",
+        "overlap",
+        "on_missing",
+        "timeline",
         "sample_rate",
         "manifest",
         "subtitle_encoding",
@@ -90,9 +93,9 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         destination: str | ObjectStoragePath,
         subtitles: str | ObjectStoragePath | None = None,
         gap: float | str = 0.0,
-        overlap: Literal["shift", "cut", "fail"] = "shift",
-        on_missing: Literal["fail", "silence"] = "fail",
-        timeline: bool | None = None,
+        overlap: str = "shift",
+        on_missing: str = "fail",
+        timeline: bool | str | None = None,
         sample_rate: int | str | None = None,
         manifest: str | ObjectStoragePath | None = None,
         subtitle_encoding: str | None = None,
