@@ -150,6 +150,11 @@ class BatchState:
             statistics.cues,
             statistics.empty_cues,
         )
+        if not statistics.has_own_ids:
+            self._log.warning(
+                "Not every cue has a number of its own, so the ids of the cues are their positions: if you add or "
+                "remove a cue, the cues after it are billed again"
+            )
         if statistics.encoding == "cp1252" and not self._options.subtitle_encoding:
             self._log.warning("The encoding of the manifest was guessed as cp1252; set subtitle_encoding to be sure")
 

@@ -2,7 +2,7 @@
 Read the cues of a SubRip (``.srt``) or WebVTT (``.vtt``) file as manifest lines.
 
 This module finds the cues, because pysubs2 1.8 does not report a malformed timing line: it adds it to the text of the
-cue before, which would be billed. pysubs2 removes the markup of each cue.
+cue before, which would be billed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from airflow_provider_mps.batch.line import InvalidLine, ManifestLine
 from airflow_provider_mps.batch.subtitle_encoding import decode_subtitles
+from airflow_provider_mps.batch.subtitle_markup import remove_markup
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import quote_value
 
@@ -47,26 +48,6 @@ _INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 """E.g. marks of the writing direction, which editors also put before numbers and times."""
 _SPACE = re.compile("[\xa0\u2000-\u200a\u202f\u3000]")
 _SKIPPED_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION|WEBVTT)(?=\s|$)")
-_INLINE_TIME = re.compile(r"<(?:\d+:)?\d+:\d+[.,]\d+>", re.ASCII)
-_LINE_BREAK = re.compile(
-    r"<\s{0,3}br\s{0,3}/?\s{0,3}>|<\s{0,3}/?\s{0,3}(?:p|div)(?:\s+[\w:-]+\s{0,3}=[^<>]*)?>", re.IGNORECASE
-)
-_TAG_NAME = r"(?:i|b|u|s|c|v|em|strong|small|big|sub|sup|center|strike|del|ins|mark|tt|span|font|ruby|rt|rp|lang)"
-_ATTRIBUTE = r"""\s+[\w:-]+\s{0,3}=\s{0,3}(?:"[^"]*"|'[^']*'|[^\s"'<>]+)"""
-_MARKUP = re.compile(
-    rf"<\s{{0,3}}/\s{{0,3}}(?:{_TAG_NAME}|a)\s{{0,3}}>"
-    rf"|<\s{{0,3}}{_TAG_NAME}(?:\.[\w.-]+)?\s{{0,3}}/?>"
-    rf"|<(?:{_TAG_NAME}|a)(?:{_ATTRIBUTE})+\s{{0,3}}/?>"
-    r"|<font\s[^<>]*>|<(?:v|lang)(?:\.[\w.-]+)?\s[^<>]+>"
-    r"|\{\\[^{}]*\}|\{[ycfspo]:[$\w,/]*\}"  # of ASS, and of MicroDVD
-    r"|(?:(?<!\w)[A-Za-z]:|\\)\\[^\s<>{}]+"  # a Windows path, in which \n is not a line break
-    r"|\\[Nnh]",
-    re.IGNORECASE,
-)
-"""Markup; any other brace, bracket or backslash belongs to the text, which is billed and must not lose a word."""
-_STAND_INS = str.maketrans({character: chr(0xE000 + ord(character)) for character in "<>{}\\:"})
-"""In place of what pysubs2 would take for markup, or for the times of a cue."""
-_ORIGINALS = {code: chr(original) for original, code in ((key, ord(value)) for key, value in _STAND_INS.items())}
 
 
 @dataclass(frozen=True)
@@ -77,6 +58,8 @@ class SubtitleStatistics:
     cues: int
     empty_cues: int
     """Cues without a text, which are skipped."""
+    has_own_ids: bool
+    """Whether the ids are the cues' own numbers or identifiers, and not their positions."""
 
 
 @dataclass
@@ -122,9 +105,10 @@ def read_subtitles(
         raise InvalidRequestError(
             f"The manifest {name} has no cue with a line such as 00:00:01,000 --> 00:00:02,500: nothing was submitted."
         )
-    ids = _make_ids(cues)
+    own_ids = _find_own_ids(cues)
+    ids = own_ids or [f"cue-{position:05}" for position in range(1, len(cues) + 1)]
     found = [_make_line(cue, cue_id, is_webvtt=is_webvtt) for cue, cue_id in zip(cues, ids, strict=True)]
-    report(SubtitleStatistics(found_encoding, len(cues), found.count(None)))
+    report(SubtitleStatistics(found_encoding, len(cues), found.count(None), has_own_ids=own_ids is not None))
     yield from sorted([*(line for line in found if line), *errors], key=lambda line: line.number)
 
 
@@ -306,26 +290,25 @@ def _make_stray_error(number: int, text: str) -> InvalidLine:
     return InvalidLine(number, f"{quote_value(text.strip())} is not part of a cue: remove it, or add a timing line.")
 
 
-def _make_ids(cues: list[_Cue]) -> list[str]:
-    """Return the ids of the cues: their own numbers or identifiers if all have one, otherwise their positions."""
-    positions = [f"cue-{position:05}" for position in range(1, len(cues) + 1)]
+def _find_own_ids(cues: list[_Cue]) -> list[str] | None:
+    """Return ids of the cues' own numbers or identifiers; ``None`` if not every cue has one that can be its id."""
     own: list[str] = []
     for cue in cues:
         if not cue.identifier:
-            return positions
+            return None
         own.append(f"cue-{int(cue.identifier):05}" if _CUE_NUMBER.fullmatch(cue.identifier) else cue.identifier)
     try:
         ids = [ManifestLine.parse(0, {"id": each}).id for each in own]
     except InvalidRequestError:
-        return positions
-    return ids if len(set(ids)) == len(ids) else positions
+        return None
+    return ids if len(set(ids)) == len(ids) else None
 
 
 def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | InvalidLine | None:
     """Return the line of a cue; ``None`` if it has no text."""
     if cue.error or cue.times is None:
         return cue.error
-    text = _remove_markup("\n".join(cue.lines))
+    text = remove_markup("\n".join(cue.lines))
     if "-->" in text:  # markup interrupted it in the file, e.g. `--<i></i>>`
         return InvalidLine(cue.number, "the arrow '-->' is only allowed in timing lines.")
     text = " ".join(line.strip() for line in (html.unescape(text) if is_webvtt else text).split("\n") if line.strip())
@@ -338,19 +321,3 @@ def _make_line(cue: _Cue, cue_id: str, *, is_webvtt: bool) -> ManifestLine | Inv
         return ManifestLine.parse(cue.number, {"id": cue_id, "text": text, "start": start, "end": end})
     except InvalidRequestError as error:
         return InvalidLine(cue.number, str(error))
-
-
-def _remove_markup(text: str) -> str:
-    import pysubs2  # noqa: PLC0415 - the extra `subtitles`
-
-    text = _LINE_BREAK.sub("\n", _INLINE_TIME.sub("", text))
-    parts, end = [], 0
-    for markup in _MARKUP.finditer(text):
-        parts.append(text[end : markup.start()].translate(_STAND_INS))
-        is_path = "\\" in markup[0][1:] and markup[0][0] not in "<{"
-        parts.append(markup[0].translate(_STAND_INS) if is_path else markup[0].replace(":", ""))
-        end = markup.end()
-    parts.append(text[end:].translate(_STAND_INS))
-    # pysubs2 takes a number at the end for that of the next cue.
-    cue = f"00:00:00,000 --> 00:00:01,000\n{''.join(parts)}\n\n1\n"
-    return pysubs2.SSAFile.from_string(cue, format_="srt")[0].plaintext.translate(_ORIGINALS)
