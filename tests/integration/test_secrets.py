@@ -47,9 +47,14 @@ class SignatureRecorder:
     def __init__(self, app):
         self.app = app
         self.request_signatures, self.url_signatures = set(), set()
+        self.short_text_signatures = set()
+        """Signatures of URLs of short texts, which a retry needs."""
 
     async def __call__(self, scope, receive, send):
-        for name, value in scope.get("headers", ()):
+        headers = dict(scope.get("headers", ()))
+        is_short_text = headers.get(b"x-tc-action") == b"TextToSpeech"
+        found = self.short_text_signatures if is_short_text else self.url_signatures
+        for name, value in headers.items():
             if name == b"authorization":
                 self.request_signatures.update(re.findall(r"Signature=([0-9a-f]{64})", value.decode("latin-1")))
         body = b""
@@ -58,7 +63,7 @@ class SignatureRecorder:
             nonlocal body
             body += message.get("body", b"")
             if body[:1] == b"{" and not message.get("more_body"):
-                self.url_signatures.update(re.findall(r"sign=([^\"&\\]{20,})", body.decode("utf-8", "replace")))
+                found.update(re.findall(r"sign=([^\"&\\]{20,})", body.decode("utf-8", "replace")))
             await send(message)
 
         await self.app(scope, receive, record)
@@ -198,6 +203,15 @@ def test_url_signatures_are_only_in_xcoms(outcome):
         for signature in records.recorder.url_signatures
         for location in records.find(signature, exclude="xcom")
     } == set()
+
+
+def test_url_signature_of_short_text_is_only_in_its_task_state(outcome):
+    records, _ = outcome
+    assert records.recorder.short_text_signatures
+    for signature in records.recorder.short_text_signatures:
+        assert records.find(signature, exclude="task_state_store") == []
+        (row,) = [row for row in records.rows["task_state_store"] if signature in row]
+        assert "mps_synthesis" in row
 
 
 def test_text_is_not_in_logs(outcome):
