@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_mps.batch.line import STATE_FOLDER
 from airflow_provider_mps.batch.row import LEGACY_STATUSES, LineStatus, Row
@@ -48,9 +48,7 @@ class Results:
                 return
             with file:
                 try:
-                    for line in iterate_lines(file):
-                        if line.strip():
-                            yield Row.from_json(json.loads(line))
+                    yield from parse_rows(file)
                 except (ValueError, RecursionError) as error:
                     raise DestinationError(
                         f"{self.rows_path} is not a result manifest of this version ({describe_error(error)}), so "
@@ -131,6 +129,18 @@ class Results:
         summary = self.read_summary()
         if summary.get("run") == run and summary.get("finished") and read_object(self.lock_path) is None:
             self.write_summary({**summary, "ended": try_number})
+
+
+def parse_rows(file: IO[bytes]) -> Iterator[Row]:
+    """
+    Parse the rows of a result manifest.
+
+    :raises ValueError: when a line is not a row
+    :raises RecursionError: when a line is nested too deeply
+    """
+    for line in iterate_lines(file):
+        if line.strip():
+            yield Row.from_json(json.loads(line))
 
 
 def parse_covered_parts(summary: Mapping[str, Any]) -> dict[str, int]:

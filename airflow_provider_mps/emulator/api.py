@@ -52,28 +52,19 @@ class Action:
     parameters: Mapping[str, Parameter]
 
 
+_SPEECH_PARAMETERS = {
+    "Text": Parameter(str, required=True),
+    "VoiceId": Parameter(str, required=True),
+    "TextLang": Parameter(str),
+    "ExtParam": Parameter(str),
+}
 ACTIONS = {
     "TextToSpeechAsync": Action(
         "mps",
         "2019-06-12",
-        {
-            "Text": Parameter(str, required=True),
-            "VoiceId": Parameter(str, required=True),
-            "TextLang": Parameter(str),
-            "ExtParam": Parameter(str),
-        },
+        _SPEECH_PARAMETERS,
     ),
-    "TextToSpeech": Action(
-        "mps",
-        "2019-06-12",
-        {
-            "Text": Parameter(str, required=True),
-            "VoiceId": Parameter(str, required=True),
-            "TextLang": Parameter(str),
-            "Output": Parameter(dict),
-            "ExtParam": Parameter(str),
-        },
-    ),
+    "TextToSpeech": Action("mps", "2019-06-12", {**_SPEECH_PARAMETERS, "Output": Parameter(dict)}),
     "DescribeTextToSpeechAsyncTask": Action("mps", "2019-06-12", {"TaskId": Parameter(str, required=True)}),
     "DescribeVoices": Action(
         "mps",

@@ -273,7 +273,8 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             # Also if Airflow ends the attempt meanwhile: a retry would not have the audio.
             return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
         if speech.audio_url is None:
-            return path, StoredAudio(*self._synthesis.checksum or (0, None))
+            assert self._synthesis.checksum is not None  # noqa: S101 - the stored audio was found by it
+            return path, StoredAudio(*self._synthesis.checksum)
         url, deadline = speech.audio_url, Deadline(timeout, subject)
 
         def store(attempt: int) -> StoredAudio:

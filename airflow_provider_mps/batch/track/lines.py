@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mps.batch.results import Results
-from airflow_provider_mps.batch.row import LineStatus, Row
+from airflow_provider_mps.batch.results import Results, parse_rows
+from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.batch.track.options import OnMissing, make_path_key
 from airflow_provider_mps.batch.track.timeline import list_ids, uses_cues
 from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
@@ -18,13 +17,13 @@ from airflow_provider_mps.redaction import describe_error, get_safe_cause, quote
 from airflow_provider_mps.storage.errors import translate_storage_errors
 from airflow_provider_mps.storage.objects import list_objects
 from airflow_provider_mps.storage.text_file import parse_path
-from airflow_provider_mps.version_compat import iterate_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from airflow_provider_mps.batch.row import Row
     from airflow_provider_mps.batch.track.options import TrackOptions
 
 
@@ -103,9 +102,7 @@ def _read_rows(results: ObjectStoragePath) -> Iterator[Row]:
             ) from error
         with file:
             try:
-                for line in iterate_lines(file):
-                    if line.strip():
-                        yield Row.from_json(json.loads(line))
+                yield from parse_rows(file)
             except (ValueError, RecursionError) as error:
                 raise InvalidRequestError(
                     f"{results} is not a result manifest of a batch ({describe_error(error)}): nothing was assembled."

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mps.batch.results import Results
+from airflow_provider_mps.batch.subtitles import SUBTITLE_SUFFIXES
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
 from airflow_provider_mps.storage.deadline import DEFAULT_TRANSFER_TIMEOUT_SECONDS
@@ -18,10 +20,8 @@ from airflow_provider_mps.storage.text_file import parse_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-RESULTS_NAME = "results.jsonl"
 AUDIO_SUFFIXES = {".wav": "WAV", ".flac": "FLAC", ".mp3": "MP3"}
 """Formats of a track by the suffix of its file name, as libsndfile names them."""
-SUBTITLE_SUFFIXES = (".srt", ".vtt")
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MP3_SAMPLE_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -105,7 +105,7 @@ def parse_results(value: object) -> ObjectStoragePath:
         )
     given = value.get("results") if isinstance(value, Mapping) else value
     path = _parse_path("results", given, "s3://conn@bucket/clips/results.jsonl")
-    return path if path.name.endswith(".jsonl") else path / RESULTS_NAME
+    return path if path.name.endswith(".jsonl") else Results(path).rows_path
 
 
 def parse_destination(value: object) -> ObjectStoragePath:

@@ -691,3 +691,15 @@ def test_rejected_url_resubmit_speaks_again_in_retry(start_emulator, make, store
         with pytest.raises(AudioTransferError, match="rejected the URL"):
             make(on_unknown="resubmit").execute(attempt(store, number))
         assert count_spoken(app) == number
+
+
+def test_stored_data_that_cannot_be_checked_is_not_spoken_again(mps, make, store, monkeypatch):
+    make(output_type="data").execute(attempt(store))
+
+    def deny(*_):
+        raise DestinationError("There is no permission to read.")
+
+    monkeypatch.setattr("airflow_provider_mps.operators.synthesize.find_existing_file", deny)
+    with pytest.raises(AirflowFailException, match="is not stored at the destination"):
+        make(output_type="data").execute(attempt(store, 2))
+    assert count_spoken(mps) == 1

@@ -1,8 +1,10 @@
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias
 
 from airflow_provider_mps.batch.track import assemble
@@ -346,3 +348,19 @@ class _Event:
     def add(self, asset, extra):
         self.added.append(asset)
         self.extra |= extra
+
+
+@pytest.mark.parametrize("package", ["numpy", "soundfile", "soxr"])
+def test_missing_package_is_an_error_with_the_extra(two_clips, monkeypatch, package):
+    monkeypatch.delitem(sys.modules, "airflow_provider_mps.batch.track.audio", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidRequestError, match=r"Install airflow-provider-mps\[track\]"):
+        two_clips.assemble()
+    assert not two_clips.track_path.exists()
+
+
+def test_libsndfile_without_mp3_is_an_error_before_any_work(two_clips, monkeypatch):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"FLAC": "FLAC"})
+    with pytest.raises(InvalidRequestError, match="cannot write MP3"):
+        two_clips.assemble(destination=f"{two_clips.folder}/track.mp3")
+    assert not (two_clips.folder / "track.mp3").exists()
