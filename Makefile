@@ -91,6 +91,10 @@ constraints: $(INSTALLED) ## Refresh constraints.txt with today's newest version
 		--no-header --extra dev --extra docs --extra scaling pyproject.toml -o constraints.txt
 	sed -i '/^-e\|^file:\|@ file:/d' constraints.txt
 
+.PHONY: release
+release: $(INSTALLED) ## Build and check what is published, in dist; CONTRIBUTING.md has the steps around it
+	$(BIN)/python -m dev.release
+
 .PHONY: clean
 clean: ## Remove what was made, the virtual environment included
 	rm -rf $(VENV) .airflow build dist

@@ -1,3 +1,3 @@
 """Apache Airflow provider for Tencent Cloud Media Processing Service (MPS) text to speech."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -1,7 +1,9 @@
 """What is released: built twice, looked into, and read by those who publish it."""
 
 import email
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,15 +12,34 @@ import zipfile
 import pytest
 
 from airflow_provider_mps import __version__
-from dev.airflow_environment import REPOSITORY
+from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY
 
 pytestmark = pytest.mark.xdist_group("distribution")  # which is built once
 
 
-def build(folder):
+LIST_PROVIDER_EXAMPLES = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, ".")
+for name in ("numpy", "pysubs2", "soundfile", "soxr"):
+    sys.modules[name] = None  # the packages of the extras
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag
+found = []
+for bundle in DagBundlesManager().get_all_dag_bundles():
+    if bundle.name.startswith("airflow-provider-mps"):
+        assert bundle.path == Path("airflow_provider_mps/example_dags").resolve(), bundle.path
+        bag = DagBag(bundle.path, bundle_path=bundle.path)
+        assert not bag.import_errors, bag.import_errors
+        found += bag.dag_ids
+print(json.dumps(sorted(found)))
+"""
+
+
+def build(folder, *options):
     # Another day and another umask must not show in it.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
-    command = [sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", str(folder), str(REPOSITORY)]
+    command = [sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", str(folder), *options, str(REPOSITORY)]
     subprocess.run(command, check=True, env=environment)
     return {path.suffix: path for path in folder.iterdir() if path.suffix in {".whl", ".gz"}}
 
@@ -47,14 +68,58 @@ def test_build_is_reproducible_to_the_byte(built, tmp_path):
 
 
 def test_wheel_holds_only_the_package(wheel):
-    tracked = subprocess.run(
-        ["git", "ls-files", "airflow_provider_mps"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    command = ["git", "ls-files", "airflow_provider_mps", "example_dags"]
+    tracked = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert all(name.startswith("airflow_provider_mps/") for name in names)
     assert {"airflow_provider_mps/py.typed", "airflow_provider_mps/player/static/listen.html"} <= names
     if tracked.returncode == 0:
-        assert names == set(tracked.stdout.split())
+        places = {
+            name.replace("example_dags/", "airflow_provider_mps/example_dags/") for name in tracked.stdout.split()
+        }
+        assert names == places
+
+
+def test_wheel_from_repository_equals_wheel_from_source_archive(built, tmp_path):
+    # `uv build` makes the wheel from the source archive, `pip install .` from the repository.
+    direct = build(tmp_path, "--wheel")
+    assert direct[".whl"].read_bytes() == built[".whl"].read_bytes()
+
+
+def test_wheel_holds_every_example_dag_unchanged(wheel):
+    examples = {path.name: path.read_bytes() for path in EXAMPLE_DAGS.glob("*.py")}
+    prefix = "airflow_provider_mps/example_dags/"
+    packed = [name for name in wheel.namelist() if name.startswith(prefix)]
+    assert {name.removeprefix(prefix): wheel.read(name) for name in packed} == examples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load_examples", [False, True])
+def test_airflow_loads_packed_examples_only_with_load_examples(built, tmp_path, load_examples):
+    """Airflow 3.3 and later load the examples of every provider, if ``[core] load_examples`` is on."""
+    with zipfile.ZipFile(built[".whl"]) as archive:
+        archive.extractall(tmp_path)
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": str(load_examples),
+    }
+    command = [sys.executable, "-c", LIST_PROVIDER_EXAMPLES]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    sources = "".join(path.read_text() for path in EXAMPLE_DAGS.glob("*.py"))
+    dags = sorted(re.findall(r"^(text_to_speech\w*)\(\)$", sources, re.MULTILINE))
+    assert json.loads(done.stdout.splitlines()[-1]) == (dags if load_examples else [])
+
+
+def test_editable_installation_has_no_copy_of_the_examples(tmp_path):
+    packages = tmp_path / "packages"
+    command = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), "--editable", str(REPOSITORY)]
+    subprocess.run([sys.executable, "-m", *command], check=True)
+    installed = {path.name for path in packages.iterdir() if path.suffix != ".dist-info"}
+    assert installed - {".lock"} == {"_airflow_provider_mps.pth"}
+    assert (packages / "_airflow_provider_mps.pth").read_text() == str(REPOSITORY)
 
 
 def test_source_holds_what_builds_and_tests_it(built):
@@ -79,6 +144,15 @@ def test_metadata_describe_the_package(metadata):
     assert {"Framework :: Apache Airflow :: Provider", "Typing :: Typed"} <= set(metadata.get_all("Classifier"))
     assert metadata.get_all("Project-URL")
     assert "# airflow-provider-mps" in metadata.get_payload()
+
+
+def test_description_has_no_link_that_needs_the_repository(metadata):
+    targets = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    source = dict(line.split(", ") for line in metadata.get_all("Project-URL"))["Source"]
+    files = [target.split(f"/v{__version__}/")[1] for target in targets if target.startswith(f"{source}/")]
+    assert {"docs/images/listen.png", "docs/index.md", "example_dags"} <= set(files)
+    assert all((REPOSITORY / file.partition("#")[0]).exists() for file in files)
 
 
 def test_every_requirement_has_a_lower_bound(metadata):
