@@ -7,6 +7,7 @@ import pytest
 pytestmark = [pytest.mark.airflow_standalone, pytest.mark.xdist_group("triggerer")]
 
 
+@pytest.mark.example_dag("text_to_speech_published")
 def test_stored_clip_triggers_dag_scheduled_on_asset(triggerer, tmp_path):
     destination = f"file://{tmp_path}/clip.wav"
     run_id = triggerer.api.trigger("text_to_speech", {"destination": destination})

@@ -1,4 +1,8 @@
-"""Run the example DAGs as users do."""
+"""
+Run the example DAGs as users do.
+
+Tests with ``start_service`` also run against an account, so nothing in them depends on the emulator.
+"""
 
 import importlib
 import json
@@ -9,36 +13,49 @@ import pytest
 
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.hooks.mps import MpsHook
+from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY
 from tests.batching import accepted
+from tests.system.results import list_clips, read_duration, require_success
 
-DAGS = [
-    ("text_to_speech", "text_to_speech"),
-    ("text_to_speech_published", "text_to_speech_published"),
-    ("text_to_speech_many", "text_to_speech_batch"),
-    ("text_to_speech_many", "text_to_speech_mapped"),
-    ("text_to_speech_subtitles", "text_to_speech_notification"),
-    ("text_to_speech_subtitles", "text_to_speech_subtitles"),
-    ("text_to_speech_voices", "text_to_speech_voices"),
-    ("text_to_speech_voices", "text_to_speech_cloned_voice"),
-]
-"""Module and name of each example."""
+pytestmark = pytest.mark.xdist_group("dags of integration")  # the worker that runs DAGs anyway
 
 
-def test_example_stores_audio_of_pushed_duration(run_dag, start_emulator, tmp_path, capfd):
-    start_emulator(synthesis_time=1, voice="auto")
+def find_examples():
+    """Return module and name of each DAG in example_dags."""
+    return [
+        (file.stem, name)
+        for file in sorted(EXAMPLE_DAGS.glob("*.py"))
+        for name in re.findall(r"^(\w+)\(\)$", file.read_text(), re.MULTILINE)
+    ]
+
+
+DAGS = find_examples()
+
+
+def test_every_example_dag_has_a_system_test():
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(EXAMPLE_DAGS)
+    assert bag.import_errors == {}
+    assert sorted(bag.dag_ids) == sorted(dag_id for _, dag_id in DAGS)
+    marker = re.compile(r"^@pytest\.mark\.example_dag\(\"(\w+)\"\)$", re.MULTILINE)
+    sources = [file.read_text() for file in (REPOSITORY / "tests").rglob("test_*.py")]
+    tested = [dag_id for source in sources for dag_id in marker.findall(source)]
+    assert set(tested) == set(bag.dag_ids)
+
+
+@pytest.mark.example_dag("text_to_speech")
+def test_example_stores_audio_of_pushed_duration(run_dag, start_service, capfd):
+    service = start_service(synthesis_time=1)
+    clip = f"{service.destination}/clip.wav"
     run = run_dag(
-        "text_to_speech",
-        "text_to_speech",
-        text="Hello {{ there }}",
-        voice_id="voice-1",
-        destination=f"file://{tmp_path}/clip.wav",
+        "text_to_speech", "text_to_speech", text="Hello {{ there }}", voice_id=service.voice_id, destination=clip
     )
-    assert run.state == "success"
-    assert run.xcom("store") == f"file://{tmp_path}/clip.wav"
-    assert run.xcom("store", "VoiceId") == "voice-1"
-    with wave.open(str(tmp_path / "clip.wav")) as audio:
-        assert audio.getnframes() / audio.getframerate() == run.xcom("store", "duration")
-    assert f"file://{tmp_path}/clip.wav is " in capfd.readouterr().out
+    require_success(run)
+    assert run.xcom("store") == clip
+    assert run.xcom("store", "VoiceId") == service.voice_id
+    assert read_duration(clip) == run.xcom("store", "duration") > 0
+    assert f"{clip} is " in capfd.readouterr().out
 
 
 def test_example_failed_synthesis_notifies_and_stores_nothing(run_dag, start_emulator, tmp_path, capfd):
@@ -92,29 +109,33 @@ def test_example_form_sets_language_sample_rate_and_pitch(run_dag, start_emulato
 
 
 @pytest.mark.slow
-def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_emulator, tmp_path):
-    start_emulator(synthesis_time=0.5)
+@pytest.mark.example_dag("text_to_speech_batch")
+def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_service):
+    service = start_service(synthesis_time=0.5)
     many = importlib.import_module("text_to_speech_many")
-    clips = f"file://{tmp_path}/clips/"
-    run = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips)
-    assert run.state == "success"
+    conf = {"destination": f"{service.destination}/clips/", "voice_id": service.voice_id}
+    run = run_dag("text_to_speech_many", "text_to_speech_batch", **conf)
+    require_success(run)
     estimate = run.xcom("estimate")
     assert (estimate["to_submit"], estimate["characters"], estimate["invalid"]) == (5, 5 * 21, 0)
     assert run.xcom("speak")["stored"] == 5
-    assert len(list(tmp_path.rglob("*.wav"))) == 5
+    assert len(list_clips(service.destination)) == 5
     assert run.xcom("find_manifest") == many.SAMPLE
 
-    over_limit = run_dag("text_to_speech_many", "text_to_speech_batch", destination=clips + "more/", max_characters=100)
+    conf["destination"] = f"{service.destination}/clips/more/"
+    over_limit = run_dag("text_to_speech_many", "text_to_speech_batch", **conf, max_characters=100)
     assert over_limit.tasks["speak"][0] == "skipped"
-    assert len(list(tmp_path.rglob("*.wav"))) == 5
+    assert len(list_clips(service.destination)) == 5
 
 
 @pytest.mark.slow
-def test_example_mapped_stores_every_line(run_dag, start_emulator, tmp_path):
-    start_emulator(synthesis_time=0)
-    run = run_dag("text_to_speech_many", "text_to_speech_mapped", destination=f"file://{tmp_path}")
-    assert run.state == "success"
-    assert len(list(tmp_path.glob("*.wav"))) == 5
+@pytest.mark.example_dag("text_to_speech_mapped")
+def test_example_mapped_stores_every_line(run_dag, start_service):
+    service = start_service()
+    conf = {"destination": service.destination, "voice_id": service.voice_id}
+    run = run_dag("text_to_speech_many", "text_to_speech_mapped", **conf)
+    require_success(run)
+    assert len(list_clips(service.destination)) == 5
 
 
 @pytest.mark.slow
@@ -148,23 +169,30 @@ def test_example_mapped_does_not_render_texts(run_dag, start_emulator, tmp_path)
     assert set(accepted(app)) == set(texts)
 
 
-def test_example_voices_logs_a_table_of_matching_voices(run_dag, start_emulator, capfd):
-    start_emulator()
-    hook = MpsHook()
-    own = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "My voice", languages=["en"], trial_text="Hello.")
+@pytest.mark.example_dag("text_to_speech_voices")
+def test_example_voices_logs_a_table_of_matching_voices(run_dag, start_service, capfd):
+    start_service()
     run = run_dag("text_to_speech_voices", "text_to_speech_voices", language="en", gender="female")
-    assert run.state == "success"
-    voices = hook.list_voices(languages=["en"], gender="female")
+    require_success(run)
+    voices = MpsHook().list_voices(languages=["en"], gender="female")
     assert run.xcom("list_voices") == [voice.voice_id for voice in voices]
     output = capfd.readouterr().out
     for voice in voices:
-        assert re.search(rf"\| {re.escape(voice.name)} +\| {re.escape(voice.voice_id)} +\| system +\| female", output)
+        row = rf"\| {re.escape(voice.name)} +\| {re.escape(voice.voice_id)} +\| {voice.category} +\| female"
+        assert re.search(row, output)
 
+
+def test_example_voices_logs_no_url_of_an_own_voice(run_dag, start_emulator, capfd):
+    start_emulator()
+    hook = MpsHook()
+    own = hook.clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "My voice", languages=["en"], trial_text="Hello.")
     everything = run_dag("text_to_speech_voices", "text_to_speech_voices", language="", name="")
     assert set(everything.xcom("list_voices")) == {voice.voice_id for voice in hook.list_voices()} > {own}
     (trial,) = [voice.audio_url for voice in hook.list_voices("clone")]
     assert trial
-    assert trial.partition("?")[0] not in capfd.readouterr().out
+    output = capfd.readouterr().out
+    assert own in output
+    assert trial.partition("?")[0] not in output
 
     nothing = run_dag("text_to_speech_voices", "text_to_speech_voices", name="no such voice")
     assert (nothing.state, nothing.xcom("list_voices")) == ("success", [])
@@ -179,19 +207,27 @@ def test_example_voices_form_rejects_invalid_values(run_dag, conf):
         run_dag("text_to_speech_voices", "text_to_speech_voices", **conf)
 
 
-def test_example_clone_speaks_stores_and_deletes_the_voice(run_dag, start_emulator, tmp_path):
+@pytest.mark.example_dag("text_to_speech_cloned_voice")
+def test_example_clone_speaks_stores_and_deletes_the_voice(run_dag, start_service):
+    service = start_service(needs=("MPS_SYSTEM_TEST_SAMPLE",))
+    before = {voice.voice_id for voice in MpsHook().list_voices("clone")}
+    conf = {"sample": service.sample} if service.sample else {}
+    run = run_dag("text_to_speech_voices", "text_to_speech_cloned_voice", destination=service.destination, **conf)
+    require_success(run)
+    assert run.xcom("store", "VoiceId") == run.xcom("clone") == run.xcom("delete")
+    (trial,) = list_clips(f"{service.destination}/trial")
+    assert str(run.xcom("clone", "trial_audio")) == str(trial)
+    assert {str(clip) for clip in list_clips(service.destination)} == {str(trial), run.xcom("store")}
+    assert {voice.voice_id for voice in MpsHook().list_voices("clone")} == before
+
+
+def test_example_clone_keeps_a_voice_of_the_same_name(run_dag, start_emulator, tmp_path):
     start_emulator(synthesis_time=0)
     mine = MpsHook().clone_voice(b"RIFF" + bytes(4) + b"WAVE" + bytes(100), "Airflow example")
     run = run_dag("text_to_speech_voices", "text_to_speech_cloned_voice", destination=f"file://{tmp_path}")
-    assert run.state == "success"
-    assert {state for state, _ in run.tasks.values()} == {"success"}
-    assert run.xcom("store", "VoiceId") == run.xcom("clone") == run.xcom("delete")
-    assert len(list(tmp_path.glob("*.wav"))) == 1
-    (trial,) = (tmp_path / "trial").iterdir()
-    assert run.xcom("clone", "trial_audio") == f"file://{trial}"
+    require_success(run)
     sample = importlib.import_module("text_to_speech_voices").SAMPLE
-    with wave.open(sample.removeprefix("file://")) as audio:
-        assert audio.getnframes() / audio.getframerate() == 10
+    assert read_duration(sample) == 10
     assert [voice.voice_id for voice in MpsHook().list_voices("clone")] == [mine]
 
 
