@@ -13,6 +13,12 @@ from airflow_provider_mps.connection_form import EXTRA_FIELDS, FIELD_BEHAVIOUR
 from airflow_provider_mps.version_compat import drop_scheme_warning
 
 INTEGRATION = "Tencent Cloud Media Processing Service (MPS)"
+COS_INTEGRATION = "Tencent Cloud Object Storage (COS)"
+GUIDES = (
+    "first-clip", "connection", "voice-id", "waiting", "storing", "short-texts", "batches", "subtitles", "tracks",
+    "spending", "listening", "emulator",
+)  # fmt: skip
+"""Pages about MPS, in ``docs`` of the repository."""
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -31,8 +37,16 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": INTEGRATION,
                 "external-doc-url": "https://www.tencentcloud.com/document/product/1041",
+                "logo": "/docs/integration-logos/airflow-provider-mps.svg",
+                "how-to-guide": [f"/docs/{guide}.md" for guide in GUIDES],
                 "tags": ["service"],
-            }
+            },
+            {
+                "integration-name": COS_INTEGRATION,
+                "external-doc-url": "https://www.tencentcloud.com/document/product/436",
+                "how-to-guide": ["/docs/cos.md"],
+                "tags": ["service"],
+            },
         ],
         "hooks": modules("airflow_provider_mps.hooks.mps"),
         "operators": modules(
@@ -48,6 +62,18 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_mps.triggers.batch",
             "airflow_provider_mps.triggers.voices",
         ),
+        "transfers": [
+            {
+                "source-integration-name": INTEGRATION,
+                "target-integration-name": target,
+                "python-module": "airflow_provider_mps.operators.text_to_speech",
+                "how-to-guide": guide,
+            }
+            for target, guide in (
+                (COS_INTEGRATION, "/docs/cos.md"),
+                ("Amazon Simple Storage Service (S3)", "/docs/storing.md"),  # of the amazon provider
+            )
+        ],
         "extra-links": [
             f"airflow_provider_mps.links.text_to_speech.{name}"
             for name in ("SubmitPageLink", "QueryPageLink", "SynthesisPageLink", "AudioSourceLink", "StoredObjectLink")

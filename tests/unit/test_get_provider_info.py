@@ -2,6 +2,7 @@ import importlib
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
+from xml.etree import ElementTree
 
 import airflow
 import jsonschema
@@ -10,6 +11,7 @@ import pytest
 import airflow_provider_mps
 from airflow_provider_mps.get_provider_info import get_provider_info
 from airflow_provider_mps.hooks.mps import MpsHook
+from dev.airflow_environment import REPOSITORY
 
 SCHEMAS = Path(airflow.__path__[0])
 
@@ -28,6 +30,36 @@ def test_connection_form_matches_schema_of_airflow():
     schema = json.loads((SCHEMAS / "provider.yaml.schema.json").read_text())
     types = {**schema["properties"]["connection-types"], "definitions": schema.get("definitions", {})}
     jsonschema.validate(get_provider_info()["connection-types"], types)
+
+
+@pytest.mark.parametrize("key", ["integrations", "transfers"])
+def test_entries_match_the_schema_of_community_providers(key):
+    # This schema allows no other keys, that of the provider info does.
+    schema = json.loads((SCHEMAS / "provider.yaml.schema.json").read_text())
+    jsonschema.validate(get_provider_info()[key], schema["properties"][key])
+
+
+def test_guides_and_logo_exist():
+    info = get_provider_info()
+    guides = [guide for entry in info["integrations"] for guide in entry["how-to-guide"]]
+    guides += [transfer["how-to-guide"] for transfer in info["transfers"]]
+    logos = [entry["logo"] for entry in info["integrations"] if "logo" in entry]
+    assert all(path.startswith("/docs/") and (REPOSITORY / path[1:]).is_file() for path in (*guides, *logos))
+    assert logos
+    assert all(ElementTree.parse(REPOSITORY / logo[1:]).getroot().tag.endswith("svg") for logo in logos)
+
+
+def test_every_named_integration_is_one_of_a_provider():
+    from airflow.providers.amazon.get_provider_info import get_provider_info as get_amazon_info
+
+    info = get_provider_info()
+    own, others = ({entry["integration-name"] for entry in each["integrations"]} for each in (info, get_amazon_info()))
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        assert {group["integration-name"] for group in info[kind]} <= own
+    for transfer in info["transfers"]:
+        assert transfer["source-integration-name"] in own
+        assert transfer["target-integration-name"] in own | others
+        importlib.import_module(transfer["python-module"])
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
