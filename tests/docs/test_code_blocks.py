@@ -2,8 +2,10 @@
 
 import ast
 import json
+import os
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -94,19 +96,25 @@ def test_command_names_what_exists(command, monkeypatch):  # noqa: C901, PLR0912
             for package in packages:
                 validate_package(package)
         case [".venv/bin/python" | "python", "-m", "pytest", *arguments]:
-            for argument in arguments:
-                assert argument.startswith("-") or (REPOSITORY / argument.partition("::")[0]).exists(), argument
+            for option, argument in pairwise(["", *arguments]):
+                assert argument.startswith("-") or option == "-k" or (REPOSITORY / argument.partition("::")[0]).exists(), argument
         case [".venv/bin/python" | "python", "-m", "airflow_provider_mps.emulator", *arguments]:
             from airflow_provider_mps.emulator.__main__ import parse_arguments
 
             parse_arguments(arguments)
+        case [".venv/bin/twine", "upload", *_]:
+            pass
         case [".venv/bin/python" | "python", "-m", module, *_] if module.startswith(("benchmarks.", "dev.")):
             assert Path(REPOSITORY, *module.split(".")).with_suffix(".py").exists(), module
         case ["airflow", *arguments]:
             from airflow.cli.cli_parser import get_parser
 
             get_parser().parse_args(arguments)  # exits if Airflow has no such command
-        case ["pip" | "git" | "cd" | "curl" | "aws" | "tccli", *_]:
+        case [script] if script.startswith("."):
+            assert os.access(REPOSITORY / script, os.X_OK), script
+        case ["python", "-c", code]:
+            compile(code, command, "exec")
+        case ["pip" | "git" | "cd" | "curl" | "aws" | "tccli" | "gpg" | "pre-commit", *_]:
             pass
         case _:
             pytest.fail(f"add a check of this command: {command}")
