@@ -97,7 +97,9 @@ def test_command_names_what_exists(command, monkeypatch):  # noqa: C901, PLR0912
                 validate_package(package)
         case [".venv/bin/python" | "python", "-m", "pytest", *arguments]:
             for option, argument in pairwise(["", *arguments]):
-                assert argument.startswith("-") or option == "-k" or (REPOSITORY / argument.partition("::")[0]).exists(), argument
+                assert (
+                    argument.startswith("-") or option == "-k" or (REPOSITORY / argument.partition("::")[0]).exists()
+                ), argument
         case [".venv/bin/python" | "python", "-m", "airflow_provider_mps.emulator", *arguments]:
             from airflow_provider_mps.emulator.__main__ import parse_arguments
 
