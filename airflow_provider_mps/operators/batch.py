@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.run import BatchOutcome
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.concurrency import EventLoopThread
+    from airflow_provider_mps.storage.lineage import FileLineage
 
 
 class OnLineFailure(StrEnum):
@@ -174,6 +176,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._loop: EventLoopThread[BatchOutcome] | None = None
+        self._lineage: FileLineage | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the lines that are left; return paths, counts and sums."""
@@ -213,6 +216,10 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         """Stop after the responses to sent requests have been recorded, so that another attempt resumes."""
         if self._loop:
             self._loop.stop()
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
+        """Return the manifest as the input, and the result manifest and the folder of the audio as outputs."""
+        return self._lineage.to_openlineage() if self._lineage else None
 
     def _run(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
         """Process the lines that are left, within ``time_left`` seconds if it is set; defer if only waiting is left."""
@@ -341,6 +348,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         _push_xcom(context, "progress", summary.to_markdown())
         if not summary.lines:
             raise InvalidRequestError(f"The manifest {options.manifest} has no lines: nothing was submitted.")
+        self._lineage = summary.make_lineage(options.manifest, options.destination)
+        self._lineage.collect(self)
         if summary.failures:
             message = (
                 f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.format_problem_names()}. "

@@ -69,7 +69,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         context["ti"].xcom_push(key="VoiceId", value=voice_id)
         context["ti"].xcom_push(key="duration", value=duration)
         self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(source, path, audio.size)
+        self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration)
         self._lineage.collect(self.hook)
         extra = {
             "VoiceId": voice_id,

@@ -123,7 +123,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
     def execute(self, context: Context) -> str:
         """Assemble and store the track; return its path."""
         from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
-        from airflow_provider_mps.storage.lineage import FileLineage
+        from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts
 
         self._cancellation = TransferCancellation()
         options = self._make_options()
@@ -133,12 +133,15 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
             audio, lines, track, subtitle_size = self._run(options)
         context["ti"].xcom_push(key="VoiceId", value=lines.voice_id)
         context["ti"].xcom_push(key="duration", value=track.duration)
-        outputs = [(options.destination, audio.size)]
+        outputs = [FileSet(options.destination, audio.size)]
         if options.subtitles is not None:
             context["ti"].xcom_push(key="subtitles", value=str(options.subtitles))
-            outputs.append((options.subtitles, subtitle_size))
+            outputs.append(FileSet(options.subtitles, subtitle_size))
         self.stored_at = options.destination
-        self._lineage = FileLineage(options.results, outputs)
+        failed = len(lines.missing) + lines.unlisted
+        rows = len(lines.clips) + failed
+        counts = SpeechCounts(clips=track.timeline.clips, lines=rows, failed=failed, seconds=track.duration)
+        self._lineage = FileLineage(FileSet(options.results, rows=rows), outputs, counts)
         self._lineage.collect(self)
         extra = {
             "VoiceId": lines.voice_id,
