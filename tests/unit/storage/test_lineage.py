@@ -4,7 +4,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow.sdk.lineage import HookLineageCollector
 
-from airflow_provider_mps.storage.lineage import TransferLineage
+from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts, TransferLineage
 
 SIGNED_URL = "https://user:SECRETKEY@bucket.cos.example/async_dubbing/clip.wav?sign=SECRETSIGN"
 
@@ -69,3 +69,19 @@ def test_lineage_is_added_to_airflow_collector(monkeypatch):
         "input": "https://bucket.cos.example/async_dubbing/clip.wav",
         "output": "s3://clips/clip.wav",
     }
+
+
+def test_lineage_of_files_has_statistics_and_counts():
+    lineage = FileLineage(
+        FileSet(ObjectStoragePath("s3://clips/day/manifest.jsonl"), rows=3),
+        [FileSet(ObjectStoragePath("s3://clips"), 500, files=2), FileSet(ObjectStoragePath("file:///a/b.wav"), 7)],
+        SpeechCounts(clips=2, lines=3, failed=1, characters=30, seconds=1.5),
+    ).to_openlineage()
+    (source,) = lineage.inputs
+    statistics = source.inputFacets["inputStatistics"]
+    assert (source.namespace, source.name, statistics.rowCount) == ("s3://clips", "day/manifest.jsonl", 3)
+    assert [(each.namespace, each.name) for each in lineage.outputs] == [("s3://clips", "/"), ("file", "/a/b.wav")]
+    sizes = [each.outputFacets["outputStatistics"] for each in lineage.outputs]
+    assert [(each.size, each.fileCount) for each in sizes] == [(500, 2), (7, 1)]
+    counts = lineage.run_facets["mps_counts"]
+    assert (counts.clips, counts.lines, counts.failed, counts.characters, counts.seconds) == (2, 3, 1, 30, 1.5)
