@@ -49,3 +49,15 @@ def test_decorated_failures_submit_nothing_twice(run_dag, app):
     assert accepted(app) == Counter(
         ["After a retry.", "[fail] MPS makes no audio of it.", "Submitted by the first attempt."]
     )
+
+
+@pytest.mark.slow
+def test_example_speaks_the_report_of_its_day(run_dag, app, tmp_path):
+    conf = {"voice_id": "voice-1", "day": "2026-11-28", "destination": f"file://{tmp_path}/"}
+    run = run_dag("text_to_speech_decorated", "text_to_speech_decorated", **conf)
+    assert run.state == "success"
+    (spoken,) = app.state.tasks._tasks.values()
+    assert spoken.text.startswith("Good morning. Last night, we loaded 1204 orders, 88 invoices. Attention: ")
+    assert (spoken.voice_id, spoken.language, spoken.style.pitch) == ("voice-1", "en", -2)
+    assert run.xcom("store") == f"file://{tmp_path}/2026-11-28.wav"
+    assert (tmp_path / "2026-11-28.wav").read_bytes()[:4] == b"RIFF"
