@@ -74,6 +74,12 @@ def get_provider_info() -> dict[str, Any]:
                 ("Amazon Simple Storage Service (S3)", "/docs/storing.md"),  # of the amazon provider
             )
         ],
+        "task-decorators": [
+            {
+                "name": "text_to_speech",
+                "class-name": "airflow_provider_mps.decorators.text_to_speech.text_to_speech_task",
+            }
+        ],
         "extra-links": [
             f"airflow_provider_mps.links.text_to_speech.{name}"
             for name in ("SubmitPageLink", "QueryPageLink", "SynthesisPageLink", "AudioSourceLink", "StoredObjectLink")

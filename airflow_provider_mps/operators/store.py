@@ -30,6 +30,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     destination: str | ObjectStoragePath
     if_exists: IfExists
     transfer_timeout: float
+    partition_key: str | None
     mps_conn_id: str
     region: str | None
 
@@ -63,13 +64,13 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         :param source: URL of the audio, or of the API that returned it; its query is not reported
         :param duration: seconds; ``None`` if MPS does not report them
         """
-        from airflow_provider_mps.storage.asset_events import add_asset_events
+        from airflow_provider_mps.storage.asset_events import add_asset_events, parse_partition_key
         from airflow_provider_mps.storage.lineage import TransferLineage
 
         context["ti"].xcom_push(key="VoiceId", value=voice_id)
         context["ti"].xcom_push(key="duration", value=duration)
         self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(source, path, audio.size)
+        self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration)
         self._lineage.collect(self.hook)
         extra = {
             "VoiceId": voice_id,
@@ -78,7 +79,8 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
             # Digits, since a browser would round the number.
             "crc64": None if audio.crc64 is None else str(audio.crc64),
         }
-        add_asset_events(context, self.outlets, make_uri(path), extra)
+        key = parse_partition_key(self.partition_key, self.outlets)
+        add_asset_events(context, self.outlets, make_uri(path), extra, key, self.log)
         return str(path)
 
     def on_kill(self) -> None:

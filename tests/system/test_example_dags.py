@@ -109,6 +109,17 @@ def test_example_form_sets_language_sample_rate_and_pitch(run_dag, start_emulato
 
 
 @pytest.mark.slow
+@pytest.mark.example_dag("text_to_speech_decorated")
+def test_example_decorated_stores_the_report_of_its_day(run_dag, start_service):
+    service = start_service()
+    conf = {"voice_id": service.voice_id, "day": "2026-11-28", "destination": f"{service.destination}/"}
+    run = run_dag("text_to_speech_decorated", "text_to_speech_decorated", **conf)
+    require_success(run)
+    assert run.xcom("store") == f"{service.destination}/2026-11-28.wav"
+    assert read_duration(run.xcom("store")) > 0
+
+
+@pytest.mark.slow
 @pytest.mark.example_dag("text_to_speech_batch")
 def test_example_batch_checks_limit_then_stores_every_line(run_dag, start_service):
     service = start_service(synthesis_time=0.5)
