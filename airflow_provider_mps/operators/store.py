@@ -45,7 +45,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
 
     def finish(
         self,
@@ -68,6 +68,8 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
 
         context["ti"].xcom_push(key="VoiceId", value=voice_id)
         context["ti"].xcom_push(key="duration", value=duration)
+        if not audio.is_kept:
+            self.hook.metrics.count_stored(audio.size, duration)
         self.stored_at = path
         self._lineage = TransferLineage.from_audio_url(source, path, audio.size)
         self._lineage.collect(self.hook)

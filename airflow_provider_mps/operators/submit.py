@@ -54,7 +54,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
 
     def get_kind(self) -> SubmitKind[Any]:
         """Return what the operator submits."""
@@ -147,6 +147,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
                 self.poll_interval,
                 last_seen=last_seen,
                 make_call=make_call,
+                operator=type(self).__name__,
             )
         )
         try:

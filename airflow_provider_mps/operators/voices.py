@@ -126,7 +126,7 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
@@ -374,7 +374,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
 
     def execute(self, context: Context) -> str | None:
         """Look for the voice, check that it is not one of Tencent's, and delete it."""

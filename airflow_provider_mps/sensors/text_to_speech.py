@@ -101,7 +101,7 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, which all pokes of one process share."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
 
     def execute(self, context: Context) -> Any:
         """Wait until the task has finished, and return its result."""
