@@ -1,0 +1,224 @@
+"""Metrics on a real StatsD listener, compared with what the emulator has accepted and what is stored."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mps.emulator.app import Options
+from airflow_provider_mps.exceptions import AudioTransferError, MpsApiError
+from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.operators.text_to_speech import (
+    TextToSpeechOperator,
+    TextToSpeechSynthesizeOperator,
+    TextToSpeechToObjectStorageOperator,
+)
+from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
+from tests.batching import Clips, accepted, line, run_batch, set_lease_times, write_manifest
+from tests.faulty_emulator import FaultyEmulator, make_api_error
+from tests.state_store import MemoryStore
+from tests.statsd import StatsdListener, send_stats
+from tests.storing import FakeTaskInstance
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+TEXT = "A secret text of 31 characters."
+THROTTLED = make_api_error("RequestLimitExceeded")
+UNKNOWN = make_api_error("InternalError")
+
+
+@pytest.fixture
+def statsd(monkeypatch):
+    """A StatsD listener that gets the metrics of this process, and no secret in any of them."""
+    with StatsdListener() as listener, send_stats(listener, monkeypatch):
+        yield listener
+        sent = "\n".join(listener.read())
+        for secret in ("secret", "emulator-id", "emulator-key", "sign=", "http", "voice-1"):
+            assert secret not in sent
+
+
+@pytest.fixture
+def app(start_emulator, connect):
+    app = FaultyEmulator(Options(synthesis_time=0, rate_limit=1000, voice="tone"))
+    emulator = start_emulator(app)
+    connect(f"{emulator.connection_uri}&requests_per_second=200")
+    return app
+
+
+def make_context(store=None):
+    context = {"ti": FakeTaskInstance()}
+    return context if store is None else {**context, "task_state_store": store}
+
+
+def submit(context=None, **arguments):
+    operator = TextToSpeechOperator(task_id="submit", text=TEXT, voice_id="voice-1", **arguments)
+    return operator.execute(context or make_context())
+
+
+def get_seconds(path):
+    with wave.open(str(path)) as audio:
+        return audio.getnframes() / audio.getframerate()
+
+
+def test_operators_count_text_and_stored_audio(app, statsd, tmp_path):
+    clip = tmp_path / "clip.wav"
+    task_id = submit(wait_for_completion=True, poll_interval=0.1)
+    for if_exists in ("overwrite", "skip"):  # which keeps the clip
+        store = TextToSpeechToObjectStorageOperator(
+            task_id="store", mps_task_id=task_id, destination=f"file://{clip}", if_exists=if_exists
+        )
+        store.execute(make_context())
+    assert statsd.sums(connection="mps_default", operator="TextToSpeechOperator") == {
+        "submitted": 1,
+        "characters": len(TEXT),
+    }
+    stored = statsd.sums(connection="mps_default", operator="TextToSpeechToObjectStorageOperator")
+    assert stored == {
+        "stored": 1,
+        "stored_bytes": clip.stat().st_size,
+        "audio_seconds": pytest.approx(get_seconds(clip), abs=0.001),
+    }
+    assert {metric.type for metric in statsd.metrics()} == {"c"}
+
+
+@pytest.mark.parametrize("output_type", ["url", "data"])
+def test_short_text_is_counted_once_over_attempts(app, statsd, tmp_path, output_type):
+    clip, store = tmp_path / "clip.wav", MemoryStore()
+    for _ in range(2):
+        TextToSpeechSynthesizeOperator(
+            task_id="speak",
+            text=TEXT,
+            voice_id="voice-1",
+            destination=f"file://{clip}",
+            output_type=output_type,
+            if_exists="skip",
+        ).execute(make_context(store))
+    assert app.actions.count("TextToSpeech") == 1
+    assert statsd.sums(operator="TextToSpeechSynthesizeOperator") == {
+        "submitted": 1,
+        "characters": len(TEXT),
+        "reconnected": 1,
+        "stored": 1,
+        "stored_bytes": clip.stat().st_size,
+        "audio_seconds": pytest.approx(get_seconds(clip), abs=0.001),
+    }
+
+
+def test_retry_that_reconnects_submits_nothing(app, statsd):
+    store = MemoryStore()
+    task_ids = {submit(make_context(store)) for _ in range(2)}
+    assert len(task_ids) == 1
+    assert statsd.sums() == {"submitted": 1, "characters": len(TEXT), "reconnected": 1}
+
+
+def test_throttled_requests_of_a_hook_are_counted(app, statsd):
+    app.faults.extend([THROTTLED] * 2)
+    task_id = MpsHook().submit_text_to_speech(TEXT, "voice-1")
+    assert statsd.sums(operator="MpsHook") == {"submitted": 1, "characters": len(TEXT), "throttled": 2}
+    app.faults.append(THROTTLED)
+    TextToSpeechTaskSensor(task_id="wait", mps_task_id=task_id, mode="poke", poke_interval=0.1).execute({})
+    assert statsd.sums(operator="TextToSpeechTaskSensor") == {"throttled": 1}
+
+
+def test_throttled_polls_have_the_operator_that_waits(app, statsd):
+    app.faults_of = lambda number: THROTTLED if number in {2, 3} else None
+    submit(wait_for_completion=True, poll_interval=0.1)
+    assert statsd.sums(operator="TextToSpeechOperator")["throttled"] == 2
+
+
+def test_unknown_outcome_is_counted_once(app, statsd):
+    app.faults.append(UNKNOWN)
+    with pytest.raises(MpsApiError):
+        MpsHook().submit_text_to_speech(TEXT, "voice-1")
+    assert statsd.sums() == {"unknown": 1}
+
+
+def test_unknown_outcome_of_a_killed_attempt_is_counted_by_the_next(app, statsd, monkeypatch):
+    store = MemoryStore()
+
+    def kill(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_mps.api.client.Client.execute", kill)
+        with pytest.raises(SystemExit):
+            submit(make_context(store))
+    assert statsd.sums() == {}
+    with pytest.raises(Exception, match="It is unknown whether MPS accepted the text"):
+        submit(make_context(store))
+    assert statsd.sums() == {"unknown": 1}
+
+
+@pytest.fixture
+def batch(app, tmp_path, monkeypatch):
+    """Run a batch of a manifest in one destination."""
+    set_lease_times(monkeypatch.setattr)
+    clips = Clips(f"file://{tmp_path}/clips/")
+
+    def run(lines, **options):
+        manifest = write_manifest(tmp_path / "manifest.jsonl", lines)
+        return run_batch(manifest, clips.destination, on_line_failure="continue", **options)
+
+    run.clips = clips
+    return run
+
+
+def test_batch_sums_equal_the_books_of_mps(app, statsd, batch):
+    injected = {"throttled": 0, "unknown": 0}
+
+    def fail_some(number):
+        kind = {3: "throttled", 5: "throttled", 9: "unknown"}.get(number)
+        if kind is None:
+            return None
+        is_submit = app.actions[-1] == "TextToSpeechAsync"
+        injected[kind] += kind == "throttled" or is_submit
+        return THROTTLED if kind == "throttled" else UNKNOWN
+
+    app.faults_of = fail_some
+    result = batch(map(line, range(20)))
+    texts = accepted(app.app)
+    rows = [row for row in batch.clips.rows() if row["status"] == "stored"]
+    assert result["unknown"] == injected["unknown"]
+    assert injected["throttled"] == 2
+    expected = {
+        "submitted": texts.total(),
+        "characters": sum(map(len, texts.elements())),
+        "throttled": injected["throttled"] + app.refused,
+        "unknown": injected["unknown"],
+        "stored": len(rows),
+        "stored_bytes": sum(row["size"] for row in rows),
+        "audio_seconds": pytest.approx(sum(row["duration"] for row in rows), abs=0.01),
+    }
+    assert statsd.sums(connection="mps_default", operator="TextToSpeechBatchOperator") == {
+        name: value for name, value in expected.items() if value
+    }
+
+
+def test_resumed_batch_counts_its_lines_as_reconnected(app, statsd, batch, monkeypatch):
+    lines = [line(number) for number in range(5)]
+
+    def fail(*_, **__):
+        raise AudioTransferError("the storage is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_mps.batch.storer.store_audio", fail)
+        patch.setattr("airflow_provider_mps.batch.storer.MAX_ATTEMPTS", 1)
+        batch(lines)
+    assert "stored" not in statsd.sums()
+    batch(lines)
+    sums = statsd.sums()
+    assert (sums["submitted"], sums["reconnected"], sums["stored"]) == (5, 5, 5)
+
+
+def test_batch_counts_the_line_of_a_killed_run_as_unknown(app, statsd, batch):
+    batch([line(0), line(1)])
+    results = Path(batch.clips.root.path) / "results.jsonl"
+    rows = batch.clips.rows()
+    rows[0] |= {"status": "submitting", "TaskId": None}
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert batch([line(0), line(1)])["unknown"] == 1
+    assert statsd.sums()["unknown"] == 1
+    batch([line(0), line(1)])
+    assert statsd.sums()["unknown"] == 1
