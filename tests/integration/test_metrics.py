@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import threading
 import wave
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_mps.emulator.app import Options
 from airflow_provider_mps.exceptions import AudioTransferError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.metrics import Metrics, report_waiting
 from airflow_provider_mps.operators.text_to_speech import (
     TextToSpeechOperator,
     TextToSpeechSynthesizeOperator,
@@ -18,6 +23,8 @@ from airflow_provider_mps.operators.text_to_speech import (
 )
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from tests.batching import Clips, accepted, line, run_batch, set_lease_times, write_manifest
+from tests.batching import batch as make_batch
+from tests.batching import context as make_batch_context
 from tests.faulty_emulator import FaultyEmulator, make_api_error
 from tests.state_store import MemoryStore
 from tests.statsd import StatsdListener, send_stats
@@ -204,6 +211,17 @@ def test_resumed_batch_counts_its_lines_as_reconnected(app, statsd, batch, monke
     assert (sums["submitted"], sums["reconnected"], sums["stored"]) == (5, 5, 5)
 
 
+def test_batch_that_was_deferred_counts_no_line_as_reconnected(app, statsd, tmp_path, monkeypatch):
+    set_lease_times(monkeypatch.setattr)
+    app.app.state.tasks._synthesis_time = (600, 600)
+    arguments = write_manifest(tmp_path / "manifest.jsonl", [line(0)]), f"file://{tmp_path}/clips"
+    with pytest.raises(TaskDeferred):
+        make_batch(*arguments, deferrable=True).execute(make_batch_context())
+    app.finish_all_tasks()
+    make_batch(*arguments).execute_complete(make_batch_context(), {"finished": 1, "timed_out": False})
+    assert statsd.sums().keys() == {"submitted", "characters", "stored", "stored_bytes", "audio_seconds"}
+
+
 def test_batch_counts_the_line_of_a_killed_run_as_unknown(app, statsd, batch):
     batch([line(0), line(1)])
     results = Path(batch.clips.root.path) / "results.jsonl"
@@ -214,3 +232,79 @@ def test_batch_counts_the_line_of_a_killed_run_as_unknown(app, statsd, batch):
     assert statsd.sums()["unknown"] == 1
     batch([line(0), line(1)])
     assert statsd.sums()["unknown"] == 1
+
+
+@pytest.fixture
+def collector(monkeypatch):
+    """An OpenTelemetry collector that gets the metrics of this process."""
+    from airflow.sdk._shared.observability.metrics.otel_logger import flush_otel_metrics
+    from opentelemetry import metrics
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(
+                ExportMetricsServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+            )
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    received = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, StatsdListener() as unused:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "AIRFLOW__METRICS__STATSD_ON": "False",
+            "AIRFLOW__METRICS__OTEL_ON": "True",
+            "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__OTEL_PORT": str(server.server_port),
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
+        }
+        with send_stats(unused, monkeypatch, **environment):
+            try:
+                yield received
+            finally:
+                atexit.unregister(flush_otel_metrics)  # the collector is gone then
+                metrics.get_meter_provider().shutdown()
+                server.shutdown()
+
+
+def test_opentelemetry_gets_counters_and_gauge(app, collector, tmp_path):
+    from opentelemetry import metrics
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_DELTA
+
+    clip = tmp_path / "clip.wav"
+    TextToSpeechSynthesizeOperator(
+        task_id="speak", text=TEXT, voice_id="voice-1", destination=f"file://{clip}"
+    ).execute(make_context())
+    tagged = Metrics("mps_default", "TextToSpeechTaskTrigger")
+    for count in (5, 0):
+        report_waiting({tagged: count})
+        metrics.get_meter_provider().force_flush()
+    found, gauge = {}, []
+    for request in collector:
+        for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+            for point in (*metric.sum.data_points, *metric.gauge.data_points):
+                tags = {attribute.key: attribute.value.string_value for attribute in point.attributes}
+                value = point.as_int or point.as_double
+                assert tags["connection"] == "mps_default"
+                if metric.name == "airflow.mps.waiting":
+                    assert tags["hostname"]
+                    gauge.append(value)
+                else:
+                    assert tags["operator"] == "TextToSpeechSynthesizeOperator"
+                    assert metric.sum.is_monotonic
+                    assert metric.sum.aggregation_temporality == AGGREGATION_TEMPORALITY_DELTA
+                    found[metric.name] = found.get(metric.name, 0) + value
+    assert gauge == [5, 0]
+    assert found == {
+        "airflow.mps.submitted": 1,
+        "airflow.mps.characters": len(TEXT),
+        "airflow.mps.stored": 1,
+        "airflow.mps.stored_bytes": clip.stat().st_size,
+        "airflow.mps.audio_seconds": pytest.approx(get_seconds(clip), abs=0.001),
+    }
+    assert b"sign=" not in b"".join(request.SerializeToString() for request in collector)
