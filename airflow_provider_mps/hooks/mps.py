@@ -29,7 +29,7 @@ from airflow_provider_mps.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
-    from typing import Self, Unpack
+    from typing import Unpack
 
     from airflow_provider_mps.api.actions import ApiCall
     from airflow_provider_mps.api.client import AsyncClient, Client
@@ -272,11 +272,6 @@ class MpsHook(VoiceMethods, BaseHook):
         self.log.info("MPS has spoken the text (RequestId %s)", speech.request_id)
         return speech
 
-    def tag_metrics(self, operator: object) -> Self:
-        """Tag the metrics of this hook with the class of an operator or a sensor, and return the hook."""
-        self.metrics = Metrics(self.mps_conn_id, type(operator).__name__)
-        return self
-
     async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """
         Make a call without retries, refreshes and metrics, for callers that pace, retry and count calls themselves.
@@ -355,6 +350,13 @@ class MpsHook(VoiceMethods, BaseHook):
                 raise
             await self.arefresh_credentials(credential, error)
         return await self._acall(call, refreshes + 1)
+
+
+def make_hook(operator: Any) -> MpsHook:
+    """Return the hook of an operator or a sensor, whose class its metrics name."""
+    hook = MpsHook(operator.mps_conn_id, operator.region)
+    hook.metrics = Metrics(hook.mps_conn_id, type(operator).__name__)
+    return hook
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import MpsHook, make_hook
 from airflow_provider_mps.storage.deadline import TransferCancellation
 from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
@@ -45,7 +45,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
+        return make_hook(self)
 
     def finish(
         self,

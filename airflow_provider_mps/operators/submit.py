@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.exceptions import MpsApiError
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import MpsHook, make_hook
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region).tag_metrics(self)
+        return make_hook(self)
 
     def get_kind(self) -> SubmitKind[Any]:
         """Return what the operator submits."""
