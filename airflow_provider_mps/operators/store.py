@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_mps.hooks.mps import MpsHook, make_hook
+from airflow_provider_mps.hooks.mps import make_hook
 from airflow_provider_mps.storage.deadline import TransferCancellation
 from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.storage.if_exists import IfExists
     from airflow_provider_mps.storage.lineage import TransferLineage
     from airflow_provider_mps.storage.transfer import StoredAudio

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.exceptions import MpsApiError
-from airflow_provider_mps.hooks.mps import MpsHook, make_hook
+from airflow_provider_mps.hooks.mps import make_hook
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mps.durable.submit import DurableSubmit, SubmitKind
+    from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.speech.parsing import OnUnknown
     from airflow_provider_mps.speech.task import MpsTask
