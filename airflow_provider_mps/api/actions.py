@@ -55,6 +55,8 @@ class ApiCall(Generic[T_co]):
     """Seconds to wait for the response, if that is more than the connection's ``timeout``."""
     max_response_bytes: int = MAX_RESPONSE_BYTES
     """Longer responses are not read to their end."""
+    characters: int = 0
+    """Length of the text that the call submits, for the metrics; 0 if it submits none."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def make_submit_call(
         should_retry=can_retry_submit,
         parse=parse_submit,
         subject=f"a text of {len(params['Text'])} characters",
+        characters=len(params["Text"]),
     )
 
 
@@ -127,6 +130,7 @@ def make_synthesize_call(request: SynthesisRequest) -> ApiCall[SynthesizedSpeech
         subject=f"a text of {len(request.text)} characters",
         timeout=SYNTHESIS_TIMEOUT_SECONDS,
         max_response_bytes=MAX_AUDIO_RESPONSE_BYTES,
+        characters=len(request.text),
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_mps.batch.storer import Storer
     from airflow_provider_mps.batch.submitter import Submitter
     from airflow_provider_mps.batch.voices import VoiceLookup
+    from airflow_provider_mps.metrics import Metrics
     from airflow_provider_mps.speech.request import SpeechRequest
 
 
@@ -52,6 +53,7 @@ class LineProcessor:
         submitter: Submitter,
         storer: Storer,
         log: Any,
+        metrics: Metrics,
     ) -> None:
         self._options = options
         self._state = state
@@ -59,6 +61,7 @@ class LineProcessor:
         self._submitter = submitter
         self._storer = storer
         self._log = log
+        self._metrics = metrics
         self._unsubmitted = asyncio.Semaphore(MAX_UNSUBMITTED_LINES)
         self._unfinished = asyncio.Semaphore(MAX_UNFINISHED_LINES)
         self._busy_lines = 0
@@ -100,6 +103,8 @@ class LineProcessor:
 
     async def resume(self, known: Row | None, group: asyncio.TaskGroup, line: ManifestLine | None = None) -> None:
         """Start to process a line; without ``line``, wait for and store one that MPS has already accepted."""
+        if line is None:
+            self._metrics.count_reconnect()
         await self._unfinished.acquire()
         self._busy_lines += 1
         group.create_task(self._process(line, known))
@@ -137,10 +142,14 @@ class LineProcessor:
             )
             return None
         fingerprint = self._fingerprint(request)
+        if known is not None and known.status is LineStatus.SUBMITTING:
+            self._metrics.count_unknown()  # the task that submitted it was killed, and could not
         match decide_line_action(known, fingerprint, options.on_unknown):
             case LineAction.KEEP:
                 return None
             case LineAction.WAIT:
+                if not options.keep_voices:  # which an attempt does that has deferred
+                    self._metrics.count_reconnect()
                 return known
             case LineAction.MARK_UNKNOWN:
                 assert known is not None  # noqa: S101 - a line without a row is submitted
@@ -223,7 +232,13 @@ class LineProcessor:
             options = self._options
             delay = options.interval.seconds if is_new else 0.0
             task = await wait_for_task(
-                task_id, options.interval, options.mps_conn_id, options.region, delay, oldest_first=True
+                task_id,
+                options.interval,
+                options.mps_conn_id,
+                options.region,
+                delay,
+                oldest_first=True,
+                operator=self._metrics.operator,
             )
             task.raise_for_status()
         except (TextToSpeechTaskFailed, MpsApiError) as error:
@@ -235,7 +250,10 @@ class LineProcessor:
             self._busy_lines += 1
             if asyncio.current_task().cancelling() == 0:  # type: ignore[union-attr]
                 self.waiting_task_ids.pop(task_id, None)
-        await self._state.record(await self._storer.store(row, task))
+        stored = await self._storer.store(row, task)
+        if stored.status is LineStatus.STORED:
+            self._metrics.count_stored(stored.size or 0, stored.duration)
+        await self._state.record(stored)
 
 
 class LineAction(Enum):

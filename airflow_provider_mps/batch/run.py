@@ -22,6 +22,7 @@ from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
 from airflow_provider_mps.batch.voices import VoiceLookup
 from airflow_provider_mps.concurrency import run_in_daemon_thread
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.metrics import Metrics
 from airflow_provider_mps.polling.poller import wait_for_task
 from airflow_provider_mps.redaction import describe_error, hide_signed_urls_in_logs
 from airflow_provider_mps.storage.destination import get_filesystem
@@ -64,16 +65,23 @@ class Batch:
     One run of a batch, in an event loop.
 
     :param report_progress: called in a thread with the progress, as a Markdown table
+    :param operator: class of the operator, for the metrics
     """
 
     def __init__(
-        self, options: BatchOptions, holder: LockHolder, report_progress: Callable[[str], None], log: Any
+        self,
+        options: BatchOptions,
+        holder: LockHolder,
+        report_progress: Callable[[str], None],
+        log: Any,
+        operator: str = "TextToSpeechBatchOperator",
     ) -> None:
         self._options = options
         self._holder = holder
         self._report_progress = report_progress
         self._log = log
         self._hook = MpsHook(options.mps_conn_id, options.region)
+        self._hook.metrics = Metrics(options.mps_conn_id, operator)
         self._is_released = False  # the lock, after the results were saved
 
     async def run(self) -> BatchOutcome:
@@ -92,7 +100,13 @@ class Batch:
         self._submitter = Submitter(self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log)
         self._storer = Storer(destination, self._query_task, self._options.transfer_timeout, self._log)
         self._line_processor = LineProcessor(
-            self._options, self._state, VoiceLookup(self._hook), self._submitter, self._storer, self._log
+            self._options,
+            self._state,
+            VoiceLookup(self._hook),
+            self._submitter,
+            self._storer,
+            self._log,
+            self._hook.metrics,
         )
         heartbeat = asyncio.create_task(lease.heartbeat())
         is_deferred = is_finished = False
@@ -176,7 +190,8 @@ class Batch:
 
     async def _query_task(self, task_id: str) -> MpsTask:
         """Query a finished task again, before the lines that wait, within the same rate limit."""
-        return await wait_for_task(task_id, self._options.interval, self._options.mps_conn_id, self._options.region)
+        options, operator = self._options, self._hook.metrics.operator
+        return await wait_for_task(task_id, options.interval, options.mps_conn_id, options.region, operator=operator)
 
     def _validate_all_submitted(self) -> None:
         pending = self._state.row_store.summarize().count(LineStatus.PENDING)

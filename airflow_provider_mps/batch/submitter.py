@@ -144,7 +144,8 @@ class Submitter:
                     continue
                 self._gate.record_sending(permit)
                 try:
-                    accepted = await self._hook.acall_once(call, self._check_before_sending)
+                    with self._hook.metrics.observe_request(call.characters):
+                        accepted = await self._hook.acall_once(call, self._check_before_sending)
                 except AirflowException as error:
                     if isinstance(error, MpsApiError) and error.code == _WITHHELD:
                         await self._record(sent.with_status(LineStatus.PENDING))

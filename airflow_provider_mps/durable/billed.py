@@ -51,6 +51,8 @@ class Wording:
     """A log message: what the state at MPS is after a failure, with ``%s`` for the id."""
     not_retried: str
     """Sentences: why a failure after MPS has accepted the request is not retried, and what to do instead."""
+    is_text: bool = True
+    """Whether it is a text, which the metrics count."""
 
 
 class BilledRequest(DurableRequest, Generic[R]):
@@ -144,11 +146,14 @@ class BilledRequest(DurableRequest, Generic[R]):
         self.was_cleared = earlier.was_cleared(self._max_tries, self._try_number)
         decision = decide(earlier, self._fingerprint(request), self._on_unknown, was_cleared=self.was_cleared)
         if decision is SubmitDecision.FAIL:
+            self._count_unknown()  # the attempt that sent the request was killed, and could not
             raise self._make_earlier_unknown_error(earlier)
         return decision
 
     def _keep(self, earlier: SubmitRecord) -> None:
         """Keep the record of an earlier attempt, with which this one continues."""
+        if self._wording.is_text:
+            self._hook.metrics.count_reconnect()
         # Otherwise, a retry of this attempt would count the earlier clear as a new one.
         replace(earlier, max_tries=self._max_tries, has_ended=False).save(self._store, self._key)
 
@@ -179,7 +184,13 @@ class BilledRequest(DurableRequest, Generic[R]):
             must_translate = isinstance(error, MpsApiError) or (not self._store and self._on_unknown is OnUnknown.FAIL)
             if self._pending is None or not must_translate or isinstance(error, KeyboardInterrupt):
                 raise
+            if not isinstance(error, MpsApiError):  # which the hook has counted
+                self._count_unknown()
             raise self._make_unknown_error(error, self._pending.sent_at) from error
+
+    def _count_unknown(self) -> None:
+        if self._wording.is_text:
+            self._hook.metrics.count_unknown()
 
     def _save_accepted(self, record: SubmitRecord) -> None:
         """Record what MPS has accepted."""

@@ -41,7 +41,7 @@ class SubmitKind(Generic[R]):
     task_class: type[MpsTask]
 
 
-_TASK_WORDING = {"accepted": "task %s", "state": "Task %s continues at MPS and may be billed"}
+_TASK_WORDING: dict[str, Any] = {"accepted": "task %s", "state": "Task %s continues at MPS and may be billed"}
 TEXT: SubmitKind[SpeechRequest] = SubmitKind(
     Wording(
         noun="text",
@@ -69,6 +69,7 @@ VOICE_DESIGN: SubmitKind[VoiceDesignRequest] = SubmitKind(
         "if_exists='reuse' returns it; if not, ",
         not_retried="It is not retried, because Airflow has no record of the MPS task: a clear submits again, which "
         "may make a second voice. Get the VoiceId with MpsHook.find_voice instead.",
+        is_text=False,
         **_TASK_WORDING,
     ),
     state_key=VOICE_DESIGN_STATE_KEY,

@@ -24,6 +24,7 @@ from airflow_provider_mps.connection_form import (
 from airflow_provider_mps.error_codes import is_credential_error
 from airflow_provider_mps.exceptions import MpsApiError
 from airflow_provider_mps.hooks.voices import VoiceMethods
+from airflow_provider_mps.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -75,6 +76,7 @@ class MpsHook(VoiceMethods, BaseHook):
         super().__init__(**kwargs)
         self.mps_conn_id = parse_conn_id(mps_conn_id)
         self.region = region
+        self.metrics = Metrics(self.mps_conn_id)
         self._client: Client | None = None
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientSlot] = WeakKeyDictionary()
         self._refresh_lock = threading.Lock()
@@ -272,7 +274,7 @@ class MpsHook(VoiceMethods, BaseHook):
 
     async def acall_once(self, call: ApiCall[T], before_sending: Callable[[], Awaitable[None]] | None = None) -> T:
         """
-        Make a call without retries and refreshes, for callers that pace and retry calls themselves.
+        Make a call without retries, refreshes and metrics, for callers that pace, retry and count calls themselves.
 
         :param call: from :mod:`~airflow_provider_mps.api.actions`
         :param before_sending: awaited before the request is written to its connection; may raise an MpsApiError
@@ -317,7 +319,7 @@ class MpsHook(VoiceMethods, BaseHook):
         credential, connection = client.credential, client.connection
 
         def request() -> T:
-            with attempt_context():
+            with attempt_context(), self.metrics.observe_request(call.characters):
                 return client.execute(call)
 
         try:
@@ -334,8 +336,13 @@ class MpsHook(VoiceMethods, BaseHook):
     async def _acall(self, call: ApiCall[T], refreshes: int = 0) -> T:
         client = await self.aget_conn()
         credential, connection = client.credential, client.connection
+
+        async def request() -> T:
+            with self.metrics.observe_request(call.characters):
+                return await self.acall_once(call)
+
         try:
-            return await AsyncRetrying(**make_call_policy(call, self.log))(self.acall_once, call)
+            return await AsyncRetrying(**make_call_policy(call, self.log))(request)
         except MpsApiError as error:
             if not is_credential_error(error.code) or refreshes >= MAX_REFRESHES:
                 raise
@@ -343,6 +350,13 @@ class MpsHook(VoiceMethods, BaseHook):
                 raise
             await self.arefresh_credentials(credential, error)
         return await self._acall(call, refreshes + 1)
+
+
+def make_hook(operator: Any) -> MpsHook:
+    """Return the hook of an operator or a sensor, whose class its metrics name."""
+    hook = MpsHook(operator.mps_conn_id, operator.region)
+    hook.metrics = Metrics(hook.mps_conn_id, type(operator).__name__)
+    return hook
 
 
 @dataclass

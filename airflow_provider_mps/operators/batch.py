@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -236,7 +237,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         holder = LockHolder.from_context(context)
 
         async def run() -> BatchOutcome:
-            batch = Batch(options, holder, lambda table: _push_xcom(context, "progress", table), self.log)
+            report = partial(_push_xcom, context, "progress")
+            batch = Batch(options, holder, report, self.log, type(self).__name__)
             try:
                 async with asyncio.timeout(time_left) as limit:
                     return await batch.run()

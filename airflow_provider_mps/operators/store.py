@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import make_hook
 from airflow_provider_mps.storage.deadline import TransferCancellation
 from airflow_provider_mps.version_compat import LiteralMappedValuesMixin, make_uri
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.storage.if_exists import IfExists
     from airflow_provider_mps.storage.lineage import TransferLineage
     from airflow_provider_mps.storage.transfer import StoredAudio
@@ -46,7 +47,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return make_hook(self)
 
     def finish(
         self,
@@ -69,6 +70,8 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
 
         context["ti"].xcom_push(key="VoiceId", value=voice_id)
         context["ti"].xcom_push(key="duration", value=duration)
+        if not audio.is_kept:
+            self.hook.metrics.count_stored(audio.size, duration)
         self.stored_at = path
         self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration)
         self._lineage.collect(self.hook)

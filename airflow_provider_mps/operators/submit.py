@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mps.exceptions import MpsApiError
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import make_hook
 from airflow_provider_mps.version_compat import ExecutionTimeoutMixin, LiteralMappedValuesMixin
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mps.durable.submit import DurableSubmit, SubmitKind
+    from airflow_provider_mps.hooks.mps import MpsHook
     from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.speech.parsing import OnUnknown
     from airflow_provider_mps.speech.task import MpsTask
@@ -54,7 +55,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return make_hook(self)
 
     def get_kind(self) -> SubmitKind[Any]:
         """Return what the operator submits."""
@@ -147,6 +148,7 @@ class SubmitOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin, BaseOperat
                 self.poll_interval,
                 last_seen=last_seen,
                 make_call=make_call,
+                operator=type(self).__name__,
             )
         )
         try:

@@ -280,7 +280,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
             return path, self._store_data(speech.audio_data, path, subject, audio_format, timeout)
         if speech.audio_url is None:
             assert self._synthesis.checksum is not None  # noqa: S101 - the stored audio was found by it
-            return path, StoredAudio(*self._synthesis.checksum)
+            return path, StoredAudio(*self._synthesis.checksum, is_kept=True)
         url, deadline = speech.audio_url, Deadline(timeout, subject)
 
         def store(attempt: int) -> StoredAudio:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
 from airflow_provider_mps.exceptions import InvalidRequestError, MpsPermanentError
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import MpsHook, make_hook
 from airflow_provider_mps.links.text_to_speech import StoredObjectLink
 from airflow_provider_mps.operators.submit import SubmitOperator
 from airflow_provider_mps.operators.trial_audio import TrialAudio
@@ -126,7 +126,7 @@ class CloneVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return make_hook(self)
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
@@ -374,7 +374,7 @@ class DeleteVoiceOperator(LiteralMappedValuesMixin, BaseOperator):
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, kept while this task runs."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return make_hook(self)
 
     def execute(self, context: Context) -> str | None:
         """Look for the voice, check that it is not one of Tencent's, and delete it."""

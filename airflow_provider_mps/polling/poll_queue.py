@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from airflow_provider_mps.api.actions import ApiCall
+    from airflow_provider_mps.metrics import Metrics
     from airflow_provider_mps.polling.event import LastSeen
     from airflow_provider_mps.polling.intervals import PollInterval
     from airflow_provider_mps.speech.task import MpsTask
@@ -48,6 +49,8 @@ class Waiter:
     """Number of errors since the last response."""
     head_start: float = math.inf
     """A waiter that is polled oldest first counts as begun no earlier than this many seconds before it is due."""
+    metrics: Metrics | None = None
+    """Where the outcome of each poll is counted; ``None``: in the metrics of the poller's hook."""
     context: Context = field(default_factory=copy_context)
     """The caller's context, so that a warning about its task goes to its log, e.g. that of a trigger."""
 

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,9 +17,11 @@ from airflow_provider_mps.api.connection import parse_conn_id
 from airflow_provider_mps.error_codes import PollErrorAction, get_poll_error_action
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsApiError
 from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.metrics import Metrics
 from airflow_provider_mps.polling.event import LastSeen
 from airflow_provider_mps.polling.poll_queue import HEAD_START_CYCLES, PollQueue, Waiter
 from airflow_provider_mps.polling.request_gate import RequestGate
+from airflow_provider_mps.polling.waiting_gauge import get_waiting_gauge
 from airflow_provider_mps.speech.task import TaskStatus
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ async def wait_for_task(
     last_seen: LastSeen | None = None,
     oldest_first: bool = False,
     make_call: Callable[[str], ApiCall[MpsTask]] = make_describe_call,
+    operator: str | None = None,
+    is_trigger: bool = False,
 ) -> MpsTask:
     """
     Return a task once it has finished, whether it succeeded or failed.
@@ -62,11 +66,15 @@ async def wait_for_task(
         A task that was polled before has only a limited head start over newer ones.
         Due tasks without ``oldest_first`` come before them, in the order in which they became due.
     :param make_call: makes the call that queries a task of this kind; default: of a text-to-speech task
+    :param operator: class of the caller, for the metrics
+    :param is_trigger: whether the caller is a trigger, whose waits the gauge ``mps.waiting`` counts
     :raises InvalidRequestError: if the task id is missing
     :raises InvalidMpsConnectionError: if the connection is missing or must be fixed
     :raises MpsPermanentError: if MPS rejects the poll for a reason that waiting cannot fix
     """
     call = make_call(mps_task_id)
+    conn_id = parse_conn_id(mps_conn_id)
+    metrics = Metrics(conn_id, operator) if operator else Metrics(conn_id)
     loop = asyncio.get_running_loop()
     now = loop.time()
     due = now + max(0.0, first_poll_in)
@@ -77,14 +85,16 @@ async def wait_for_task(
         loop.create_future(),
         last_seen or LastSeen(),
         oldest_first_since=now if oldest_first else None,
+        metrics=metrics,
     )
-    pollers, key = _POLLERS.setdefault(loop, {}), (parse_conn_id(mps_conn_id), region, call.action)
+    pollers, key = _POLLERS.setdefault(loop, {}), (conn_id, region, call.action)
     if key not in pollers:
         pollers[key] = Poller(*key)
     poller = pollers[key]
     poller.add(waiter)
     try:
-        outcome = await waiter.outcome
+        with get_waiting_gauge().count(metrics) if is_trigger else nullcontext():
+            outcome = await waiter.outcome
     finally:
         await poller.remove(waiter)
     if isinstance(outcome, BaseException):
@@ -176,7 +186,8 @@ class Poller:
     async def _poll(self, waiter: Waiter, permit: Permit) -> None:
         self._gate.record_sending(permit)
         try:
-            task = await self._hook.acall_once(waiter.call)
+            with (waiter.metrics or self._hook.metrics).observe_request(waiter.call.characters):
+                task = await self._hook.acall_once(waiter.call)
         except InvalidMpsConnectionError as error:
             self._fail_all(error)
         except MpsApiError as error:

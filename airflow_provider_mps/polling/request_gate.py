@@ -269,7 +269,8 @@ class RequestGate:
         for attempt in itertools.count(1):
             await asyncio.sleep(_BACKOFF.delay_after_errors(min(attempt, 4), random.random()))  # noqa: S311
             try:
-                await self._hook.acall_once(make_describe_call(PROBE_TASK_ID))
+                with self._hook.metrics.observe_request(0):
+                    await self._hook.acall_once(make_describe_call(PROBE_TASK_ID))
             except MpsApiError as error:
                 if error.error_class not in {ErrorClass.NOT_SENT, ErrorClass.OUTCOME_UNKNOWN}:
                     break  # MPS responds

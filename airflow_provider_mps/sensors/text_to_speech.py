@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mps.error_codes import ErrorClass, is_credential_error
 from airflow_provider_mps.exceptions import MpsApiError, MpsPermanentError
-from airflow_provider_mps.hooks.mps import MpsHook
+from airflow_provider_mps.hooks.mps import MpsHook, make_hook
 from airflow_provider_mps.links.text_to_speech import AudioSourceLink, QueryPageLink
 from airflow_provider_mps.polling.event import LastSeen, event_from_outcome, task_from_event
 from airflow_provider_mps.polling.intervals import (
@@ -101,7 +101,7 @@ class TextToSpeechTaskSensor(ExecutionTimeoutMixin, LiteralMappedValuesMixin, Ba
     @cached_property
     def hook(self) -> MpsHook:
         """The hook, which all pokes of one process share."""
-        return MpsHook(self.mps_conn_id, self.region)
+        return make_hook(self)
 
     def execute(self, context: Context) -> Any:
         """Wait until the task has finished, and return its result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_mps.storage.conditional_write import ConditionFailedError
@@ -64,7 +65,7 @@ def store_file(
     existing = find_existing_file(path, if_exists, subject, deadline.check, is_retry=is_retry)
     if existing.is_audio_of(AudioMetadata(audio.size, audio.crc64)):
         existing.log_kept(log)
-        return audio
+        return replace(audio, is_kept=True)
     sent = 0
     try:
         with Upload(path, subject, raise_if_cancelled, log, create_only) as upload:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.exceptions import AudioTransferError
@@ -40,6 +40,8 @@ class StoredAudio:
     """Bytes."""
     crc64: int | None
     """CRC-64/XZ; ``None`` if an existing file was kept and the server sent no CRC-64."""
+    is_kept: bool = field(default=False, compare=False)
+    """Whether the file existed and was kept."""
 
 
 def store_audio(
@@ -88,7 +90,7 @@ def store_audio(
             download = Download(url, upload, get_fresh_url, subject, log, deadline, progress)
             if not download.run(existing.is_audio_of):
                 existing.log_kept(log)
-                return StoredAudio(existing.size, existing.crc64)
+                return StoredAudio(existing.size, existing.crc64, is_kept=True)
             if create_only:
                 ensure_absent(path, subject, deadline.check)
             receipt = upload.commit()

@@ -98,7 +98,15 @@ class TextToSpeechBatchTrigger(BaseTrigger):
     async def _wait(self) -> TriggerEvent:
         interval = PollInterval(self.poll_interval)
         waits = [
-            wait_for_task(task_id, interval, self.mps_conn_id, self.region or None, self.poll_interval)
+            wait_for_task(
+                task_id,
+                interval,
+                self.mps_conn_id,
+                self.region or None,
+                self.poll_interval,
+                operator=type(self).__name__,
+                is_trigger=True,
+            )
             for task_id in self.mps_task_ids
         ]
         timed_out = False

@@ -96,6 +96,8 @@ class TaskTrigger(BaseTrigger):
                     first_poll_in,
                     last_seen=last_seen,
                     make_call=self.make_call,
+                    operator=type(self).__name__,
+                    is_trigger=True,
                 )
         except TimeoutError:
             if not limit.expired():

@@ -14,6 +14,7 @@ from dev.airflow_environment import EXAMPLE_DAGS
 from dev.standalone import Standalone
 from tests.faulty_emulator import FaultyEmulator
 from tests.s3_server import S3Server
+from tests.statsd import StatsdListener
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ class RunningTriggerer:
     slow: FaultyEmulator
     emulators: dict[str, str]
     """The connection to each."""
+    statsd: StatsdListener
+    """It gets the metrics of all processes."""
 
     def submit(self, text: str, voice_id: str) -> str:
         return self._submit("mps_default", text, voice_id)
@@ -54,9 +57,11 @@ def triggerer(tmp_path_factory):
     """One Airflow for all tests that need a real triggerer: it takes half a minute to start."""
     options = Options(synthesis_time=600, rate_limit=100, voice="tone", secret_id="slow-id", secret_key="slow-key")
     slow = FaultyEmulator(options)
-    with RunningEmulator(options, slow) as other:
+    with RunningEmulator(options, slow) as other, StatsdListener() as statsd:
         environment = {
             "AIRFLOW_CONN_MPS_SLOW": other.connection_uri,
+            "AIRFLOW_CONN_MPS_COUNTED": other.connection_uri,
+            **statsd.environment,
             # So that another triggerer takes over soon from one that was killed.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
@@ -71,4 +76,4 @@ def triggerer(tmp_path_factory):
             environment=environment,
         ) as standalone:
             emulators = {"mps_default": standalone.connection_uri, "mps_slow": other.connection_uri}
-            yield RunningTriggerer(standalone, AirflowApi(standalone.url), slow, emulators)
+            yield RunningTriggerer(standalone, AirflowApi(standalone.url), slow, emulators, statsd)

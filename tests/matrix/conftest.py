@@ -23,6 +23,7 @@ from dev.airflow_environment import EXAMPLE_DAGS
 from dev.known_faults import KnownFault, find_known_faults
 from dev.standalone import Standalone
 from tests.s3_server import S3Server
+from tests.statsd import StatsdListener
 
 DAG_ID, RUN_ID = "every_way", "matrix"
 # Far more than a busy machine needs: each wait ends with the event.
@@ -55,6 +56,8 @@ class EveryWay:
     folder: Path
     """The audio stored in files."""
     s3: S3Server
+    statsd: StatsdListener
+    """It gets the metrics of all processes."""
     api: httpx.Client
     """Of Airflow's REST API, of which v1 (Airflow 2) and v2 have the same paths; also of all else on Airflow's port."""
     tasks: dict[str, Any]
@@ -135,13 +138,14 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
         shutil.copytree(dags, home / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     # Airflow 2's web server requires a user; let all users in, as the simple auth manager does.
     (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n')
-    with S3Server(home / "s3") as s3:
+    with S3Server(home / "s3") as s3, StatsdListener() as statsd:
         standalone = Standalone(
             home,
             dags=home / "dags",
             emulator=("--synthesis-time", "2", "--voice", "tone"),
             environment={
                 f"AIRFLOW_CONN_{s3.conn_id.upper()}": s3.connection(),
+                **statsd.environment,
                 # Also the seconds for which a task's supervisor may stay after its task, and keep one of the few slots.
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
                 # All users may use Airflow 2's REST API, too.
@@ -152,7 +156,7 @@ def _run_every_way(home: Path) -> Iterator[EveryWay]:
             api = _open_api(standalone.url)
             _trigger(standalone, api, {"folder": str(folder), "s3": s3.root})
             _await_end(api)
-            yield EveryWay(standalone, folder, s3, api, _read_outcome(standalone))
+            yield EveryWay(standalone, folder, s3, statsd, api, _read_outcome(standalone))
 
 
 def _open_api(url: str) -> httpx.Client:

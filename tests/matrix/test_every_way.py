@@ -258,6 +258,17 @@ def test_voice_is_designed(every_way, way):
     assert every_way.xcom(way) == every_way.xcom(way, "VoiceId")
 
 
+def test_metrics_reach_statsd(every_way):
+    """Metrics of workers and of the triggerer reach StatsD."""
+    lines = 2 * len(LINES) + 2  # of the batches, and of the subtitles
+    batches = every_way.statsd.sums(connection="mps_default", operator="TextToSpeechBatchOperator")
+    assert (batches["submitted"], batches["stored"]) == (lines, lines)
+    assert batches["audio_seconds"] > 0
+    assert ("reconnected" in every_way.statsd.sums(operator="BrokenOnce")) is not before["3.3"]
+    waiting = every_way.statsd.gauges(connection="mps_default", operator="TextToSpeechTaskTrigger")
+    assert (max(waiting) > 0, waiting[-1]) == (True, 0)
+
+
 def test_logs_contain_no_secret(every_way):
     """Logs contain no secret key and no signed URL."""
     url = every_way.xcom("rescheduled")["AudioUrl"]

@@ -77,7 +77,8 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     # Long enough for Airflow to read of the end of the first process before it starts the second.
     rescheduled = WaitingSensor(task_id="rescheduled", notes=notes, **{**waits, "poke_interval": 10})
     poked = TextToSpeechTaskSensor(task_id="poked", mode="poke", **waits)
-    deferred = WaitingSensor(task_id="deferred", deferrable=True, notes=notes, **waits)
+    # Long enough for its trigger to report that it waits.
+    deferred = WaitingSensor(task_id="deferred", deferrable=True, notes=notes, **{**waits, "poke_interval": 10})
     WaitingSensor(task_id="ended_from_trigger", end_from_trigger=True, notes=notes, **waits)
 
     @task

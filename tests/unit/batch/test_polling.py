@@ -81,12 +81,12 @@ def test_slow_lines_delay_quick_ones_behind_them_little_more_than_the_order_by_d
 def test_waiting_line_keeps_no_text_in_memory():
     remaining = []
 
-    async def wait(*arguments, oldest_first):
+    async def wait(*arguments, **options):
         await asyncio.sleep(60)
         if not remaining:
             gc.collect()
             remaining.append([found for found in gc.get_objects() if type(found) is ManifestLine])
-        return await wait_for_task(*arguments, oldest_first=oldest_first)
+        return await wait_for_task(*arguments, **options)
 
     simulate([1.0] * 50, wait)
     assert remaining == [[]]

@@ -143,7 +143,7 @@ def deadline_error(trigger):
 
 
 def test_run_deadline_reports_last_seen(monkeypatch):
-    async def see(*_, last_seen, make_call):
+    async def see(*_, last_seen, **_options):
         last_seen.record_processing()
         await asyncio.Event().wait()
 
@@ -184,7 +184,7 @@ def test_run_client_creation_error_is_reported_at_once(connect, monkeypatch):
 
 
 def test_run_other_timeout_error_is_raised(monkeypatch):
-    async def fail(*_, last_seen, make_call):
+    async def fail(*_, last_seen, **_options):
         raise TimeoutError("of another library")
 
     monkeypatch.setattr("airflow_provider_mps.polling.poller.wait_for_task", fail)
@@ -203,7 +203,7 @@ def test_run_after_deferral_waits_one_interval(connect):
 def test_run_after_restart_polls_at_once(connect, monkeypatch):
     first_polls = []
 
-    async def note(*arguments, last_seen, make_call):
+    async def note(*arguments, last_seen, **_options):
         first_polls.append(arguments[-1])
         raise InvalidRequestError("enough")
 
