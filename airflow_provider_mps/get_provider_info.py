@@ -15,7 +15,7 @@ from airflow_provider_mps.version_compat import drop_scheme_warning
 INTEGRATION = "Tencent Cloud Media Processing Service (MPS)"
 COS_INTEGRATION = "Tencent Cloud Object Storage (COS)"
 GUIDES = (
-    "first-clip", "connection", "voice-id", "waiting", "storing", "short-texts", "batches", "subtitles", "tracks",
+    "first-clip", "connection", "voice-id", "waiting", "storing", "short-texts", "batches", "decorator", "subtitles", "tracks",
     "spending", "listening", "emulator",
 )  # fmt: skip
 """Pages about MPS, in ``docs`` of the repository."""
