@@ -58,12 +58,14 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         source: str,
         voice_id: str | None,
         duration: float | None,
+        text_path: ObjectStoragePath | None = None,
     ) -> str:
         """
         Push ``VoiceId`` and ``duration``, report lineage and asset events, and return the stored path.
 
         :param source: URL of the audio, or of the API that returned it; its query is not reported
         :param duration: seconds; ``None`` if MPS does not report them
+        :param text_path: the file with the text, if this task has read one
         """
         from airflow_provider_mps.storage.asset_events import add_asset_events, parse_partition_key
         from airflow_provider_mps.storage.lineage import TransferLineage
@@ -73,7 +75,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         if not audio.is_kept:
             self.hook.metrics.count_stored(audio.size, duration)
         self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration)
+        self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration, text_path)
         self._lineage.collect(self.hook)
         extra = {
             "VoiceId": voice_id,

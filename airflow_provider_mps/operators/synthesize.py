@@ -21,7 +21,7 @@ from airflow_provider_mps.storage.deadline import (
 )
 from airflow_provider_mps.storage.destination import is_folder, parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file
-from airflow_provider_mps.storage.text_file import read_text, validate_text_source
+from airflow_provider_mps.storage.text_file import parse_path, read_text, validate_text_source
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 source=speech.audio_url or self._get_api_url(),
                 voice_id=request.voice_id,
                 duration=speech.duration,
+                text_path=parse_path(self.text_path) if self.text_path else None,
             )
 
     def on_kill(self) -> None:

@@ -56,16 +56,23 @@ class TransferLineage:
     """Bytes."""
     duration: float | None = None
     """Seconds; ``None`` if MPS does not report them."""
+    text_path: ObjectStoragePath | None = None
+    """The file with the text that MPS has spoken, if the task has read one."""
 
     @classmethod
     def from_audio_url(
-        cls, audio_url: str, path: ObjectStoragePath, size: int, duration: float | None = None
+        cls,
+        audio_url: str,
+        path: ObjectStoragePath,
+        size: int,
+        duration: float | None = None,
+        text_path: ObjectStoragePath | None = None,
     ) -> TransferLineage:
         """Remove the secret parts of the URL."""
         parts = urlsplit(audio_url)
         host = parts.netloc.rpartition("@")[2]
         source = f"{parts.scheme}://{host}{encode_path(parts.path, may_be_encoded=True)}"
-        return cls(source, path, size, duration)
+        return cls(source, path, size, duration, text_path)
 
     def to_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the lineage for OpenLineage's listener, the only caller."""
@@ -73,13 +80,16 @@ class TransferLineage:
 
         scheme, _, rest = self.source.partition("://")
         host, _, name = rest.partition("/")
-        source = f"{scheme}://{host}", f"/{name}"
+        inputs: list[FileSet | tuple[str, str]] = [(f"{scheme}://{host}", f"/{name}")]
+        if self.text_path is not None:
+            inputs.append(FileSet(self.text_path))
         counts = SpeechCounts(clips=1, seconds=self.duration)
-        return make_operator_lineage([source], [FileSet(self.path, self.size)], counts)
+        return make_operator_lineage(inputs, [FileSet(self.path, self.size)], counts)
 
     def collect(self, hook: Any) -> None:
         """Add the assets to Airflow's lineage collector, which ignores them if no plugin reads lineage."""
-        _collect(hook, self.source, [self.path])
+        texts = [] if self.text_path is None else [self.text_path]
+        _collect(hook, [self.source, *map(_encode, texts)], [self.path])
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,17 @@ class FileLineage:
 
     def collect(self, operator: Any) -> None:
         """Add the assets to Airflow's lineage collector."""
-        _collect(operator, encode_uri(make_uri(self.source.path)), [each.path for each in self.outputs])
+        _collect(operator, [_encode(self.source.path)], [each.path for each in self.outputs])
 
 
-def _collect(context: Any, source: str, paths: list[ObjectStoragePath]) -> None:
+def _collect(context: Any, sources: list[str], paths: list[ObjectStoragePath]) -> None:
     collector = get_hook_lineage_collector()
     with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones; the audio is stored anyway
-        collector.add_input_asset(context=context, uri=source)
+        for source in sources:
+            collector.add_input_asset(context=context, uri=source)
         for path in paths:
-            collector.add_output_asset(context=context, uri=encode_uri(make_uri(path)))
+            collector.add_output_asset(context=context, uri=_encode(path))
+
+
+def _encode(path: ObjectStoragePath) -> str:
+    return encode_uri(make_uri(path))

@@ -73,6 +73,13 @@ def test_lineage_is_added_to_airflow_collector(monkeypatch):
     }
 
 
+def test_lineage_of_spoken_file_has_it_as_an_input():
+    text = ObjectStoragePath("s3://texts/day.txt")
+    lineage = TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("s3://clips/a.wav"), 5, 1.5, text)
+    inputs = lineage.to_openlineage().inputs
+    assert [(each.namespace, each.name) for each in inputs][1:] == [("s3://texts", "day.txt")]
+
+
 def test_lineage_of_files_has_statistics_and_counts():
     lineage = FileLineage(
         FileSet(ObjectStoragePath("s3://clips/day/manifest.jsonl"), rows=3),
