@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.error_codes import NOT_SENT
 from airflow_provider_mps.exceptions import InvalidMpsConnectionError, MpsPermanentError, make_api_error
+from airflow_provider_mps.metrics import Metrics
 from airflow_provider_mps.polling import intervals
 from airflow_provider_mps.polling.intervals import ROTATION_GRACE_SECONDS, CredentialGracePeriod
 from airflow_provider_mps.polling.rate_limiter import THROTTLE_FACTOR
@@ -34,6 +35,7 @@ class Hook:
     """A hook whose connection's key MPS accepts from a certain time on."""
 
     mps_conn_id = "mps_default"
+    metrics = Metrics("mps_default")
 
     def __init__(self, accepted_from=0.0):
         self.log = logging.getLogger("airflow_provider_mps.hook")
