@@ -55,8 +55,8 @@ class Summary:
             "characters": self.characters,
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
-            **self.spending.to_json(),
             **({} if self.empty_cues is None else {"empty_cues": self.empty_cues}),
+            **self.spending.to_json(),
         }
 
     def to_line(self) -> str:
