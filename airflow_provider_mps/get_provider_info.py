@@ -15,8 +15,8 @@ from airflow_provider_mps.version_compat import drop_scheme_warning
 INTEGRATION = "Tencent Cloud Media Processing Service (MPS)"
 COS_INTEGRATION = "Tencent Cloud Object Storage (COS)"
 GUIDES = (
-    "first-clip", "connection", "voice-id", "waiting", "storing", "short-texts", "batches", "decorator", "subtitles", "tracks",
-    "spending", "listening", "emulator",
+    "first-clip", "connection", "voice-id", "waiting", "storing", "short-texts", "decorator", "batches", "subtitles",
+    "tracks", "spending", "listening", "emulator",
 )  # fmt: skip
 """Pages about MPS, in ``docs`` of the repository."""
 

@@ -90,34 +90,21 @@ def find_manifest(params: Any = None) -> str:
     },
 )
 def text_to_speech_batch() -> None:
-    """Count the characters to submit, then process the manifest in one task."""
-    arguments: dict[str, Any] = {
-        "manifest": find_manifest(),
-        "destination": "{{ params.destination }}",
-        "voice_id": "{{ params.voice_id }}",
-    }
-    estimate = TextToSpeechBatchOperator(
-        task_id="estimate",
-        dry_run=True,
-        doc_md="Reads the manifest and reports lines, characters, the minimum time and errors. Does not call MPS.",
-        **arguments,
-    )
-
-    @task.short_circuit(doc_md="Skips `speak` if there are more characters to submit than the form's limit.")
-    def check_character_limit(report: Any, params: Any = None) -> bool:
-        print(f"{report['characters']} characters in {report['to_submit']} lines; {report['invalid']} invalid lines")
-        return bool(report["characters"] <= params["max_characters"])
-
-    speak = TextToSpeechBatchOperator(
+    """Process the manifest in one task, unless it is over the character limit."""
+    manifest: Any = find_manifest()
+    TextToSpeechBatchOperator(
         task_id="speak",
+        manifest=manifest,
+        destination="{{ params.destination }}",
+        voice_id="{{ params.voice_id }}",
+        max_total_characters="{{ params.max_characters }}",
         deferrable=True,
         on_line_failure="continue",
         retries=3,
-        doc_md="Submits, waits for and stores every line. A retry or a clear continues with the records in the "
-        "destination. It does not submit a line again if its outcome is unknown.",
-        **arguments,
+        doc_md="Submits, waits for and stores every line, or nothing if more characters than the form's limit are "
+        "left. A retry or a clear continues with the records in the destination. It does not submit a line again if "
+        "its outcome is unknown.",
     )
-    check_character_limit(estimate.output) >> speak
 
 
 @dag(schedule=None, doc_md=__doc__, tags=TAGS, params=PARAMS)

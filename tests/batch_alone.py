@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("destination")
     parser.add_argument("--run-id", default="run-1")
     parser.add_argument("--on-unknown", default="fail")
+    parser.add_argument("--max-total-characters", type=int)
     parser.add_argument("--lease-valid", type=float, help="seconds after a heartbeat for which the lease is certain")
     parser.add_argument("--takeover", type=float, help="seconds without a heartbeat after which a lock is taken over")
     parser.add_argument("--fill", type=int, help="bytes of a filler file that is written first")
@@ -63,7 +64,13 @@ def shorten_takeover(seconds: float) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    operator = batch(arguments.manifest, arguments.destination, on_unknown=arguments.on_unknown, on_line_failure="fail")
+    operator = batch(
+        arguments.manifest,
+        arguments.destination,
+        on_unknown=arguments.on_unknown,
+        on_line_failure="fail",
+        max_total_characters=arguments.max_total_characters,
+    )
 
     def on_term(*_: object) -> None:
         operator.on_kill()  # as Airflow does; the task continues afterwards

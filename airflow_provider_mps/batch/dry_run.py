@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException
-
-from airflow_provider_mps.batch.line import InvalidLine
-from airflow_provider_mps.batch.line_processor import LineAction, decide_line_action
-from airflow_provider_mps.batch.manifest import read_manifest
-from airflow_provider_mps.batch.row import LineStatus, Row, make_duplicate_row
+from airflow_provider_mps.batch.plan import plan_lines
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.spending import Spending
 from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.batch.summary import (
     MAX_LISTED_PROBLEMS,
     SUBMITS_PER_SECOND,
     format_problem_table,
     format_table,
+    format_voice_table,
 )
-from airflow_provider_mps.batch.voices import use_earlier_voice
 
 if TYPE_CHECKING:
-    from airflow_provider_mps.batch.line import BatchOptions, ManifestLine
+    from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.lock_holder import LockHolder
-    from airflow_provider_mps.batch.row_store import RowStore
 
 MAX_LOGGED_ERRORS = 1000
 
@@ -33,21 +28,17 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
     """
     Report what a batch would submit.
 
-    :return: counts, characters, the least seconds at MPS's rate limit and the first errors by line; and a table of them
+    :return: counts, characters, the least seconds at MPS's rate limit, sums by voice and the first errors by line; and
+        tables of them
     """
     state = BatchState(options, holder, log)
-    asyncio.run(state.read_earlier_state())
-    characters = 0
-    for line in read_manifest(options.manifest, options.subtitle_encoding, state.report_subtitles):
-        row = _check_line(line, state.row_store, options)
-        state.row_store.put(row)
-        if row.status is LineStatus.PENDING:
-            characters += row.characters or 0
+    spending = asyncio.run(_plan_all(options, state))
     errors = state.row_store.problems(MAX_LOGGED_ERRORS, LineStatus.INVALID)
     for row in errors:
         log.warning("Line %s%s: %s", row.line, f" (id {row.id})" if row.id else "", row.error)
     listed = errors[:MAX_LISTED_PROBLEMS]
     summary = state.row_store.summarize()
+    characters = spending.total_characters
     submits, invalid = summary.count(LineStatus.PENDING), summary.count(LineStatus.INVALID)
     seconds = submits / SUBMITS_PER_SECOND
     report: dict[str, Any] = {
@@ -57,36 +48,35 @@ def dry_run(options: BatchOptions, holder: LockHolder, log: Any) -> tuple[dict[s
         "characters": characters,
         "least_seconds": seconds,
         "invalid": invalid,
+        **spending.to_json(),
         "errors": {str(row.line): row.error for row in listed},
     }
     shown = ["lines", "to_submit", "characters", "least_seconds", "invalid"]
     if summary.empty_cues is not None:
         report["empty_cues"] = summary.empty_cues
         shown.append("empty_cues")
-    message = "Dry run: %s lines, %s to submit with %s characters in at least %.0f s, %s invalid"
-    log.info(message, summary.lines, submits, characters, seconds, invalid)
-    table = format_table([(name.replace("_", " "), f"{report[name]:,.0f}") for name in shown])
-    return report, table + (f"\n\n{format_problem_table(listed, invalid)}" if invalid else "")
+    limit = options.max_total_characters
+    if limit is not None:
+        report["max_total_characters"], report["exceeds_limit"] = limit, characters > limit
+        shown.append("max_total_characters")
+    message = "Dry run: %s lines, %s to submit with %s characters%s in at least %.0f s, %s invalid"
+    log.info(message, summary.lines, submits, characters, spending.format_cost(characters), seconds, invalid)
+    if submits:
+        log.info("By voice: %s", spending.to_line())
+    if report.get("exceeds_limit"):
+        log.warning("The batch would submit nothing: more than max_total_characters (%s) are left to submit", limit)
+    tables = [format_table([(name.replace("_", " "), f"{report[name]:,.0f}") for name in shown])]
+    tables += [format_voice_table(spending)] if submits else []
+    tables += [format_problem_table(listed, invalid)] if invalid else []
+    return report, "\n\n".join(tables)
 
 
-def _check_line(line: ManifestLine | InvalidLine, row_store: RowStore, options: BatchOptions) -> Row:
-    """Return the row of a line: pending if it would be submitted."""
-    if isinstance(line, InvalidLine):
-        return Row(None, line.number, LineStatus.INVALID, error=line.error)
-    known = row_store.find(line.id)
-    if duplicate := make_duplicate_row(line.id, line.number, known):
-        return duplicate
-    try:
-        request = line.make_request(options.defaults, options.manifest)
-    except AirflowException as error:
-        return Row(line.id, line.number, LineStatus.INVALID, error=str(error))
-    if request.voice_name is not None:  # which voice has the name now, only MPS knows
-        earlier = use_earlier_voice(request, known)
-        if earlier is None:
-            return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text))
-        request = earlier
-    fingerprint = request.fingerprint(options.mps_conn_id, options.region)
-    if decide_line_action(known, fingerprint, options.on_unknown) is LineAction.SUBMIT:
-        return Row(line.id, line.number, LineStatus.PENDING, characters=len(request.text), request=fingerprint)
-    assert known is not None  # noqa: S101 - else it would be submitted
-    return replace(known, line=line.number, start=line.start, end=line.end)
+async def _plan_all(options: BatchOptions, state: BatchState) -> Spending:
+    """Put the row of each line into the row store; count those that would be submitted."""
+    await state.read_earlier_state()
+    spending = Spending(options.price_per_1000_characters)
+    async for planned in plan_lines(options, state.row_store, state.report_subtitles):
+        state.row_store.put(planned.row)
+        if planned.is_to_submit:
+            spending.add(planned.voice, planned.row.characters or 0)
+    return spending

@@ -20,6 +20,7 @@ from airflow_provider_mps.storage.text_file import parse_path, read_text, valida
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -80,7 +81,13 @@ class BatchOptions:
     subtitle_encoding: str | None = None
     """Encoding of a subtitle file; ``None`` to detect it."""
     keep_voices: bool = False
-    """Whether a line that MPS has accepted keeps the voice that its ``voice_name`` had then."""
+    """Whether the task resumes after it deferred: a line that MPS has accepted then keeps the voice of its name."""
+    max_total_characters: int | None = None
+    """The most characters that one run may submit; ``None`` for no limit."""
+    submitted_characters: int = 0
+    """Characters that this run submitted before it deferred."""
+    price_per_1000_characters: Decimal | None = None
+    """What the user pays, to report costs."""
 
     def __post_init__(self) -> None:
         manifest, destination = (posixpath.normpath(path.path) for path in (self.manifest, self.destination))

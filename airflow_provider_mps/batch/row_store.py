@@ -13,10 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mps.batch.row import PROBLEM_STATUSES, LineStatus
+from airflow_provider_mps.batch.spending import Spending
 from airflow_provider_mps.batch.summary import MAX_LISTED_PROBLEMS, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
     from airflow_provider_mps.batch.row import Row
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 class RowStore:
     """Rows by their key. All methods are thread-safe, and return a consistent snapshot."""
 
-    def __init__(self) -> None:
+    def __init__(self, price: Decimal | None = None) -> None:
+        """Keep rows, and the ``price`` of 1,000 characters for the summary."""
+        self._price = price
         self._rows: dict[str | int | None, Row] = {}
         self._lock = threading.Lock()
         self.empty_cues: int | None = None
@@ -75,13 +79,18 @@ class RowStore:
     def summarize(self) -> Summary:
         """Return counts, sums and the first problems of this manifest's lines."""
         rows = [row for row in self._snapshot() if row.line is not None]
+        spending = Spending(self._price)
+        for row in rows:
+            if row.task_id is not None:
+                spending.add(row.voice_id, row.characters or 0)
         return Summary(
             Counter(row.status for row in rows),
-            characters=sum(row.characters or 0 for row in rows if row.task_id is not None),
+            characters=spending.total_characters,
             size=sum(row.size or 0 for row in rows),
             seconds=sum((row.duration or 0 for row in rows), 0.0),
             problems=self.problems(MAX_LISTED_PROBLEMS),
             empty_cues=self.empty_cues,
+            spending=spending,
         )
 
     def problems(self, limit: int, *statuses: LineStatus) -> list[Row]:

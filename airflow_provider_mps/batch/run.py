@@ -14,8 +14,10 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mps.batch.lease import Lease
 from airflow_provider_mps.batch.line_processor import LineProcessor
 from airflow_provider_mps.batch.manifest import read_manifest
+from airflow_provider_mps.batch.plan import validate_character_limit
 from airflow_provider_mps.batch.results import Results
 from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.spending import CharacterBudget
 from airflow_provider_mps.batch.state import BatchState
 from airflow_provider_mps.batch.storer import Storer
 from airflow_provider_mps.batch.submitter import NotSubmittedError, Submitter
@@ -58,6 +60,8 @@ class BatchOutcome:
     summary: Summary
     waiting_task_ids: list[str] = field(default_factory=list)
     """Ids of the tasks to wait for, the last submitted last; empty if all lines have ended."""
+    submitted_characters: int = 0
+    """Characters that this run has submitted, also before it deferred."""
 
 
 class Batch:
@@ -97,7 +101,10 @@ class Batch:
         lease = Lease(Results(destination).lock_path, self._holder, self._log)
         await lease.acquire()
         self._state = BatchState(self._options, self._holder, self._log, lease.ensure_held)
-        self._submitter = Submitter(self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log)
+        self._budget = CharacterBudget(self._options.max_total_characters, self._options.submitted_characters)
+        self._submitter = Submitter(
+            self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log, self._budget
+        )
         self._storer = Storer(destination, self._query_task, self._options.transfer_timeout, self._log)
         self._line_processor = LineProcessor(
             self._options,
@@ -122,7 +129,8 @@ class Batch:
                     removed,
                     destination / "results.jsonl",
                 )
-            return BatchOutcome(self._state.row_store.summarize(), list(self._line_processor.waiting_task_ids))
+            waiting_task_ids = list(self._line_processor.waiting_task_ids)
+            return BatchOutcome(self._state.row_store.summarize(), waiting_task_ids, self._budget.used)
         finally:
             closing = asyncio.create_task(self._close(lease, heartbeat, finished=is_finished, deferred=is_deferred))
             try:
@@ -144,6 +152,7 @@ class Batch:
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(wait_for_heartbeat_error())]
                 await self._state.restore()
+                await validate_character_limit(self._options, self._state.row_store, self._log)
                 background.append(group.create_task(self._report_periodically()))
                 try:
                     await self._process_manifest(group)

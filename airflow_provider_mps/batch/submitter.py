@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mps.api.actions import make_submit_call
 from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.spending import CharacterBudget
 from airflow_provider_mps.durable.record import format_utc_now
 from airflow_provider_mps.error_codes import (
     FIND_TASK_ADVICE,
@@ -20,7 +21,7 @@ from airflow_provider_mps.error_codes import (
     fails_every_submit,
     is_credential_error,
 )
-from airflow_provider_mps.exceptions import MpsApiError, make_api_error
+from airflow_provider_mps.exceptions import InvalidRequestError, MpsApiError, make_api_error
 from airflow_provider_mps.polling.request_gate import RequestGate
 from airflow_provider_mps.speech.parsing import OnUnknown
 
@@ -55,21 +56,24 @@ class Submitter:
     Submit the lines of one batch.
 
     :param ensure_lease: raises unless this batch holds its lease; awaited last before a request is sent
+    :param budget: the characters that this run may submit; default: no limit
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of a batch
         self,
         hook: MpsHook,
         state: BatchState,
         ensure_lease: Callable[[], Coroutine[Any, Any, None]],
         on_unknown: OnUnknown,
         log: Any,
+        budget: CharacterBudget | None = None,
     ) -> None:
         self._hook = hook
         self._state = state
         self._ensure_lease = ensure_lease
         self._on_unknown = on_unknown
         self._log = log
+        self._budget = budget or CharacterBudget()
         self._gate = RequestGate(hook, "TextToSpeechAsync", log, probe_outages=True)
         self._persist_margin = 0.0
         """Seconds before its slot at which a line is recorded: a little more than the slowest recent write took."""
@@ -129,7 +133,8 @@ class Submitter:
 
     async def _submit(self, request: SpeechRequest, row: Row) -> Row:
         call = make_submit_call(request.text, request.voice_id, request.text_lang, request.ext_param)
-        unknown = 0
+        characters, unknown, sent = len(request.text), 0, row
+        error: AirflowException | None = None
         while True:
             async with self._capacity, self._permit() as permit:
                 # Wake before the slot, early enough to record the line first.
@@ -137,40 +142,45 @@ class Submitter:
                 await self._gate.sleep_until(slot - self._persist_margin)
                 if not self._gate.can_send(permit):
                     continue
+                if not self._budget.can_use(characters):
+                    if error is not None and unknown:
+                        self._log.warning("Line %s is not submitted again, to stay within max_total_characters", row.id)
+                        return await self._record_unknown(error, sent, unknown)
+                    self.stop(self._make_limit_error(row, characters))
+                    raise NotSubmittedError
                 sent = row.with_status(LineStatus.SUBMITTING, sent_at=format_utc_now())
-                await self._persist(sent, permit)
-                if not self._gate.can_send(permit):
-                    await self._record(sent.with_status(LineStatus.PENDING))
-                    continue
-                self._gate.record_sending(permit)
-                try:
-                    with self._hook.metrics.observe_request(call.characters):
-                        accepted = await self._hook.acall_once(call, self._check_before_sending)
-                except AirflowException as error:
-                    if isinstance(error, MpsApiError) and error.code == _WITHHELD:
+                with self._budget.reserve(characters) as reservation:
+                    await self._persist(sent, permit)
+                    if not self._gate.can_send(permit):
                         await self._record(sent.with_status(LineStatus.PENDING))
                         continue
-                    self._gate.record_outcome(permit, error)
-                    unknown += _is_outcome_unknown(error)
-                    final = await self._handle_error(error, sent, unknown)
-                    if final is not None:
-                        return final
-                else:
-                    self._gate.record_outcome(permit)
-                    self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
-                    return await self._record(sent.with_status(LineStatus.PROCESSING, task_id=accepted.task_id))
+                    self._gate.record_sending(permit)
+                    reservation.is_kept = True
+                    try:
+                        with self._hook.metrics.observe_request(call.characters):
+                            accepted = await self._hook.acall_once(call, self._check_before_sending)
+                    except AirflowException as caught:
+                        error = caught
+                        reservation.is_kept = _is_outcome_unknown(error)
+                        if isinstance(error, MpsApiError) and error.code == _WITHHELD:
+                            await self._record(sent.with_status(LineStatus.PENDING))
+                            continue
+                        self._gate.record_outcome(permit, error)
+                        unknown += _is_outcome_unknown(error)
+                        final = await self._handle_error(error, sent, unknown)
+                        if final is not None:
+                            return final
+                    else:
+                        self._gate.record_outcome(permit)
+                        self._log.debug("MPS accepted task %s (RequestId %s)", accepted.task_id, accepted.request_id)
+                        ids = {"task_id": accepted.task_id, "voice_id": request.voice_id}
+                        return await self._record(sent.with_status(LineStatus.PROCESSING, **ids))
 
     async def _handle_error(self, error: AirflowException, sent: Row, unknown: int) -> Row | None:
         """Return the line's final row, or ``None`` if it is to be submitted again."""
         if _is_outcome_unknown(error):
             if self._on_unknown is OnUnknown.FAIL or unknown >= MAX_SUBMITS:
-                reason = error.describe() if isinstance(error, MpsApiError) else str(error)
-                attempts = f" {unknown} times, last" if self._on_unknown is OnUnknown.RESUBMIT else ""
-                message = (
-                    f"{reason} It is unknown whether MPS accepted this line, sent{attempts} at {sent.sent_at}: it may "
-                    f"already be billed, and was not submitted again. {UNKNOWN_LINE_ADVICE}"
-                )
-                return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
+                return await self._record_unknown(error, sent, unknown)
             self._log.warning("Submitting line %s again, which may be billed twice: %s", sent.id, error)
             return None
         code = error.code if isinstance(error, MpsApiError) else ""
@@ -181,6 +191,23 @@ class Submitter:
         if not can_retry_submit(error_class) and not is_credential_error(code):
             self.stop(error)  # the account or the connection must be fixed first
         return None
+
+    async def _record_unknown(self, error: AirflowException, sent: Row, unknown: int) -> Row:
+        reason = error.describe() if isinstance(error, MpsApiError) else str(error)
+        attempts = f" {unknown} times, last" if self._on_unknown is OnUnknown.RESUBMIT else ""
+        message = (
+            f"{reason} It is unknown whether MPS accepted this line, sent{attempts} at {sent.sent_at}: it may "
+            f"already be billed, and was not submitted again. {UNKNOWN_LINE_ADVICE}"
+        )
+        return await self._record(sent.with_status(LineStatus.UNKNOWN, error=message))
+
+    def _make_limit_error(self, row: Row, characters: int) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"Line {row.id} with {characters} characters would exceed max_total_characters ({self._budget.limit}), of "
+            f"which {self._budget.used} are used, and was not submitted. The manifest, a text or a voice has changed "
+            "since the batch counted, or a submit was repeated. The results are kept: raise the limit, and clear the "
+            "task to submit the rest."
+        )
 
     async def _check_before_sending(self) -> None:
         """

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.batch.row import PROBLEM_STATUSES, LineStatus
+from airflow_provider_mps.batch.spending import MAX_LISTED_VOICES, Spending
 from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Summary:
     seconds: float = 0.0  # of stored audio
     problems: list[Row] = field(default_factory=list)  # the first lines without audio
     empty_cues: int | None = None  # that were skipped; ``None`` if the manifest is not a subtitle file
+    spending: Spending = field(default_factory=Spending)  # of the lines that MPS accepted, by voice
 
     @property
     def lines(self) -> int:
@@ -57,6 +59,7 @@ class Summary:
             "bytes": self.size,
             "seconds": round(self.seconds, 3),
             **({} if self.empty_cues is None else {"empty_cues": self.empty_cues}),
+            **self.spending.to_json(),
         }
 
     def make_lineage(self, manifest: ObjectStoragePath, destination: ObjectStoragePath) -> FileLineage:
@@ -72,12 +75,12 @@ class Summary:
         """Return counts and sums as a log line."""
         counts = ", ".join(f"{count:,} {status}" for status, count in self._nonzero_counts())
         return (
-            f"{self.lines:,} lines: {counts or 'none'}; {self.characters:,} characters accepted, "
-            f"{self._duration()} of audio stored"
+            f"{self.lines:,} lines: {counts or 'none'}; {self.characters:,} characters accepted"
+            f"{self.spending.format_cost(self.characters)}, {self._duration()} of audio stored"
         )
 
     def to_markdown(self) -> str:
-        """Return one table of counts and sums, and one of the first lines without audio."""
+        """Return a table of counts and sums, one of the voices, and one of the first lines without audio."""
         rows = [
             *((status.value, f"{count:,}") for status, count in self._nonzero_counts()),
             ("all lines", f"{self.lines:,}"),
@@ -86,8 +89,10 @@ class Summary:
         ]
         if self.empty_cues:
             rows.append(("empty cues", f"{self.empty_cues:,}"))
-        problems = f"\n\n{format_problem_table(self.problems, self.failures)}" if self.problems else ""
-        return format_table(rows) + problems
+        tables = [format_table(rows)]
+        tables += [format_voice_table(self.spending)] if self.characters else []
+        tables += [format_problem_table(self.problems, self.failures)] if self.problems else []
+        return "\n\n".join(tables)
 
     def format_problem_names(self) -> str:
         """Return the ids of the first lines without audio, for an error message."""
@@ -105,6 +110,17 @@ class Summary:
 def format_table(rows: list[tuple[str, str]]) -> str:
     """Return names and numbers as a Markdown table."""
     return "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def format_voice_table(spending: Spending) -> str:
+    """Return lines, characters and, with a price, the cost of each voice as a Markdown table."""
+    voices = [*spending.list_voices(MAX_LISTED_VOICES), ("**total**", spending.total_lines, spending.total_characters)]
+    has_cost = spending.price is not None
+    table = ["| voice | lines | characters |" + " cost |" * has_cost, "|---|---:|---:|" + "---:|" * has_cost]
+    for voice, lines, characters in voices:
+        cost = f" {spending.compute_cost(characters):,} |" if has_cost else ""
+        table.append(f"| {_escape_cell(voice[:MAX_ERROR_CHARACTERS])} | {lines:,} | {characters:,} |{cost}")
+    return "\n".join(table)
 
 
 def format_problem_table(problems: list[Row], count: int) -> str:

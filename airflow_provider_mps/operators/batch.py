@@ -84,6 +84,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     :param subtitle_encoding: encoding of an ``.srt`` or ``.vtt`` manifest, e.g. ``cp1252`` or ``gb18030``. By default,
         the batch detects UTF-8, UTF-16, UTF-32 and CP1252 (templated)
     :param max_characters: maximum length of the text of a line (templated)
+    :param max_total_characters: the most characters that one run may submit. If more are left to submit, the batch
+        fails before its first call to MPS, and is not retried. A retry or a clear counts again what is left (templated)
+    :param price_per_1000_characters: what you pay for 1,000 characters, to report the cost (templated)
     :param resume: resume what another run has left in the destination. A retry or a clear always resumes
     :param on_unknown: if it is unknown whether MPS accepted a line: ``fail`` it, or ``resubmit`` it in the same run, up
         to three times, each of which may be billed
@@ -117,6 +120,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "fit_to_cues",
         "subtitle_encoding",
         "max_characters",
+        "max_total_characters",
+        "price_per_1000_characters",
         "partition_key",
         "mps_conn_id",
         "region",
@@ -142,6 +147,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         fit_to_cues: bool | str = False,
         subtitle_encoding: str | None = None,
         max_characters: int | str | None = None,
+        max_total_characters: int | str | None = None,
+        price_per_1000_characters: float | str | None = None,
         resume: bool = True,
         on_unknown: Literal["fail", "resubmit"] = "fail",
         on_line_failure: Literal["fail", "continue"] = "fail",
@@ -169,6 +176,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.fit_to_cues = fit_to_cues
         self.subtitle_encoding = subtitle_encoding
         self.max_characters = max_characters
+        self.max_total_characters = max_total_characters
+        self.price_per_1000_characters = price_per_1000_characters
         self.resume = resume
         self.on_unknown = parse_choice(OnUnknown, on_unknown)
         self.on_line_failure = parse_choice(OnLineFailure, on_line_failure)
@@ -199,7 +208,9 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             return report
         return self._run(context, options, None)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any], submitted_characters: int = 0
+    ) -> dict[str, Any]:
         """Store the lines that have finished while the triggerer waited."""
         deadline = self.get_deadline(context)
         time_left = None if deadline is None else deadline - time.time()
@@ -210,7 +221,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 "batch, and does not submit again what MPS has accepted."
             )
         # The names were looked up before the task deferred: a voice that was replaced since must not bill lines again.
-        return self._run(context, replace(self._make_options(), keep_voices=True), time_left)
+        options = replace(self._make_options(), keep_voices=True, submitted_characters=submitted_characters)
+        return self._run(context, options, time_left)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer; if Airflow itself ended the wait, release the destination."""
@@ -265,7 +277,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 raise
             end = finished
         if end.waiting_task_ids:
-            self._defer(context, end.waiting_task_ids, str(Results(options.destination).lock_path), holder.token)
+            self._defer(context, end, str(Results(options.destination).lock_path), holder.token)
         try:
             return self._push_results(context, options, end.summary)
         except AirflowFailException:
@@ -275,7 +287,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 self.log.warning("The end of this batch could not be recorded: %s", describe_error(error))
             raise
 
-    def _defer(self, context: Context, mps_task_ids: list[str], lock_path: str, lock_token: str) -> NoReturn:
+    def _defer(self, context: Context, outcome: BatchOutcome, lock_path: str, lock_token: str) -> NoReturn:
         from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
         from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
 
@@ -284,7 +296,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         timeout = None if deadline is None else max(deadline - now, 0.0) + 2 * REQUEUE_GRACE_SECONDS
         self.defer(
             trigger=TextToSpeechBatchTrigger(
-                mps_task_ids[-MAX_TASKS:],
+                outcome.waiting_task_ids[-MAX_TASKS:],
                 self.mps_conn_id,
                 self.region or None,
                 self.poll_interval,
@@ -294,6 +306,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 lock_token=lock_token,
             ),
             method_name="execute_complete",
+            kwargs={"submitted_characters": outcome.submitted_characters},
             timeout=None if timeout is None else timedelta(seconds=timeout),
         )
 
@@ -307,6 +320,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
     def _make_options(self) -> BatchOptions:
         from airflow_provider_mps.api.connection import parse_conn_id
         from airflow_provider_mps.batch.line import BatchOptions, LineDefaults
+        from airflow_provider_mps.batch.spending import parse_max_total_characters, parse_price
         from airflow_provider_mps.batch.subtitle_encoding import parse_encoding
         from airflow_provider_mps.polling.intervals import PollInterval
         from airflow_provider_mps.speech.ext_param import SpeechOptions, parse_flag
@@ -333,6 +347,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
             on_unknown=self.on_unknown,
             resume=self.resume,
             subtitle_encoding=parse_encoding(self.subtitle_encoding),
+            max_total_characters=parse_max_total_characters(self.max_total_characters),
+            price_per_1000_characters=parse_price(self.price_per_1000_characters),
             # Two intervals, so that each task has been polled before the batch defers.
             defer_after=2 * self.poll_interval if self.deferrable else None,
             defaults=LineDefaults(
@@ -352,6 +368,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         results = options.destination / "results.jsonl"
         outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}
         self.log.info("%s. Results: %s", summary.to_line(), results)
+        if summary.characters:
+            self.log.info("Accepted by voice: %s", summary.spending.to_line())
         _push_xcom(context, "progress", summary.to_markdown())
         if not summary.lines:
             raise InvalidRequestError(f"The manifest {options.manifest} has no lines: nothing was submitted.")

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.batching import wait_until
 from tests.browser.conftest import TIMEOUT_MILLISECONDS, add_connection, screenshot
 from tests.browser.steps import DAG, IS_DRAWN, listen, load_audio, open_form, page_of, submit_form
 
@@ -281,3 +282,29 @@ def test_short_text_plays_as_mp3(admin, api, tmp_path):
     duration = float(api.xcom(NOTIFICATION, run_id, "speak", key="duration"))
     # An MP3 has whole frames, and silence at both ends.
     assert load_audio(player).evaluate("audio => audio.duration") == pytest.approx(duration, abs=0.2)
+
+
+APPROVAL = "text_to_speech_approval"
+
+
+def test_batch_runs_after_its_approval(admin, api, tmp_path):
+    form = open_form(admin, APPROVAL, "price")
+    form.locator("[name='element_price']").fill("0.5")
+    form.locator("[name='element_destination']").fill(f"file://{tmp_path}")
+    form.get_by_test_id("trigger-dag-submit").click()
+    expect(form).to_be_hidden(timeout=TIMEOUT_MILLISECONDS)
+    (run,) = api.runs(APPROVAL)
+    run_id = run["dag_run_id"]
+    wait_until(lambda: api.tasks(APPROVAL, run_id)["approve"][0] == "awaiting_input")
+    admin.goto(page_of(run_id, "approve", "/required_actions", dag=APPROVAL))
+    question = admin.get_by_text("Speak 3 lines with 75 characters?").first
+    expect(question).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
+    for cell in ("guide-voice", "0.0375"):  # a voice, and the cost of all
+        expect(admin.get_by_role("cell", name=cell)).to_be_visible()
+    admin.wait_for_timeout(6000)  # LocalExecutor's supervisor lingers for a heartbeat; a response then fails the task
+    screenshot(admin, "approval")
+    assert api.tasks(APPROVAL, run_id)["speak"][0] is None
+    admin.get_by_role("button", name="Approve").click()
+    tasks = api.wait(APPROVAL, run_id)
+    assert {state for state, _ in tasks.values()} == {"success"}
+    assert len(list(tmp_path.glob("*.wav"))) == 3

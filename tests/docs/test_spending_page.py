@@ -26,15 +26,14 @@ def find_block(text: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("limit", "speak", "clips"), [(11, "success", 2), (10, "skipped", 0)])
+@pytest.mark.parametrize(("limit", "speak", "clips"), [(11, "success", 2), (10, "failed", 0)])
 def test_capped_batch_submits_only_within_the_limit(run_dag, app, tmp_path, limit, speak, clips):
     lines = [{"id": "1", "text": "Hello."}, {"id": "2", "text": "World"}]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "capped_batch.py").write_text(find_block('"capped_batch"'))
     run = run_dag("capped_batch", "capped_batch", folder=f"file://{tmp_path}/", max_characters=limit)
-    assert run.state == "success"
-    assert run.xcom("estimate")["characters"] == 11
-    assert run.tasks["speak"][0] == speak
+    assert run.state == speak
+    assert run.tasks["speak"] == (speak, 1)  # not retried
     assert submits(app) == len(list(tmp_path.rglob("*.wav"))) == clips
 
 
@@ -53,9 +52,19 @@ def test_max_characters_is_off_by_default_and_templated():
         assert "max_characters" in operator.template_fields
 
 
-def test_batch_has_no_limit_of_its_sum():
-    """The page says so, and shows the check before the batch instead."""
-    assert "max_total_characters" not in inspect.signature(TextToSpeechBatchOperator.__init__).parameters
+def test_limit_of_a_batch_is_off_by_default_and_templated():
+    for name in ("max_total_characters", "price_per_1000_characters"):
+        assert inspect.signature(TextToSpeechBatchOperator.__init__).parameters[name].default is None
+        assert name in TextToSpeechBatchOperator.template_fields
+
+
+def test_approved_batch_submits_at_most_the_estimate():
+    """The whole flow is tested with the example DAG; this DAG has the same tasks."""
+    names: dict[str, object] = {}
+    exec(find_block('"approved_batch"').replace("1):", "1) as dag:"), names)
+    dag = names["dag"]
+    assert dag.get_task("speak").max_total_characters == "{{ ti.xcom_pull(task_ids='estimate')['characters'] }}"
+    assert dag.get_task("approve").downstream_task_ids == {"speak"}
 
 
 def test_text_over_max_characters_is_not_submitted(app, tmp_path):

@@ -23,6 +23,8 @@ def test_dry_run_reports_counts_and_errors_without_api_calls(connect, manifest, 
         "characters": sum(len(line(number)["text"]) for number in range(40)),
         "least_seconds": 2.0,
         "invalid": 2,
+        "lines_by_voice": {"voice-1": 40},
+        "characters_by_voice": {"voice-1": sum(len(line(number)["text"]) for number in range(40))},
         "errors": {"41": report["errors"]["41"], "42": report["errors"]["42"]},
     }
     assert "is already used by line 2" in report["errors"]["41"]

@@ -132,8 +132,13 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     batches = {"manifest": f"file://{FOLDER}/manifest.jsonl", "poll_interval": 1}
     folder = f"file://{FOLDER}/batch/"
     dry_run = TextToSpeechBatchOperator(task_id="dry_run", destination=folder, dry_run=True, **batches)
-    dry_run >> TextToSpeechBatchOperator(task_id="batch", destination=folder, **batches)
-    TextToSpeechBatchOperator(task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, **batches)
+    estimated = "{{ ti.xcom_pull(task_ids='dry_run')['characters'] }}"
+    dry_run >> TextToSpeechBatchOperator(
+        task_id="batch", destination=folder, max_total_characters=estimated, price_per_1000_characters=0.5, **batches
+    )
+    TextToSpeechBatchOperator(
+        task_id="batch_deferred", destination=f"{S3}batch/", deferrable=True, max_total_characters="1000", **batches
+    )
 
     TextToSpeechSynthesizeOperator(
         task_id="synthesized",
