@@ -60,8 +60,8 @@ coverage: $(INSTALLED) ## Print which branches the tests of `make test` do not r
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3
-PYTHONS ?= 3.11 3.12 3.13
+AIRFLOWS ?= 2.11 3.0 3.1 3.2 3.3 3.4
+PYTHONS ?= 3.11 3.12 3.13 3.14
 
 .PHONY: test-matrix
 test-matrix: $(INSTALLED) ## Try the wheel on every Airflow and Python that is here (AIRFLOWS="2.11 3.3" PYTHONS=3.11)

@@ -43,18 +43,21 @@ class Airflow:
     pythons: tuple[str, ...]
     day: str | None = None
     """Packages are installed as of this day; ``None`` means the versions of constraints.txt."""
-    extras: str = "emulator,s3,cos,subtitles,track"
+    extras: str = "emulator,s3,cos,subtitles,track,player"
     beside: tuple[str, ...] = ()
     """Packages that a feature needs on this Airflow."""
 
 
+_NO_PLAYER = "emulator,s3,cos,subtitles,track"
 AIRFLOWS = {
-    "2.11": Airflow("2.11.2", ("3.11", "3.12"), "2026-03-25"),
+    "2.11": Airflow("2.11.2", ("3.11", "3.12"), "2026-03-25", _NO_PLAYER),
     # Without the FAB provider, its API server shows no connection form of any type.
-    "3.0": Airflow("3.0.6", ("3.11", "3.12"), "2025-09-15", beside=("apache-airflow-providers-fab",)),
-    "3.1": Airflow("3.1.8", ("3.11", "3.12", "3.13"), "2026-03-25", extras="emulator,s3,cos,player,subtitles,track"),
-    "3.2": Airflow("3.2.2", ("3.11", "3.12", "3.13"), "2026-06-15", extras="emulator,s3,cos,player,subtitles,track"),
-    "3.3": Airflow("3.3.2", ("3.11", "3.12", "3.13"), extras="emulator,s3,cos,player,subtitles,track"),
+    "3.0": Airflow("3.0.6", ("3.11", "3.12"), "2025-09-15", _NO_PLAYER, ("apache-airflow-providers-fab",)),
+    "3.1": Airflow("3.1.8", ("3.11", "3.12", "3.13"), "2026-03-25"),
+    "3.2": Airflow("3.2.2", ("3.11", "3.12", "3.13", "3.14"), "2026-06-15"),
+    "3.3": Airflow("3.3.2", ("3.11", "3.12", "3.13", "3.14")),
+    # A beta of the next minor version.
+    "3.4": Airflow("3.4.0b2", ("3.12", "3.14"), "2026-11-28"),
 }
 
 
@@ -63,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--airflow", nargs="*", default=list(AIRFLOWS), help=f"default: {', '.join(AIRFLOWS)}")
     parser.add_argument(
-        "--python", nargs="*", default=["3.11", "3.12", "3.13"], help="default: each one on this machine"
+        "--python", nargs="*", default=["3.11", "3.12", "3.13", "3.14"], help="default: each one on this machine"
     )
     given = parser.parse_args()
     phrases = read_phrases()

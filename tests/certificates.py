@@ -11,6 +11,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def make_self_signed_certificate(folder):
     """Write a key and a self-signed certificate for localhost, and return the file."""
@@ -44,10 +56,18 @@ class PrivateCa:
         """Create both. The server certificate is valid for 127.0.0.1 and the names, which may start with ``*.``."""
         key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         issuer = _make_name("Private CA")
-        authority = _make_builder(issuer, issuer, key).add_extension(x509.BasicConstraints(True, None), True)
+        # From Python 3.13, a chain needs the identifiers of its keys, and an authority the usage of its key.
+        authority = (
+            _make_builder(issuer, issuer, key)
+            .add_extension(x509.BasicConstraints(True, None), critical=True)
+            .add_extension(_KEY_USAGE, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
         hosts = [*map(x509.DNSName, names), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        server = _make_builder(_make_name("server"), issuer, server_key).add_extension(
-            x509.SubjectAlternativeName(hosts), critical=False
+        server = (
+            _make_builder(_make_name("server"), issuer, server_key)
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )
         private = server_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

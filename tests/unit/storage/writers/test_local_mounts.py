@@ -209,8 +209,9 @@ def test_folder_is_cleaned_once_per_process(tmp_path, monkeypatch):
 
 
 def test_folder_that_cannot_be_listed_is_not_cleaned(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "scandir", raise_error(PermissionError("denied")))
-    write_file(tmp_path / "a.wav")
+    with monkeypatch.context() as denied:
+        denied.setattr(os, "scandir", raise_error(PermissionError("denied")))
+        write_file(tmp_path / "a.wav")
     assert names(tmp_path) == ["a.wav"]
 
 
