@@ -218,6 +218,8 @@ def test_template_fields_of_the_batch_operator():
         "fit_to_cues",
         "subtitle_encoding",
         "max_characters",
+        "max_total_characters",
+        "price_per_1000_characters",
         "partition_key",
         "mps_conn_id",
         "region",
