@@ -21,8 +21,6 @@ def make_batch(tmp_path):
         resume=True,
         manifest="manifest.jsonl",
         subtitle_encoding=None,
-        max_total_characters=None,
-        submitted_characters=0,
     )
     return Batch(options, LockHolder("dag", "run", "task"), lambda _: None, logging.getLogger("batch"))
 
