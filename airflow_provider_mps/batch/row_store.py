@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class RowStore:
     """Rows by their key. All methods are thread-safe, and return a consistent snapshot."""
 
-    def __init__(self, price: Decimal | None = None) -> None:
-        """Keep rows, and the ``price`` of 1,000 characters for the summary."""
-        self._price = price
+    def __init__(self) -> None:
         self._rows: dict[str | int | None, Row] = {}
         self._lock = threading.Lock()
         self.empty_cues: int | None = None
         """Cues without a text in a subtitle file; ``None`` for other manifests."""
+        self.price: Decimal | None = None
+        """Price of 1,000 characters, for the summary; ``None`` if the user gave none."""
 
     def put(self, row: Row) -> None:
         """Add a row, or replace the row with the same key."""
@@ -79,7 +79,7 @@ class RowStore:
     def summarize(self) -> Summary:
         """Return counts, sums and the first problems of this manifest's lines."""
         rows = [row for row in self._snapshot() if row.line is not None]
-        spending = Spending(self._price)
+        spending = Spending(self.price)
         for row in rows:
             if row.task_id is not None:
                 spending.add(row.voice_id, row.characters or 0)

@@ -101,6 +101,7 @@ class Batch:
         lease = Lease(Results(destination).lock_path, self._holder, self._log)
         await lease.acquire()
         self._state = BatchState(self._options, self._holder, self._log, lease.ensure_held)
+        self._state.row_store.price = self._options.price_per_1000_characters
         self._budget = CharacterBudget(self._options.max_total_characters, self._options.submitted_characters)
         self._submitter = Submitter(
             self._hook, self._state, lease.ensure_held, self._options.on_unknown, self._log, self._budget

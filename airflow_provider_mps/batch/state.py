@@ -49,7 +49,7 @@ class BatchState:
         log: Any,
         ensure_held: Callable[[], Coroutine[Any, Any, None]] = lambda: asyncio.sleep(0),
     ) -> None:
-        self.row_store = RowStore(options.price_per_1000_characters)
+        self.row_store = RowStore()
         self._options = options
         self._holder = holder
         self._run = list(holder.instance)

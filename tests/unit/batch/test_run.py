@@ -13,6 +13,9 @@ from airflow_provider_mps.speech.parsing import OnUnknown
 
 def make_batch(tmp_path):
     options = SimpleNamespace(
+        max_total_characters=None,
+        submitted_characters=0,
+        price_per_1000_characters=None,
         mps_conn_id="mps_default",
         region=None,
         destination=ObjectStoragePath(f"file://{tmp_path}/clips"),
