@@ -48,6 +48,12 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_mps.triggers.batch",
             "airflow_provider_mps.triggers.voices",
         ),
+        "task-decorators": [
+            {
+                "name": "text_to_speech",
+                "class-name": "airflow_provider_mps.decorators.text_to_speech.text_to_speech_task",
+            }
+        ],
         "extra-links": [
             f"airflow_provider_mps.links.text_to_speech.{name}"
             for name in ("SubmitPageLink", "QueryPageLink", "SynthesisPageLink", "AudioSourceLink", "StoredObjectLink")

@@ -89,7 +89,8 @@ class LiteralMappedValuesMixin(_Base):
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
         names = [name for name in template_fields if not _is_returned_by_task(self, name, context)]
-        super()._do_render_template_fields(parent, names, context, jinja_env, seen_oids)
+        unrendered = seen_oids | _get_returned_op_kwargs(self, context)
+        super()._do_render_template_fields(parent, names, context, jinja_env, unrendered)
 
 
 def _is_returned_by_task(operator: BaseOperator, name: str, context: Context) -> bool:
@@ -97,10 +98,7 @@ def _is_returned_by_task(operator: BaseOperator, name: str, context: Context) ->
     if not operator.has_dag():
         return False
     mapped: Any = operator.dag.get_task(operator.task_id)
-    kwargs = getattr(getattr(mapped, "expand_input", None), "value", None)
-    if isinstance(kwargs, Sequence):  # a list in the DAG, of dicts or of task outputs
-        kwargs = kwargs[context["ti"].map_index or 0]
-    if kwargs is None or isinstance(kwargs, Mapping):  # not mapped, or mapped by `expand` or by a dict in the DAG
+    if not _has_returned_kwargs(mapped, "expand_input", context):
         return False
     group = operator.task_group
     written = {
@@ -110,6 +108,25 @@ def _is_returned_by_task(operator: BaseOperator, name: str, context: Context) ->
         **mapped.partial_kwargs,
     }
     return bool(name not in written or getattr(operator, name) != written[name])
+
+
+def _get_returned_op_kwargs(operator: BaseOperator, context: Context) -> set[int]:
+    """Return the ids of a decorated function's arguments that ``expand_kwargs`` has got from another task."""
+    mapped: Any = operator.dag.get_task(operator.task_id) if operator.has_dag() else None
+    if not _has_returned_kwargs(mapped, "op_kwargs_expand_input", context):
+        return set()
+    written = mapped.partial_kwargs["op_kwargs"]
+    op_kwargs: dict[str, Any] = getattr(operator, "op_kwargs", {})
+    return {id(value) for name, value in op_kwargs.items() if value is not written.get(name)}
+
+
+def _has_returned_kwargs(mapped: Any, expand_input: str, context: Context) -> bool:
+    """Return whether ``expand_kwargs`` takes the values of this map index from another task."""
+    kwargs = getattr(getattr(mapped, expand_input, None), "value", None)
+    if isinstance(kwargs, Sequence):  # a list in the DAG, of dicts or of task outputs
+        kwargs = kwargs[context["ti"].map_index or 0]
+    # Otherwise, it is not mapped, or mapped by `expand` or by a dict in the DAG.
+    return kwargs is not None and not isinstance(kwargs, Mapping)
 
 
 _WARNING_START = "Connection schemes (type: "

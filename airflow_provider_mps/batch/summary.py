@@ -7,9 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.batch.row import PROBLEM_STATUSES, LineStatus
+from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_provider_mps.batch.row import Row
 
@@ -55,6 +58,15 @@ class Summary:
             "seconds": round(self.seconds, 3),
             **({} if self.empty_cues is None else {"empty_cues": self.empty_cues}),
         }
+
+    def make_lineage(self, manifest: ObjectStoragePath, destination: ObjectStoragePath) -> FileLineage:
+        """Return what the batch has read and stored."""
+        stored = self.count(LineStatus.STORED)
+        return FileLineage(
+            FileSet(manifest, rows=self.lines),
+            [FileSet(destination / "results.jsonl", rows=self.lines), FileSet(destination, self.size, files=stored)],
+            SpeechCounts(stored, self.lines, self.failures, self.characters, round(self.seconds, 3)),
+        )
 
     def to_line(self) -> str:
         """Return counts and sums as a log line."""

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_mps.batch.line import BatchOptions
     from airflow_provider_mps.batch.run import BatchOutcome
     from airflow_provider_mps.batch.summary import Summary
     from airflow_provider_mps.concurrency import EventLoopThread
+    from airflow_provider_mps.storage.lineage import FileLineage
 
 
 class OnLineFailure(StrEnum):
@@ -92,6 +94,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         ``[operators] default_deferrable``
     :param poll_interval: seconds between two polls of a task; longer if the connection's rate limit requires it
     :param transfer_timeout: seconds for storing the audio of one line, including attempts and pauses
+    :param partition_key: partition of the event of each ``Asset`` in ``outlets``, from Airflow 3.3 (templated)
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
     :raises DestinationLockedError: if another batch uses the destination
@@ -114,6 +117,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         "fit_to_cues",
         "subtitle_encoding",
         "max_characters",
+        "partition_key",
         "mps_conn_id",
         "region",
     )
@@ -145,6 +149,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+        partition_key: str | None = None,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -172,15 +177,18 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.transfer_timeout = transfer_timeout
+        self.partition_key = partition_key
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._loop: EventLoopThread[BatchOutcome] | None = None
+        self._lineage: FileLineage | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the lines that are left; return paths, counts and sums."""
-        from airflow_provider_mps.storage.asset_events import validate_asset_outlets
+        from airflow_provider_mps.storage.asset_events import parse_partition_key, validate_asset_outlets
 
         options = self._make_options()
+        parse_partition_key(self.partition_key, self.outlets)
         validate_asset_outlets(self.outlets, make_uri(options.destination / "results.jsonl"), "this batch")
         if self.only_dry_run:
             from airflow_provider_mps.batch.dry_run import dry_run
@@ -214,6 +222,10 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         """Stop after the responses to sent requests have been recorded, so that another attempt resumes."""
         if self._loop:
             self._loop.stop()
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
+        """Return the manifest as the input, and the result manifest and the folder of the audio as outputs."""
+        return self._lineage.to_openlineage() if self._lineage else None
 
     def _run(self, context: Context, options: BatchOptions, time_left: float | None) -> dict[str, Any]:
         """Process the lines that are left, within ``time_left`` seconds if it is set; defer if only waiting is left."""
@@ -335,7 +347,7 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
 
     def _push_results(self, context: Context, options: BatchOptions, summary: Summary) -> dict[str, Any]:
         from airflow_provider_mps.batch.row import LineStatus
-        from airflow_provider_mps.storage.asset_events import add_asset_events
+        from airflow_provider_mps.storage.asset_events import add_asset_events, parse_partition_key
 
         results = options.destination / "results.jsonl"
         outcome = {**summary.to_json(), "results": str(results), "summary": str(options.destination / "summary.json")}
@@ -343,6 +355,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
         _push_xcom(context, "progress", summary.to_markdown())
         if not summary.lines:
             raise InvalidRequestError(f"The manifest {options.manifest} has no lines: nothing was submitted.")
+        self._lineage = summary.make_lineage(options.manifest, options.destination)
+        self._lineage.collect(self)
         if summary.failures:
             message = (
                 f"{summary.failures:,} of {summary.lines:,} lines have no audio: {summary.format_problem_names()}. "
@@ -353,7 +367,8 @@ class TextToSpeechBatchOperator(ExecutionTimeoutMixin, LiteralMappedValuesMixin,
                 _push_xcom(context, "summary", outcome)
                 raise _make_failure(summary, message)
             self.log.warning("%s.", message)
-        add_asset_events(context, self.outlets, make_uri(results), outcome)
+        key = parse_partition_key(self.partition_key, self.outlets)
+        add_asset_events(context, self.outlets, make_uri(results), outcome, key, self.log)
         return outcome
 
 

@@ -31,6 +31,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
     destination: str | ObjectStoragePath
     if_exists: IfExists
     transfer_timeout: float
+    partition_key: str | None
     mps_conn_id: str
     region: str | None
 
@@ -57,14 +58,16 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         source: str,
         voice_id: str | None,
         duration: float | None,
+        text_path: ObjectStoragePath | None = None,
     ) -> str:
         """
         Push ``VoiceId`` and ``duration``, report lineage and asset events, and return the stored path.
 
         :param source: URL of the audio, or of the API that returned it; its query is not reported
         :param duration: seconds; ``None`` if MPS does not report them
+        :param text_path: the file with the text, if this task has read one
         """
-        from airflow_provider_mps.storage.asset_events import add_asset_events
+        from airflow_provider_mps.storage.asset_events import add_asset_events, parse_partition_key
         from airflow_provider_mps.storage.lineage import TransferLineage
 
         context["ti"].xcom_push(key="VoiceId", value=voice_id)
@@ -72,7 +75,7 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
         if not audio.is_kept:
             self.hook.metrics.count_stored(audio.size, duration)
         self.stored_at = path
-        self._lineage = TransferLineage.from_audio_url(source, path, audio.size)
+        self._lineage = TransferLineage.from_audio_url(source, path, audio.size, duration, text_path)
         self._lineage.collect(self.hook)
         extra = {
             "VoiceId": voice_id,
@@ -81,7 +84,8 @@ class StoreOperator(LiteralMappedValuesMixin, BaseOperator):
             # Digits, since a browser would round the number.
             "crc64": None if audio.crc64 is None else str(audio.crc64),
         }
-        add_asset_events(context, self.outlets, make_uri(path), extra)
+        key = parse_partition_key(self.partition_key, self.outlets)
+        add_asset_events(context, self.outlets, make_uri(path), extra, key, self.log)
         return str(path)
 
     def on_kill(self) -> None:

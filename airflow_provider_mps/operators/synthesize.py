@@ -21,7 +21,7 @@ from airflow_provider_mps.storage.deadline import (
 )
 from airflow_provider_mps.storage.destination import is_folder, parse_destination, resolve_destination
 from airflow_provider_mps.storage.if_exists import IfExists, ensure_absent, find_existing_file
-from airflow_provider_mps.storage.text_file import read_text, validate_text_source
+from airflow_provider_mps.storage.text_file import parse_path, read_text, validate_text_source
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
     :param durable: ``False``: keep no record, so that each attempt and each clear speaks the text again. A failure
         after the call is then not retried
     :param transfer_timeout: seconds for storing the audio, including its attempts
+    :param partition_key: partition of the event of each ``Asset`` in ``outlets``, from Airflow 3.3 (templated)
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
     :raises InvalidRequestError: if an argument is invalid; nothing was spoken; not retried
@@ -94,6 +95,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         "sample_rate",
         "target_duration",
         "max_characters",
+        "partition_key",
         "mps_conn_id",
         "region",
     )
@@ -117,6 +119,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         on_unknown: Literal["fail", "resubmit"] = "fail",
         durable: bool = True,
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+        partition_key: str | None = None,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -137,6 +140,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
         self.on_unknown = parse_choice(OnUnknown, on_unknown)
         self.durable = durable
         self.transfer_timeout = transfer_timeout
+        self.partition_key = partition_key
         self.mps_conn_id = mps_conn_id
         self.region = region
         self._synthesis: DurableSynthesis | None = None
@@ -146,10 +150,12 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
     def execute(self, context: Context) -> str:
         """Speak the text, or find the audio of an earlier attempt; store it, and return the stored path."""
         from airflow_provider_mps.durable.synthesis import DurableSynthesis
+        from airflow_provider_mps.storage.asset_events import parse_partition_key
 
         self._cancellation = TransferCancellation()
         timeout = parse_timeout(self.transfer_timeout)
         destination = parse_destination(self.destination)
+        parse_partition_key(self.partition_key, self.outlets)
         synthesis = self._synthesis = DurableSynthesis(
             self.hook, context, self.on_unknown, self.log, durable=self.durable
         )
@@ -181,6 +187,7 @@ class TextToSpeechSynthesizeOperator(StoreOperator):
                 source=speech.audio_url or self._get_api_url(),
                 voice_id=request.voice_id,
                 duration=speech.duration,
+                text_path=parse_path(self.text_path) if self.text_path else None,
             )
 
     def on_kill(self) -> None:

@@ -227,6 +227,7 @@ class TextToSpeechToObjectStorageOperator(StoreOperator):
     :param if_exists: ``overwrite``; ``skip`` the transfer if the file has the same CRC-64 (or the same size, if the
         audio's server sends no CRC-64); or ``fail``
     :param transfer_timeout: seconds for the whole transfer, including its attempts
+    :param partition_key: partition of the event of each ``Asset`` in ``outlets``, from Airflow 3.3 (templated)
     :param mps_conn_id: connection of type ``tencent_mps`` (templated)
     :param region: overrides the connection's region (templated)
     :raises AirflowException: if MPS is still processing the task, or the transfer failed this time
@@ -234,7 +235,7 @@ class TextToSpeechToObjectStorageOperator(StoreOperator):
     :raises DestinationError: if the destination must be fixed first; not retried
     """
 
-    template_fields: Sequence[str] = ("mps_task_id", "destination", "mps_conn_id", "region")
+    template_fields: Sequence[str] = ("mps_task_id", "destination", "partition_key", "mps_conn_id", "region")
     operator_extra_links = (StoredObjectLink(), QueryPageLink())
 
     def __init__(
@@ -244,6 +245,7 @@ class TextToSpeechToObjectStorageOperator(StoreOperator):
         destination: str | ObjectStoragePath,
         if_exists: Literal["overwrite", "skip", "fail"] = "overwrite",
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+        partition_key: str | None = None,
         mps_conn_id: str = MpsHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -253,17 +255,19 @@ class TextToSpeechToObjectStorageOperator(StoreOperator):
         self.destination = destination
         self.if_exists = parse_choice(IfExists, if_exists)
         self.transfer_timeout = transfer_timeout
+        self.partition_key = partition_key
         self.mps_conn_id = mps_conn_id
         self.region = region
 
     def execute(self, context: Context) -> str:
         """Store the audio, push ``VoiceId`` and ``duration``, and return the stored path."""
-        from airflow_provider_mps.storage.asset_events import validate_asset_outlets
+        from airflow_provider_mps.storage.asset_events import parse_partition_key, validate_asset_outlets
         from airflow_provider_mps.storage.transfer import store_audio
 
         self._cancellation = TransferCancellation()
         timeout = parse_timeout(self.transfer_timeout)
         destination = parse_destination(self.destination)
+        parse_partition_key(self.partition_key, self.outlets)
         task = self._get_finished_task()
         subject = f"task {task.task_id}"
         path = resolve_destination(destination, task.get_audio_url(), subject)

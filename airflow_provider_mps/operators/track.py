@@ -63,6 +63,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         batch was given, or has detected (templated)
     :param if_exists: if there is a file at the destination or at ``subtitles``: ``overwrite`` it, or ``fail``
     :param transfer_timeout: seconds that reading one clip, and storing the track, may take
+    :param partition_key: partition of the event of each ``Asset`` in ``outlets``, from Airflow 3.3 (templated)
     :raises InvalidRequestError: if an argument is invalid, or clips have several sample rates; not retried
     :raises AirflowFailException: if lines have no audio, a clip or the manifest has changed since the batch, or clips
         overlap with ``overlap="fail"``; not retried
@@ -81,6 +82,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         "sample_rate",
         "manifest",
         "subtitle_encoding",
+        "partition_key",
     )
     operator_extra_links = (StoredObjectLink(),)
     template_fields_renderers: ClassVar[dict[str, str]] = {"results": "json"}
@@ -101,6 +103,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         subtitle_encoding: str | None = None,
         if_exists: Literal["overwrite", "fail"] = "overwrite",
         transfer_timeout: float = DEFAULT_TRANSFER_TIMEOUT_SECONDS,
+        partition_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,29 +119,38 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
         self.subtitle_encoding = subtitle_encoding
         self.if_exists = if_exists
         self.transfer_timeout = transfer_timeout
+        self.partition_key = partition_key
         self._cancellation = TransferCancellation()
         self._lineage: FileLineage | None = None
         self.stored_at: ObjectStoragePath | None = None
 
     def execute(self, context: Context) -> str:
         """Assemble and store the track; return its path."""
-        from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
-        from airflow_provider_mps.storage.lineage import FileLineage
+        from airflow_provider_mps.storage.asset_events import (
+            add_asset_events,
+            parse_partition_key,
+            validate_asset_outlets,
+        )
+        from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts
 
         self._cancellation = TransferCancellation()
         options = self._make_options()
+        key = parse_partition_key(self.partition_key, self.outlets)
         _validate_installation(options)
         validate_asset_outlets(self.outlets, make_uri(options.destination), SUBJECT)
         with self._cancellation.active(f"Assembling {SUBJECT} at {options.destination}"):
             audio, lines, track, subtitle_size = self._run(options)
         context["ti"].xcom_push(key="VoiceId", value=lines.voice_id)
         context["ti"].xcom_push(key="duration", value=track.duration)
-        outputs = [(options.destination, audio.size)]
+        outputs = [FileSet(options.destination, audio.size)]
         if options.subtitles is not None:
             context["ti"].xcom_push(key="subtitles", value=str(options.subtitles))
-            outputs.append((options.subtitles, subtitle_size))
+            outputs.append(FileSet(options.subtitles, subtitle_size))
         self.stored_at = options.destination
-        self._lineage = FileLineage(options.results, outputs)
+        failed = len(lines.missing) + lines.unlisted
+        rows = len(lines.clips) + failed
+        counts = SpeechCounts(clips=track.timeline.clips, lines=rows, failed=failed, seconds=track.duration)
+        self._lineage = FileLineage(FileSet(options.results, rows=rows), outputs, counts)
         self._lineage.collect(self)
         extra = {
             "VoiceId": lines.voice_id,
@@ -149,7 +161,7 @@ class AssembleTrackOperator(LiteralMappedValuesMixin, BaseOperator):
             "clips": track.timeline.clips,
             "subtitles": None if options.subtitles is None else str(options.subtitles),
         }
-        add_asset_events(context, self.outlets, make_uri(options.destination), extra)
+        add_asset_events(context, self.outlets, make_uri(options.destination), extra, key, self.log)
         return str(options.destination)
 
     def on_kill(self) -> None:

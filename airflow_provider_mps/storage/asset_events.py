@@ -7,13 +7,40 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_mps.assets import encode_uri
-from airflow_provider_mps.exceptions import DestinationError
-from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause
+from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
+from airflow_provider_mps.redaction import describe_error, format_path, get_safe_cause, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow.providers.common.compat.sdk import Context
+
+MAX_PARTITION_KEY_CHARACTERS = 250
+"""Airflow's limit."""
+
+
+def parse_partition_key(value: object, outlets: Iterable[Any]) -> str | None:
+    """
+    Return the argument ``partition_key``; ``None`` if it is not set.
+
+    :param outlets: of the operator; only an ``Asset`` can have a key
+    :raises InvalidRequestError: if Airflow would reject the key, or no outlet can have one
+    """
+    if value is None or value == "":
+        return None
+    # A template that renders native objects turns e.g. 20260101 into a number.
+    key = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(key, str) or not key.strip() or len(key) > MAX_PARTITION_KEY_CHARACTERS:
+        raise InvalidRequestError(
+            f"partition_key must be a text of 1 to {MAX_PARTITION_KEY_CHARACTERS} characters, not "
+            f"{quote_value(value)}. Nothing was submitted or stored."
+        )
+    if not any(isinstance(outlet, Asset) for outlet in outlets):
+        raise InvalidRequestError(
+            "partition_key needs an Asset in outlets: events of an AssetAlias cannot have a key. Nothing was submitted "
+            "or stored."
+        )
+    return key
 
 
 def validate_asset_outlets(outlets: Iterable[Any], uri: str, subject: str) -> None:
@@ -35,7 +62,14 @@ def validate_asset_outlets(outlets: Iterable[Any], uri: str, subject: str) -> No
         ) from get_safe_cause(error)
 
 
-def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: Mapping[str, Any]) -> None:
+def add_asset_events(  # noqa: PLR0917 - what an event has
+    context: Context,
+    outlets: Iterable[Any],
+    uri: str,
+    extra: Mapping[str, Any],
+    partition_key: str | None = None,
+    log: Any = None,
+) -> None:
     """
     Add an event for each asset and alias in the outlets.
 
@@ -45,10 +79,20 @@ def add_asset_events(context: Context, outlets: Iterable[Any], uri: str, extra: 
     :param outlets: of the operator; other outlets are ignored
     :param uri: of the audio, without a connection id
     :param extra: further entries for the extra of each event
+    :param partition_key: of the events of assets, from Airflow 3.3. The extra of every event has it, too
+    :param log: gets a warning if Airflow has no partition keys
     """
-    extra = {"uri": uri, **extra}
+    extra = {"uri": uri, **extra, **({"partition_key": partition_key} if partition_key else {})}
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
             context["outlet_events"][outlet].add(Asset(encode_uri(uri)), extra=extra)
         elif isinstance(outlet, Asset):
-            context["outlet_events"][outlet].extra.update(extra)
+            event = context["outlet_events"][outlet]
+            event.extra.update(extra)
+            if partition_key and hasattr(event, "add_partitions"):
+                event.add_partitions(partition_key)
+            elif partition_key:
+                log.warning(
+                    "This Airflow has no partition keys of asset events, which need 3.3 or later: partition_key is "
+                    "only in the extra of the event"
+                )

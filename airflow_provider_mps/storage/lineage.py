@@ -1,21 +1,48 @@
-"""Report the source and destination of stored audio to OpenLineage and Airflow's lineage collector."""
+"""Report what was read and stored to OpenLineage and Airflow's lineage collector."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
 from airflow_provider_mps.assets import encode_path, encode_uri
-from airflow_provider_mps.storage.destination import is_local
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+
+@dataclass(frozen=True)
+class SpeechCounts:
+    """What a task has made; ``None``: it does not apply."""
+
+    clips: int | None = None
+    """Stored, or used for a track."""
+    lines: int | None = None
+    """Of the manifest."""
+    failed: int | None = None
+    """Lines without audio."""
+    characters: int | None = None
+    """That MPS has accepted."""
+    seconds: float | None = None
+    """Of audio."""
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """A file, or a folder with several files."""
+
+    path: ObjectStoragePath
+    size: int | None = None
+    """Bytes; ``None`` if they were not counted."""
+    files: int = 1
+    rows: int | None = None
+    """Lines of a manifest; ``None`` for other files."""
 
 
 @dataclass(frozen=True)
@@ -27,71 +54,71 @@ class TransferLineage:
     path: ObjectStoragePath
     size: int
     """Bytes."""
+    duration: float | None = None
+    """Seconds; ``None`` if MPS does not report them."""
+    text_path: ObjectStoragePath | None = None
+    """The file with the text that MPS has spoken, if the task has read one."""
 
     @classmethod
-    def from_audio_url(cls, audio_url: str, path: ObjectStoragePath, size: int) -> TransferLineage:
+    def from_audio_url(
+        cls,
+        audio_url: str,
+        path: ObjectStoragePath,
+        size: int,
+        duration: float | None = None,
+        text_path: ObjectStoragePath | None = None,
+    ) -> TransferLineage:
         """Remove the secret parts of the URL."""
         parts = urlsplit(audio_url)
         host = parts.netloc.rpartition("@")[2]
-        return cls(f"{parts.scheme}://{host}{encode_path(parts.path, may_be_encoded=True)}", path, size)
+        source = f"{parts.scheme}://{host}{encode_path(parts.path, may_be_encoded=True)}"
+        return cls(source, path, size, duration, text_path)
 
     def to_openlineage(self) -> OperatorLineage[Any, Any]:
-        """
-        Return the lineage for OpenLineage's listener, the only caller: without it, the package may not be installed.
+        """Return the lineage for OpenLineage's listener, the only caller."""
+        from airflow_provider_mps.storage.lineage_facets import make_operator_lineage
 
-        Datasets are named as in https://openlineage.io/docs/spec/naming.
-        """
         scheme, _, rest = self.source.partition("://")
         host, _, name = rest.partition("/")
-        return _make_lineage((f"{scheme}://{host}", f"/{name}"), [(self.path, self.size)])
+        inputs: list[FileSet | tuple[str, str]] = [(f"{scheme}://{host}", f"/{name}")]
+        if self.text_path is not None:
+            inputs.append(FileSet(self.text_path))
+        counts = SpeechCounts(clips=1, seconds=self.duration)
+        return make_operator_lineage(inputs, [FileSet(self.path, self.size)], counts)
 
     def collect(self, hook: Any) -> None:
         """Add the assets to Airflow's lineage collector, which ignores them if no plugin reads lineage."""
-        _collect(hook, self.source, [self.path])
+        texts = [] if self.text_path is None else [self.text_path]
+        _collect(hook, [self.source, *map(_encode, texts)], [self.path])
 
 
 @dataclass(frozen=True)
 class FileLineage:
     """Files that were made of another file."""
 
-    source: ObjectStoragePath
-    outputs: list[tuple[ObjectStoragePath, int]]
-    """Each with its size in bytes."""
+    source: FileSet
+    outputs: list[FileSet]
+    counts: SpeechCounts = field(default_factory=SpeechCounts)
 
     def to_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return the lineage for OpenLineage's listener, the only caller."""
-        return _make_lineage(_name_dataset(self.source), self.outputs)
+        from airflow_provider_mps.storage.lineage_facets import make_operator_lineage
+
+        return make_operator_lineage([self.source], self.outputs, self.counts)
 
     def collect(self, operator: Any) -> None:
         """Add the assets to Airflow's lineage collector."""
-        _collect(operator, encode_uri(make_uri(self.source)), [path for path, _ in self.outputs])
+        _collect(operator, [_encode(self.source.path)], [each.path for each in self.outputs])
 
 
-def _name_dataset(path: ObjectStoragePath) -> tuple[str, str]:
-    """Return namespace and name of a file."""
-    container, _, key = path.path.lstrip("/").partition("/")
-    return ("file", path.path) if is_local(path) else (f"{path.protocol}://{container}", key)
-
-
-def _make_lineage(source: tuple[str, str], outputs: list[tuple[ObjectStoragePath, int]]) -> OperatorLineage[Any, Any]:
-    from airflow.providers.common.compat.openlineage.facet import (
-        Dataset,
-        OutputDataset,
-        OutputStatisticsOutputDatasetFacet,
-    )
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
-    datasets = []
-    for path, size in outputs:
-        namespace, name = _name_dataset(path)
-        statistics = OutputStatisticsOutputDatasetFacet(size=size, fileCount=1)
-        datasets.append(OutputDataset(namespace=namespace, name=name, outputFacets={"outputStatistics": statistics}))
-    return OperatorLineage(inputs=[Dataset(namespace=source[0], name=source[1])], outputs=datasets)
-
-
-def _collect(context: Any, source: str, paths: list[ObjectStoragePath]) -> None:
+def _collect(context: Any, sources: list[str], paths: list[ObjectStoragePath]) -> None:
     collector = get_hook_lineage_collector()
     with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones; the audio is stored anyway
-        collector.add_input_asset(context=context, uri=source)
+        for source in sources:
+            collector.add_input_asset(context=context, uri=source)
         for path in paths:
-            collector.add_output_asset(context=context, uri=encode_uri(make_uri(path)))
+            collector.add_output_asset(context=context, uri=_encode(path))
+
+
+def _encode(path: ObjectStoragePath) -> str:
+    return encode_uri(make_uri(path))

@@ -9,6 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import attr
 import pytest
 
 from airflow_provider_mps import exceptions
@@ -24,6 +25,8 @@ from airflow_provider_mps.operators.voices import CloneVoiceOperator, DeleteVoic
 from airflow_provider_mps.sensors.text_to_speech import TextToSpeechTaskSensor
 from airflow_provider_mps.speech.task import TaskStatus, TextToSpeechTask
 from airflow_provider_mps.speech.voices import Voice
+from airflow_provider_mps.storage.lineage import SpeechCounts
+from airflow_provider_mps.storage.lineage_facets import FACET_NAME, MpsCountsRunFacet
 from airflow_provider_mps.triggers.batch import MAX_TASKS, TextToSpeechBatchTrigger
 from airflow_provider_mps.triggers.task import REQUEUE_GRACE_SECONDS
 from airflow_provider_mps.triggers.text_to_speech import TextToSpeechTaskTrigger
@@ -401,6 +404,14 @@ def test_xcoms_page_lists_what_a_real_run_pushes(run_dag, start_emulator, tmp_pa
     assert set(xcoms["dry_run"]["return_value"]) == dry_run_keys
 
     validate_events(events, result_keys, tmp_path)
+
+
+def test_lineage_table_lists_the_counts():
+    rows = read_table(XCOMS, "Which counts are reported?", "Key")
+    assert list(rows) == [field.name for field in dataclasses.fields(SpeechCounts)]
+    facet = [field.name for field in attr.fields(MpsCountsRunFacet) if not field.name.startswith("_")]
+    assert list(rows) == facet
+    assert f"`{FACET_NAME}`" in read_section(XCOMS, "Which counts are reported?")
 
 
 def validate_events(events, result_keys, folder):

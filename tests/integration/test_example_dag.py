@@ -13,6 +13,7 @@ from tests.batching import accepted
 
 DAGS = [
     ("text_to_speech", "text_to_speech"),
+    ("text_to_speech_decorated", "text_to_speech_decorated"),
     ("text_to_speech_published", "text_to_speech_published"),
     ("text_to_speech_many", "text_to_speech_batch"),
     ("text_to_speech_many", "text_to_speech_mapped"),

@@ -114,6 +114,15 @@ def test_operator_waits_and_returns_task_id(every_way, way):
     assert every_way.xcom(way) == every_way.xcom(way, "TaskId")
 
 
+def test_decorated_function_is_spoken(every_way):
+    """`@task.text_to_speech` submits what a function returns, and waits in the triggerer."""
+    assert every_way.state("decorated") == "success"
+    assert every_way.xcom("decorated") == every_way.xcom("decorated", "TaskId")
+    assert every_way.has_triggerer_log("decorated")
+    assert every_way.log("decorated").count("The function was called") == 1
+    assert every_way.xcom("stored_decorated", "VoiceId") == "voice-2"
+
+
 def test_retry_does_not_resubmit_with_a_task_state_store(every_way):
     """A retry resumes the MPS task (from Airflow 3.3), or logs that it submits again."""
     assert every_way.state("broken_once") == "success"
@@ -160,6 +169,21 @@ def test_asset_scheduled_dag_gets_an_event_for_each_clip(every_way):
         time.sleep(1)
     if reports_nothing:
         pytest.skip("Airflow 3.0 starts a DAG that is scheduled on an alias without any event")
+
+
+def test_partition_key_is_in_the_asset_event(every_way):
+    """An asset event has the partition key of its clip (from Airflow 3.3), or a warning is logged."""
+    assert every_way.state("synthesized") == "success"
+    is_logged = "This Airflow has no partition keys of asset events" in every_way.log("synthesized")
+    assert is_logged is before["3.3"]
+    if not before["3.0"]:
+        (event,) = (
+            event
+            for event in every_way.api.get("/assets/events").raise_for_status().json()["asset_events"]
+            if event["source_task_id"] == "synthesized"
+        )
+        assert event["extra"]["partition_key"] == "every-way"
+        assert before["3.3"] or event["partition_key"] == "every-way"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ UNWANTED = {
     "hooks.mps": {"tencentcloud"},
     "sensors.text_to_speech": {"tencentcloud"},
     "operators.text_to_speech": {"tencentcloud"},
+    "decorators.text_to_speech": {"tencentcloud"},
     "triggers.text_to_speech": {"tencentcloud"},
 }
 """Packages that a module must not import. One process imports them in this order, the strictest first."""
@@ -38,8 +39,10 @@ def test_modules_do_not_import_unneeded_packages():
 DAG_IMPORTS = """
 import json, sys
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+from airflow.providers.common.compat.sdk import DecoratedOperator
 from airflow.triggers.base import BaseTrigger
 imported = set(sys.modules)
+import airflow_provider_mps.decorators.text_to_speech
 import airflow_provider_mps.hooks.mps
 import airflow_provider_mps.operators.batch
 import airflow_provider_mps.operators.text_to_speech

@@ -194,7 +194,10 @@ def test_account_in_arrears_stops_the_batch_and_a_retry_resumes_it(app, manifest
 
 def test_outlet_receives_an_asset_event_with_the_results(app, manifest, clips):
     asset, events = Asset("file:///clips"), OutletEventAccessors()
-    batch(manifest([line(0)]), clips.destination, outlets=[asset]).execute({**context(), "outlet_events": events})
+    batch(manifest([line(0)]), clips.destination, outlets=[asset], partition_key="day").execute(
+        {**context(), "outlet_events": events}
+    )
+    assert events[asset].partition_keys == {"day"}
     assert events[asset].extra["stored"] == 1
     assert events[asset].extra["uri"] == f"{clips.destination}results.jsonl"
 
@@ -215,6 +218,7 @@ def test_template_fields_of_the_batch_operator():
         "fit_to_cues",
         "subtitle_encoding",
         "max_characters",
+        "partition_key",
         "mps_conn_id",
         "region",
     }

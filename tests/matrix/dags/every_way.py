@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, AirflowException, AssetAlias, task
+from airflow.providers.common.compat.sdk import DAG, AirflowException, Asset, AssetAlias, task
 
 from airflow_provider_mps.operators.batch import TextToSpeechBatchOperator
 from airflow_provider_mps.operators.synthesize import TextToSpeechSynthesizeOperator
@@ -91,6 +91,16 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
     TextToSpeechOperator(
         task_id="waited_deferred", text="Deferred.", wait_for_completion=True, deferrable=True, poll_interval=1
     )
+
+    @task.text_to_speech(wait_for_completion=True, deferrable=True, poll_interval=1)
+    def decorated(name: str) -> dict[str, str]:
+        print("The function was called")  # noqa: T201 - the test counts it
+        return {"text": f"{name} {{{{ broken", "voice_id": "voice-2"}
+
+    spoken = decorated("Decorated")
+    TextToSpeechToObjectStorageOperator(
+        task_id="stored_decorated", mps_task_id=spoken, destination=f"file://{FOLDER}/decorated.wav"
+    )
     BrokenOnce(
         task_id="broken_once",
         text="Once.",
@@ -131,6 +141,8 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
         audio_format="mp3",
         sample_rate=24000,
         destination=f"file://{FOLDER}/short/short.mp3",
+        partition_key="every-way",
+        outlets=[Asset("every_way_clips")],
     )
     dubbed = TextToSpeechBatchOperator(
         task_id="dubbed",

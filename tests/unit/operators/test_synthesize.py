@@ -108,8 +108,10 @@ def test_folder_takes_name_of_mps(mps, make, tmp_path):
 
 def test_text_path_is_spoken(mps, make, tmp_path, clip):
     (tmp_path / "text.txt").write_text("Hello from a file")
-    make(text=None, text_path=f"file://{tmp_path}/text.txt").execute(make_context())
+    operator = make(text=None, text_path=f"file://{tmp_path}/text.txt")
+    operator.execute(make_context())
     assert clip.exists()
+    assert operator.get_openlineage_facets_on_complete(None).inputs[1].name == f"{tmp_path}/text.txt"
 
 
 def test_voice_name_is_looked_up(mps, make):

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowTaskTimeout,
+    Asset,
     AssetAlias,
     ObjectStoragePath,
     TaskDeferred,
@@ -478,6 +479,20 @@ def test_store_adds_asset_event_to_outlet(emulator, tmp_path, if_exists):
     assert second.extra == first.extra
 
 
+def test_store_passes_partition_key_to_event(emulator, tmp_path):
+    asset, events = Asset("clips"), OutletEventAccessors()
+    operator = TextToSpeechToObjectStorageOperator(
+        task_id="store",
+        mps_task_id=submit(),
+        destination=f"file://{tmp_path}/clip.wav",
+        partition_key="2026-11-28",
+        outlets=[asset],
+    )
+    operator.execute({"ti": TaskInstance(), "outlet_events": events})
+    assert events[asset].partition_keys == {"2026-11-28"}
+    assert events[asset].extra["partition_key"] == "2026-11-28"
+
+
 def test_store_destination_not_an_asset_fails_before_transfer(emulator, tmp_path):
     deep = "/".join(["a" * 200] * 8)
     with pytest.raises(DestinationError, match="cannot be an asset"):
@@ -624,6 +639,7 @@ def test_template_fields_are_complete():
     assert set(TextToSpeechToObjectStorageOperator.template_fields) == {
         "mps_task_id",
         "destination",
+        "partition_key",
         "mps_conn_id",
         "region",
     }

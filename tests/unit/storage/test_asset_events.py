@@ -1,9 +1,14 @@
+import importlib
+import logging
+from types import SimpleNamespace
+
 import pytest
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_mps.exceptions import DestinationError
-from airflow_provider_mps.storage.asset_events import add_asset_events, validate_asset_outlets
+from airflow_provider_mps.exceptions import DestinationError, InvalidRequestError
+from airflow_provider_mps.storage.asset_events import add_asset_events, parse_partition_key, validate_asset_outlets
+from tests.scripted_server import RESET, ScriptedServer
 
 URI = "s3://clips/a.wav"
 
@@ -67,3 +72,60 @@ def test_validate_asset_outlets_without_alias_accepts_any_uri():
 
 def test_other_outlets_get_no_event():
     assert len(make_events("a file", 5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "key"), [(None, None), ("", None), ("2026-11-28", "2026-11-28"), (20261128, "20261128")]
+)
+def test_partition_key_is_parsed(value, key):
+    assert parse_partition_key(value, [AssetAlias("clips"), Asset("mps://clips")]) == key
+
+
+@pytest.mark.parametrize("value", [" ", "x" * 251, True, 1.5, ["2026-11-28"]])
+def test_invalid_partition_key_is_rejected(value):
+    with pytest.raises(InvalidRequestError, match="partition_key must be a text of 1 to 250 characters"):
+        parse_partition_key(value, [Asset("mps://clips")])
+
+
+@pytest.mark.parametrize("outlets", [[], [AssetAlias("clips")], ["a file"]])
+def test_partition_key_needs_an_asset(outlets):
+    assert parse_partition_key("", outlets) is None
+    with pytest.raises(InvalidRequestError, match="partition_key needs an Asset in outlets"):
+        parse_partition_key("2026-11-28", outlets)
+
+
+def test_partition_key_is_in_event_of_asset_and_in_every_extra():
+    asset, alias, events = Asset("mps://clips"), AssetAlias("clips"), OutletEventAccessors()
+    add_asset_events({"outlet_events": events}, [asset, alias], URI, {"size": 5}, "2026-11-28")
+    extra = {"uri": URI, "size": 5, "partition_key": "2026-11-28"}
+    assert (events[asset].extra, events[asset].partition_keys) == (extra, {"2026-11-28"})
+    assert [event.extra for event in events[alias].asset_alias_events] == [extra]
+
+
+def test_partition_key_without_support_of_airflow_warns(caplog):
+    asset = Asset("mps://clips")
+    event = SimpleNamespace(extra={})
+    add_asset_events({"outlet_events": {asset: event}}, [asset], URI, {}, "2026-11-28", logging.getLogger("task"))
+    assert event.extra == {"uri": URI, "partition_key": "2026-11-28"}
+    assert "need 3.3 or later" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("module", "operator", "arguments"),
+    [
+        ("text_to_speech", "TextToSpeechToObjectStorageOperator", {"mps_task_id": "task-1"}),
+        ("synthesize", "TextToSpeechSynthesizeOperator", {"text": "Hi.", "voice_id": "v"}),
+        ("batch", "TextToSpeechBatchOperator", {"manifest": "file:///manifest.jsonl"}),
+        ("track", "AssembleTrackOperator", {"results": "file:///results.jsonl"}),
+    ],
+)
+def test_operators_check_partition_key_first(connect, tmp_path, module, operator, arguments):
+    operator = getattr(importlib.import_module(f"airflow_provider_mps.operators.{module}"), operator)
+    with ScriptedServer(RESET) as server:
+        connect(server.connection_uri())
+        with pytest.raises(InvalidRequestError, match="partition_key needs an Asset"):
+            operator(
+                task_id="task", destination=f"file://{tmp_path}/out.wav", partition_key="day", **arguments
+            ).execute({})
+        assert server.requests == []
+    assert list(tmp_path.iterdir()) == []

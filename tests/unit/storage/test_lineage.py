@@ -4,7 +4,9 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow.sdk.lineage import HookLineageCollector
 
-from airflow_provider_mps.storage.lineage import TransferLineage
+from airflow_provider_mps.batch.row import LineStatus
+from airflow_provider_mps.batch.summary import Summary
+from airflow_provider_mps.storage.lineage import FileLineage, FileSet, SpeechCounts, TransferLineage
 
 SIGNED_URL = "https://user:SECRETKEY@bucket.cos.example/async_dubbing/clip.wav?sign=SECRETSIGN"
 
@@ -69,3 +71,43 @@ def test_lineage_is_added_to_airflow_collector(monkeypatch):
         "input": "https://bucket.cos.example/async_dubbing/clip.wav",
         "output": "s3://clips/clip.wav",
     }
+
+
+def test_lineage_of_spoken_file_has_it_as_an_input():
+    text = ObjectStoragePath("s3://texts/day.txt")
+    lineage = TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("s3://clips/a.wav"), 5, 1.5, text)
+    inputs = lineage.to_openlineage().inputs
+    assert [(each.namespace, each.name) for each in inputs][1:] == [("s3://texts", "day.txt")]
+
+
+def test_lineage_of_files_has_statistics_and_counts():
+    lineage = FileLineage(
+        FileSet(ObjectStoragePath("s3://clips/day/manifest.jsonl"), rows=3),
+        [FileSet(ObjectStoragePath("s3://clips"), 500, files=2), FileSet(ObjectStoragePath("file:///a/b.wav"), 7)],
+        SpeechCounts(clips=2, lines=3, failed=1, characters=30, seconds=1.5),
+    ).to_openlineage()
+    (source,) = lineage.inputs
+    statistics = source.inputFacets["inputStatistics"]
+    assert (source.namespace, source.name, statistics.rowCount) == ("s3://clips", "day/manifest.jsonl", 3)
+    assert [(each.namespace, each.name) for each in lineage.outputs] == [("s3://clips", "/"), ("file", "/a/b.wav")]
+    sizes = [each.outputFacets["outputStatistics"] for each in lineage.outputs]
+    assert [(each.size, each.fileCount) for each in sizes] == [(500, 2), (7, 1)]
+    counts = lineage.run_facets["mps_counts"]
+    assert (counts.clips, counts.lines, counts.failed, counts.characters, counts.seconds) == (2, 3, 1, 30, 1.5)
+
+
+def test_batch_reports_manifest_results_and_folder(monkeypatch):
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
+    counts = {LineStatus.STORED: 2, LineStatus.REJECTED: 1, LineStatus.PENDING: 1}
+    folder = ObjectStoragePath("s3://clips/day")
+    lineage = Summary(counts, characters=30, size=500, seconds=1.2345).make_lineage(folder / "m 1.jsonl", folder)
+    lineage.collect(object())
+    found = collector.collected_assets
+    assert [[each.asset.uri for each in kind] for kind in (found.inputs, found.outputs)] == [
+        ["s3://clips/day/m%201.jsonl"],
+        ["s3://clips/day/results.jsonl", "s3://clips/day"],
+    ]
+    assert lineage.source.rows == 4
+    assert [(each.files, each.size, each.rows) for each in lineage.outputs] == [(1, None, 4), (2, 500, None)]
+    assert lineage.counts == SpeechCounts(clips=2, lines=4, failed=1, characters=30, seconds=1.234)
