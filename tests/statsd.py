@@ -43,8 +43,9 @@ class StatsdListener:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._send("stop")
-        self._thread.join()
+        while self._thread.is_alive():
+            self._send("stop")  # again, because UDP loses what does not fit into the buffer
+            self._thread.join(0.1)
         self._socket.close()
 
     @property
