@@ -129,9 +129,6 @@ def simulate(latencies: list[float], wait: Callable[..., Any] = wait_for_task, i
         row_store = SimpleNamespace(find=rows.get, put=lambda row: rows.update({row.key: row}))
         state: Any = SimpleNamespace(row_store=row_store, record=do_nothing)
         options: Any = SimpleNamespace(
-            max_total_characters=None,
-            submitted_characters=0,
-            price_per_1000_characters=None,
             defaults=LineDefaults(),
             manifest=None,
             mps_conn_id="mps_default",
