@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath, TaskDecorator
     from airflow.sdk.bases.decorator import Task
 
+    from airflow_provider_mps.durable.submit import DurableSubmit
     from airflow_provider_mps.speech.request import SpeechRequest
 
 P = ParamSpec("P")
@@ -167,6 +168,13 @@ class _TextToSpeechDecoratedOperator(DecoratedOperator, TextToSpeechOperator):
         self._set(self._returned)
         task_id: str = super().execute(context)
         return task_id
+
+    def begin(self, context: Context) -> DurableSubmit[Any]:
+        """Return the submit of this attempt; it sends nothing if Airflow has stopped the attempt before."""
+        submit = super().begin(context)
+        if self._is_killed:
+            submit.cancel()
+        return submit
 
     def defer(self, *, kwargs: dict[str, Any] | None = None, **arguments: Any) -> NoReturn:
         """Defer, and keep which account the function has chosen: it is not called again afterwards."""

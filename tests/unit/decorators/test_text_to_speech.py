@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from airflow_provider_mps.decorators import text_to_speech
 from airflow_provider_mps.decorators.text_to_speech import TextToSpeechArguments, parse_returned, text_to_speech_task
+from airflow_provider_mps.durable.submit import TEXT
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
@@ -190,6 +191,14 @@ def test_deferral_resumes_with_the_chosen_account_without_a_call(accepted):
 def test_on_kill_during_the_function_submits_nothing(accepted):
     operator = make_operator(lambda: operator.on_kill() or "Too late.")
     with pytest.raises(AirflowException, match="while the function <lambda> was running"):
+        operator.execute(make_context())
+    assert accepted() == []
+
+
+def test_on_kill_between_function_and_request_submits_nothing(accepted, monkeypatch):
+    operator = make_operator(lambda: "Too late.")
+    monkeypatch.setattr(operator, "get_kind", lambda: operator.on_kill() or TEXT)
+    with pytest.raises(AirflowException, match="before the text was sent"):
         operator.execute(make_context())
     assert accepted() == []
 
