@@ -60,7 +60,7 @@ def find_problems(  # noqa: PLR0917 - what a release depends on
     if status.strip():
         problems.append("Commit or remove what `git status` lists.")
     elif untracked.strip():
-        problems.append(f"Remove what only your own configuration of Git ignores: {', '.join(untracked.split())}")
+        problems.append(f"Remove what only your own configuration of Git ignores: {', '.join(untracked.splitlines())}")
     if f"v{version}" not in tags.split():
         problems.append(f"Tag this commit: git tag --sign v{version}")
     return problems
