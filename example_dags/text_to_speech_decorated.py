@@ -1,5 +1,5 @@
 """
-### A function that speaks: a status report that is built when the DAG runs
+### A spoken status report, built when the DAG runs
 
 Press **Trigger** and choose a voice. `check_loads` returns the numbers of the night, and `speak_report` makes a text of
 them. With `@task.text_to_speech`, the task submits to MPS what its function returns, and waits in the triggerer.

@@ -353,7 +353,7 @@ class MpsHook(VoiceMethods, BaseHook):
 
 
 def make_hook(operator: Any) -> MpsHook:
-    """Return the hook of an operator or a sensor, whose class its metrics name."""
+    """Return a hook for an operator or a sensor, with its class as a tag of the metrics."""
     hook = MpsHook(operator.mps_conn_id, operator.region)
     hook.metrics = Metrics(hook.mps_conn_id, type(operator).__name__)
     return hook

@@ -38,7 +38,7 @@ def test_seconds_of_each_size_follow_from_the_formula():
     assert formula.strip() == "seconds = N / requests_per_second + T + poll_interval"
     *_, table = read_tables(read_section(PAGE, "What do I set for my number of clips?"))
     rows = {row.pop("Setting"): row for row in table}
-    rates = rows["`requests_per_second`"]
-    for column, seconds in rows["`seconds` of the formula"].items():
-        lines = int(column.split()[0].replace(",", ""))
-        assert round(lines / int(rates[column]) + 90 + 10) == int(seconds.replace(",", ""))
+    rates, manifests = rows["`requests_per_second`"], rows["Manifests"]
+    for column, seconds in rows["`seconds` of each manifest"].items():
+        lines = int(column.split()[0].replace(",", "")) / int(manifests[column].split(",")[0])
+        assert round(lines / int(rates[column]) + 90 + 10) == int(seconds.split(",")[0])
