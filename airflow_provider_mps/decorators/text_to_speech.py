@@ -166,8 +166,8 @@ class _TextToSpeechDecoratedOperator(DecoratedOperator, TextToSpeechOperator):
             )
         self._returned = parse_returned(returned, function)
         self._set(self._returned)
-        task_id: str = super().execute(context)
-        return task_id
+        # Not `super()`: DecoratedOperator of Airflow 3.0 would fail after the submit, because it needs `xcom_push`.
+        return TextToSpeechOperator.execute(self, context)
 
     def begin(self, context: Context) -> DurableSubmit[Any]:
         """Return the submit of this attempt; it sends nothing if Airflow has stopped the attempt before."""

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
     AirflowFailException,
+    DecoratedOperator,
     ObjectStoragePath,
     TaskDeferred,
     XComArg,
@@ -72,6 +73,13 @@ def test_returned_text_is_submitted(accepted):
     (only,) = accepted()
     assert (only.text, only.voice_id, only.language) == ("Hello Anna.", "v", "en")
     assert context["ti"].xcoms == {"TaskId": task_id}
+
+
+def test_result_does_not_pass_through_the_decorated_operator(accepted, monkeypatch):
+    """That of Airflow 3.0 reads an attribute that operators lack, after the text has been submitted."""
+    monkeypatch.setattr(DecoratedOperator, "execute", lambda *_: pytest.fail("it was called"))
+    task_id = make_operator(lambda: "Hi.").execute(make_context())
+    assert [each.task_id for each in accepted()] == [task_id]
 
 
 def test_returned_arguments_take_precedence_over_the_decorator(accepted):
