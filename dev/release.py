@@ -28,9 +28,9 @@ def main() -> None:
     """Check the repository, build twice, compare and check the files, and print their SHA-256."""
     changelog, project = (REPOSITORY / "CHANGELOG.md").read_text(), (REPOSITORY / "pyproject.toml").read_text()
     urls = tomllib.loads(project)["project"]["urls"]
-    if problems := find_problems(
-        __version__, changelog, urls, _git("status", "--porcelain"), _git("tag", "--points-at")
-    ):
+    status, tags = _git("status", "--porcelain"), _git("tag", "--points-at")
+    untracked = _git("ls-files", "--others", "--exclude-per-directory=.gitignore")
+    if problems := find_problems(__version__, changelog, urls, status, tags, untracked):
         sys.exit("This cannot be released:\n" + "\n".join(f"- {problem}" for problem in problems))
     shutil.rmtree(DIST, ignore_errors=True)
     files, again = _build(DIST), _build(REPOSITORY / "build" / "release")
@@ -42,12 +42,16 @@ def main() -> None:
         print(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(REPOSITORY)}")
 
 
-def find_problems(version: str, changelog: str, urls: dict[str, str], status: str, tags: str) -> list[str]:
+def find_problems(  # noqa: PLR0917 - what a release depends on
+    version: str, changelog: str, urls: dict[str, str], status: str, tags: str, untracked: str
+) -> list[str]:
     """
     Return why the repository cannot be released.
 
     :param status: output of ``git status --porcelain``
     :param tags: names of the tags of this commit, one on each line
+    :param untracked: paths of files that neither Git nor ``.gitignore`` knows: ``git status`` omits those that the
+        user's own configuration of Git ignores, but the build would pack them
     """
     problems = [f"Replace OWNER in the URL {name} of pyproject.toml." for name, url in urls.items() if "OWNER" in url]
     heading = re.search(r"^## (.+)$", changelog, re.MULTILINE)
@@ -55,6 +59,8 @@ def find_problems(version: str, changelog: str, urls: dict[str, str], status: st
         problems.append(f"Let CHANGELOG.md start with the heading '## {version} - ' and the date.")
     if status.strip():
         problems.append("Commit or remove what `git status` lists.")
+    elif untracked.strip():
+        problems.append(f"Remove what only your own configuration of Git ignores: {', '.join(untracked.splitlines())}")
     if f"v{version}" not in tags.split():
         problems.append(f"Tag this commit: git tag --sign v{version}")
     return problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, ParamSpec, TypedDict, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import (
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath, TaskDecorator
     from airflow.sdk.bases.decorator import Task
+
+    from airflow_provider_mps.durable.submit import DurableSubmit
+    from airflow_provider_mps.speech.request import SpeechRequest
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="str | Mapping[str, object]")
@@ -80,7 +84,7 @@ def parse_returned(returned: object, function: str) -> dict[str, Any]:
                 f"The function {function} returned the key {quote_value(name)}, which it cannot set: nothing was "
                 f"submitted. It can set {', '.join(known)}. Set other arguments of the task in the decorator."
             )
-    arguments = {name: value for name, value in returned.items() if value is not None}
+    arguments = {name: _to_plain(value) for name, value in returned.items() if value is not None}
     for name, (is_valid, requirement) in _REQUIREMENTS.items():
         if name in arguments and not is_valid(arguments[name]):
             raise InvalidRequestError(
@@ -91,6 +95,11 @@ def parse_returned(returned: object, function: str) -> dict[str, Any]:
         arguments["on_unknown"] = parse_choice(OnUnknown, arguments["on_unknown"])
     unset = {other: None for name, other in _ALTERNATIVES.items() if name in arguments and other not in arguments}
     return {**arguments, **unset}
+
+
+def _to_plain(value: object) -> object:
+    """Return a text without its subclass, e.g. Jinja's ``Markup``, which Airflow cannot send to its API."""
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _is_bool(value: object) -> bool:
@@ -145,9 +154,11 @@ class _TextToSpeechDecoratedOperator(DecoratedOperator, TextToSpeechOperator):
 
     def execute(self, context: Context) -> str:
         """Call the function, and submit what it returns as :class:`TextToSpeechOperator` does."""
-        context_merge(context, self.op_kwargs)
+        # A copy, because an argument of the function may have the name of an entry, e.g. `ti`.
+        inputs = copy(context)
+        context_merge(inputs, self.op_kwargs)
         function = getattr(self.python_callable, "__name__", "of this task")
-        returned = self.python_callable(*self.op_args, **determine_kwargs(self.python_callable, self.op_args, context))
+        returned = self.python_callable(*self.op_args, **determine_kwargs(self.python_callable, self.op_args, inputs))
         if self._is_killed:
             raise AirflowException(
                 f"Airflow stopped this attempt while the function {function} was running: the attempt has submitted "
@@ -155,10 +166,15 @@ class _TextToSpeechDecoratedOperator(DecoratedOperator, TextToSpeechOperator):
             )
         self._returned = parse_returned(returned, function)
         self._set(self._returned)
-        # Let Airflow show the returned values in Rendered Templates.
-        self.overwrite_rtif_after_execution = True
-        task_id: str = super().execute(context)
-        return task_id
+        # Not `super()`: DecoratedOperator of Airflow 3.0 would fail after the submit, because it needs `xcom_push`.
+        return TextToSpeechOperator.execute(self, context)
+
+    def begin(self, context: Context) -> DurableSubmit[Any]:
+        """Return the submit of this attempt; it sends nothing if Airflow has stopped the attempt before."""
+        submit = super().begin(context)
+        if self._is_killed:
+            submit.cancel()
+        return submit
 
     def defer(self, *, kwargs: dict[str, Any] | None = None, **arguments: Any) -> NoReturn:
         """Defer, and keep which account the function has chosen: it is not called again afterwards."""
@@ -180,6 +196,12 @@ class _TextToSpeechDecoratedOperator(DecoratedOperator, TextToSpeechOperator):
         """Submit nothing when the function returns, or cancel the submit."""
         self._is_killed = True
         super().on_kill()
+
+    def _make_request(self) -> SpeechRequest:
+        request = super()._make_request()
+        # Let Airflow show the returned values in Rendered Templates. It could not encode some invalid ones.
+        self.overwrite_rtif_after_execution = True
+        return request
 
     def _set(self, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_PARTITION_KEY_CHARACTERS = 250
 """Airflow's limit."""
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that Airflow's database cannot store: the task would fail at its end."""
 
 
 def parse_partition_key(value: object, outlets: Iterable[Any]) -> str | None:
@@ -30,7 +33,12 @@ def parse_partition_key(value: object, outlets: Iterable[Any]) -> str | None:
         return None
     # A template that renders native objects turns e.g. 20260101 into a number.
     key = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(key, str) or not key.strip() or len(key) > MAX_PARTITION_KEY_CHARACTERS:
+    if (
+        not isinstance(key, str)
+        or not key.strip()
+        or len(key) > MAX_PARTITION_KEY_CHARACTERS
+        or _UNSTORABLE.search(key)
+    ):
         raise InvalidRequestError(
             f"partition_key must be a text of 1 to {MAX_PARTITION_KEY_CHARACTERS} characters, not "
             f"{quote_value(value)}. Nothing was submitted or stored."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
 from airflow_provider_mps.assets import encode_path, encode_uri
+from airflow_provider_mps.redaction import describe_error
 from airflow_provider_mps.version_compat import make_uri
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,16 @@ class FileLineage:
 
 
 def _collect(context: Any, sources: list[str], paths: list[ObjectStoragePath]) -> None:
-    collector = get_hook_lineage_collector()
-    with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones; the audio is stored anyway
+    try:
+        collector = get_hook_lineage_collector()
         for source in sources:
             collector.add_input_asset(context=context, uri=source)
         for path in paths:
             collector.add_output_asset(context=context, uri=_encode(path))
+    except ValueError:
+        pass  # Airflow rejects some URIs, e.g. long ones
+    except Exception as error:  # noqa: BLE001 - the audio is stored, whatever a plugin does with lineage
+        log.warning("Airflow's lineage collector failed, so it lacks the stored audio: %s", describe_error(error))
 
 
 def _encode(path: ObjectStoragePath) -> str:

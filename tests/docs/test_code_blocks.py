@@ -113,6 +113,8 @@ def test_command_names_what_exists(command, monkeypatch):  # noqa: C901, PLR0912
 
             get_parser().parse_args(arguments)  # exits if Airflow has no such command
         case [script] if script.startswith("."):
+            if not (REPOSITORY / ".git").exists():
+                pytest.skip("the source archive has only what builds and tests the package")
             assert os.access(REPOSITORY / script, os.X_OK), script
         case ["python", "-c", code]:
             compile(code, command, "exec")

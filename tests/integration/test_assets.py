@@ -35,3 +35,6 @@ def test_partition_key_starts_the_run_of_its_partition(triggerer, tmp_path):
     result = triggerer.api.xcom("partitioned_day", day, "publish")
     assert result["day"] == result["extra"]["partition_key"] == "2026-11-28"
     assert result["extra"]["uri"] == conf["destination"]
+    # Airflow queues both in one transaction.
+    assert triggerer.api.client.get("/dags/partitioned_never").is_success
+    assert triggerer.api.runs("partitioned_never") == []

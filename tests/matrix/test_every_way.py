@@ -121,6 +121,7 @@ def test_decorated_function_is_spoken(every_way):
     assert every_way.has_triggerer_log("decorated")
     assert every_way.log("decorated").count("The function was called") == 1
     assert every_way.xcom("stored_decorated", "VoiceId") == "voice-2"
+    assert every_way.state("decorated_submit") == "success"
 
 
 def test_retry_does_not_resubmit_with_a_task_state_store(every_way):

@@ -1,4 +1,4 @@
-"""A clip with a partition key, and a DAG that runs once for each key; for ``test_assets.py``."""
+"""A clip with a partition key, a DAG that runs once for each key, and one without; for ``test_assets.py``."""
 
 from __future__ import annotations
 
@@ -29,3 +29,6 @@ with DAG("partitioned_day", schedule=PartitionedAssetTimetable(assets=CLIPS), is
         return {"day": dag_run.partition_key, "extra": events[0].extra}
 
     publish()
+
+with DAG("partitioned_never", schedule=[CLIPS], is_paused_upon_creation=False):
+    task(lambda: None, task_id="nothing")()

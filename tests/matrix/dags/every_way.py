@@ -98,6 +98,7 @@ with DAG("every_way", schedule=None, start_date=datetime(2026, 1, 1), default_ar
         return {"text": f"{name} {{{{ broken", "voice_id": "voice-2"}
 
     spoken = decorated("Decorated")
+    decorated.override(task_id="decorated_submit", wait_for_completion=False, deferrable=False)("Only submitted")
     TextToSpeechToObjectStorageOperator(
         task_id="stored_decorated", mps_task_id=spoken, destination=f"file://{FOLDER}/decorated.wav"
     )

@@ -2,6 +2,8 @@ import inspect
 import subprocess
 import sys
 import typing
+from contextlib import nullcontext
+from enum import Enum
 from types import SimpleNamespace
 
 import pytest
@@ -9,14 +11,17 @@ from airflow.providers.common.compat.sdk import (
     DAG,
     AirflowException,
     AirflowFailException,
+    DecoratedOperator,
     ObjectStoragePath,
     TaskDeferred,
     XComArg,
     task,
 )
+from markupsafe import Markup
 
 from airflow_provider_mps.decorators import text_to_speech
 from airflow_provider_mps.decorators.text_to_speech import TextToSpeechArguments, parse_returned, text_to_speech_task
+from airflow_provider_mps.durable.submit import TEXT
 from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.exceptions import InvalidRequestError
 from airflow_provider_mps.operators.text_to_speech import TextToSpeechOperator
@@ -27,6 +32,10 @@ from tests.state_store import MemoryStore
 OPERATOR_ARGUMENTS = [
     name for name in inspect.signature(TextToSpeechOperator.__init__).parameters if name not in {"self", "kwargs"}
 ]
+
+
+class Region(str, Enum):  # noqa: UP042 - whose str() is its name
+    SINGAPORE = "ap-singapore"
 
 
 class TaskInstance:
@@ -64,6 +73,13 @@ def test_returned_text_is_submitted(accepted):
     (only,) = accepted()
     assert (only.text, only.voice_id, only.language) == ("Hello Anna.", "v", "en")
     assert context["ti"].xcoms == {"TaskId": task_id}
+
+
+def test_result_does_not_pass_through_the_decorated_operator(accepted, monkeypatch):
+    """That of Airflow 3.0 reads an attribute that operators lack, after the text has been submitted."""
+    monkeypatch.setattr(DecoratedOperator, "execute", lambda *_: pytest.fail("it was called"))
+    task_id = make_operator(lambda: "Hi.").execute(make_context())
+    assert [each.task_id for each in accepted()] == [task_id]
 
 
 def test_returned_arguments_take_precedence_over_the_decorator(accepted):
@@ -187,6 +203,14 @@ def test_on_kill_during_the_function_submits_nothing(accepted):
     assert accepted() == []
 
 
+def test_on_kill_between_function_and_request_submits_nothing(accepted, monkeypatch):
+    operator = make_operator(lambda: "Too late.")
+    monkeypatch.setattr(operator, "get_kind", lambda: operator.on_kill() or TEXT)
+    with pytest.raises(AirflowException, match="before the text was sent"):
+        operator.execute(make_context())
+    assert accepted() == []
+
+
 def test_function_receives_the_context_and_rendered_arguments(accepted):
     def speak(name, ds=None):
         return f"{name} {ds}"
@@ -195,6 +219,35 @@ def test_function_receives_the_context_and_rendered_arguments(accepted):
     operator.render_template_fields({"name": "Anna", "ds": "2026-01-01"})
     operator.execute({**make_context(), "ds": "2026-01-01"})
     assert [each.text for each in accepted()] == ["Anna 2026-01-01"]
+
+
+def test_argument_named_like_an_entry_of_the_context_does_not_replace_it(accepted):
+    def speak(ti):
+        return f"Hello, {ti}."
+
+    with DAG("decorated", schedule=None):
+        operator = text_to_speech_task(task_id="speak", voice_id="v")(speak)(ti="Anna").operator
+    context = make_context()
+    task_id = operator.execute(context)
+    assert [each.text for each in accepted()] == ["Hello, Anna."]
+    assert context["ti"].xcoms == {"TaskId": task_id}
+
+
+def test_returned_subclass_of_str_becomes_a_plain_text(accepted):
+    operator = make_operator(lambda: {"text": Markup("Hi."), "region": Region.SINGAPORE})
+    operator.execute(make_context())
+    assert [(type(value), value) for value in (operator.text, operator.region)] == [
+        (str, "Hi."),
+        (str, "ap-singapore"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "is_shown"), [("Hi.", True), ("a\ud800", False)])
+def test_rendered_templates_show_what_can_be_submitted(accepted, text, is_shown):
+    operator = make_operator(lambda: text)
+    with nullcontext() if is_shown else pytest.raises(InvalidRequestError, match="cannot be encoded"):
+        operator.execute(make_context())
+    assert operator.overwrite_rtif_after_execution is is_shown
 
 
 def test_decorator_arguments_are_rendered():

@@ -8,6 +8,7 @@ READY = {
     "urls": {"Source": "https://example.com/x"},
     "status": "",
     "tags": "latest\nv1.2.3\n",
+    "untracked": "",
 }
 
 
@@ -29,6 +30,8 @@ def test_ready_repository_has_no_problem():
         ),
         ({"changelog": ""}, "'## 1.2.3 - ' and the date"),
         ({"status": " M README.md\n"}, "what `git status` lists"),
+        ({"status": "?? a.py\n", "untracked": "a.py\n"}, "what `git status` lists"),
+        ({"untracked": "docs/a.bak\n"}, "configuration of Git ignores: docs/a.bak"),
         ({"tags": "v1.2.30\n"}, "git tag --sign v1.2.3"),
     ],
 )

@@ -75,13 +75,14 @@ def test_other_outlets_get_no_event():
 
 
 @pytest.mark.parametrize(
-    ("value", "key"), [(None, None), ("", None), ("2026-11-28", "2026-11-28"), (20261128, "20261128")]
+    ("value", "key"),
+    [(None, None), ("", None), ("2026-11-28", "2026-11-28"), (20261128, "20261128"), ("語" * 250,) * 2],
 )
 def test_partition_key_is_parsed(value, key):
     assert parse_partition_key(value, [AssetAlias("clips"), Asset("mps://clips")]) == key
 
 
-@pytest.mark.parametrize("value", [" ", "x" * 251, True, 1.5, ["2026-11-28"]])
+@pytest.mark.parametrize("value", [" ", "x" * 251, True, 1.5, ["2026-11-28"], "day\0", "\ud800"])
 def test_invalid_partition_key_is_rejected(value):
     with pytest.raises(InvalidRequestError, match="partition_key must be a text of 1 to 250 characters"):
         parse_partition_key(value, [Asset("mps://clips")])

@@ -73,6 +73,16 @@ def test_lineage_is_added_to_airflow_collector(monkeypatch):
     }
 
 
+def test_lineage_collector_that_fails_is_only_logged(monkeypatch, caplog):
+    def fail():
+        raise RuntimeError("a broken plugin, password=SECRETKEY")
+
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", fail)
+    TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("s3://clips/clip.wav"), 5).collect(hook=None)
+    assert "lineage collector failed" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
 def test_lineage_of_spoken_file_has_it_as_an_input():
     text = ObjectStoragePath("s3://texts/day.txt")
     lineage = TransferLineage.from_audio_url(SIGNED_URL, ObjectStoragePath("s3://clips/a.wav"), 5, 1.5, text)
