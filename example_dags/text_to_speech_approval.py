@@ -7,7 +7,7 @@ Press **Trigger** and enter the path of a manifest: JSON Lines or CSV, with `id`
 1. `estimate` counts lines and characters by voice, and their cost at your price. It does not call MPS.
 2. `approve` shows this estimate, and waits for **Approve** or **Reject** under *Required Action*. It needs Airflow 3.1
    or later. Before, it compares the characters with the form's limit.
-3. `speak` submits and stores the lines. It never submits more characters than the estimate had, even if the manifest
+3. `speak` submits and stores the lines. No attempt submits more characters than the estimate had, even if the manifest
    has changed since. A rejection skips it.
 
 The default paths are in a temporary folder, which works only if all tasks run on one machine. Several workers need

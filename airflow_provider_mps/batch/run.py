@@ -152,8 +152,9 @@ class Batch:
         try:
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(wait_for_heartbeat_error())]
-                await self._state.restore()
-                await validate_character_limit(self._options, self._state.row_store, self._log)
+                await self._state.restore(
+                    lambda: validate_character_limit(self._options, self._state.row_store, self._log)
+                )
                 background.append(group.create_task(self._report_periodically()))
                 try:
                     await self._process_manifest(group)

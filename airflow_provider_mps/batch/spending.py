@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mps.exceptions import InvalidRequestError
@@ -21,8 +21,12 @@ MAX_VOICES = 1000
 """Voices with sums of their own in JSON, by most characters; the others have one sum."""
 MAX_LISTED_VOICES = 20
 """Voices with sums of their own in tables and log lines."""
+MAX_VOICE_CHARACTERS = 200
+"""Longer names of voices, which a manifest can have, are cut."""
 MAX_PRICE = 10**9
 _COST_STEP = Decimal("0.0001")
+_ARITHMETIC = Context(prec=50)
+"""Enough digits for all rows of a result manifest, whatever precision the process has set for its own numbers."""
 
 
 class CharacterBudget:
@@ -80,8 +84,9 @@ class Spending:
 
     def add(self, voice: str | None, characters: int) -> None:
         """Count a line."""
-        self.characters[voice or UNKNOWN_VOICE] += characters
-        self.lines[voice or UNKNOWN_VOICE] += 1
+        name = _make_voice_name(voice)
+        self.characters[name] += characters
+        self.lines[name] += 1
 
     @property
     def total_characters(self) -> int:
@@ -97,7 +102,8 @@ class Spending:
         """Return the cost of so many characters; ``None`` without a price."""
         if self.price is None:
             return None
-        return (self.price * characters / 1000).quantize(_COST_STEP, ROUND_HALF_UP)
+        cost = _ARITHMETIC.multiply(self.price, characters).scaleb(-3, _ARITHMETIC)
+        return cost.quantize(_COST_STEP, ROUND_HALF_UP, _ARITHMETIC)
 
     def list_voices(self, limit: int) -> list[tuple[str, int, int]]:
         """Return the voices with the most characters, each with its lines and characters, and a sum of the others."""
@@ -135,13 +141,21 @@ class Spending:
         return "" if cost is None else f" (cost {cost:,})"
 
 
+def _make_voice_name(voice: str | None) -> str:
+    """Return a voice for one line of a log, as a key that differs from ours and from those that Airflow reserves."""
+    name = " ".join((voice or UNKNOWN_VOICE)[:MAX_VOICE_CHARACTERS].split())
+    return repr(name) if name == OTHER_VOICES or name.startswith("__") else name
+
+
 def parse_max_total_characters(value: int | str | None) -> int | None:
     """
     Return the argument ``max_total_characters`` as a number; ``None`` means no limit.
 
+    An empty text is an error: a template renders to it if, e.g., the XCom with the approved number is missing.
+
     :raises InvalidRequestError: if it is not a whole number, or below 0
     """
-    if value is None or value == "":
+    if value is None:
         return None
     try:
         limit = -1 if isinstance(value, bool) else int(value)
@@ -168,11 +182,11 @@ def parse_price(value: float | str | None) -> Decimal | None:
     try:
         # By its shortest spelling: as a binary number, 0.1 is a little more.
         price = Decimal("NaN") if isinstance(value, bool) else Decimal(str(value).strip())
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):
         price = Decimal("NaN")
     if not price.is_finite() or not 0 <= price <= MAX_PRICE:
         raise InvalidRequestError(
             f"price_per_1000_characters must be a number from 0 to {MAX_PRICE}, not {quote_value(value)}: nothing was "
             "submitted."
         )
-    return price
+    return price.copy_abs()  # of -0

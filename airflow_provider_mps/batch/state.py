@@ -63,9 +63,14 @@ class BatchState:
         self._results_lock = asyncio.Lock()
         self._checkpoint: Checkpoint | None = None  # of the results that were saved last
 
-    async def restore(self) -> None:
-        """Restore the state that earlier runs left in the destination, and write it to the result manifest."""
+    async def restore(self, validate: Callable[[], Coroutine[Any, Any, None]] = lambda: asyncio.sleep(0)) -> None:
+        """
+        Restore the state that earlier runs left in the destination, and write it to the result manifest.
+
+        :param validate: awaited in between: if it raises, the results of earlier runs stay unchanged
+        """
         await self.read_earlier_state()
+        await validate()
         self._is_restored = True
         await self.write_results(finished=False)
         if self._options.destination.protocol in RENAME_PROTOCOLS:

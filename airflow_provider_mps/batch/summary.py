@@ -119,7 +119,7 @@ def format_voice_table(spending: Spending) -> str:
     table = ["| voice | lines | characters |" + " cost |" * has_cost, "|---|---:|---:|" + "---:|" * has_cost]
     for voice, lines, characters in voices:
         cost = f" {spending.compute_cost(characters):,} |" if has_cost else ""
-        table.append(f"| {_escape_cell(voice[:MAX_ERROR_CHARACTERS])} | {lines:,} | {characters:,} |{cost}")
+        table.append(f"| {_escape_cell(voice)} | {lines:,} | {characters:,} |{cost}")
     return "\n".join(table)
 
 
@@ -135,4 +135,5 @@ def format_problem_table(problems: list[Row], count: int) -> str:
 
 
 def _escape_cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
+    """Return a value for a cell; a backslash before a ``|`` would make it end the cell."""
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")

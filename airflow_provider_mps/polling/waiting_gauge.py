@@ -39,7 +39,7 @@ class WaitingGauge:
     def count(self, metrics: Metrics) -> Iterator[None]:
         """Count a task while it is waited for."""
         self._counts[metrics] += 1
-        if self._reporter is None:
+        if self._reporter is None or self._reporter.done():  # it may have failed, e.g. without memory for a thread
             # Its own context: it outlives the trigger that started it, and must not write to that trigger's log.
             self._reporter = asyncio.create_task(self._report_periodically(), context=Context())
         try:

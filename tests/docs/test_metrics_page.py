@@ -45,7 +45,7 @@ def test_tag_table_has_tags_of_the_code(sent):
 
 
 def test_tag_table_names_the_class_of_decorated_tasks():
-    assert f"`@task.text_to_speech` has `{_TextToSpeechDecoratedOperator.__name__}`" in read_section(PAGE, "Tags")
+    assert f"Tasks of `@task.text_to_speech` have `{_TextToSpeechDecoratedOperator.__name__}`" in read_section(PAGE, "Tags")
 
 
 def test_example_shows_what_statsd_gets(sent):

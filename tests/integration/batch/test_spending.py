@@ -74,6 +74,18 @@ def test_batch_over_the_limit_makes_no_call(app, manifest, clips):
     clips.require_true()
 
 
+def test_refused_batch_leaves_results_unchanged(app, manifest, clips):
+    run_batch(manifest(map(text, range(3))), clips.destination, price_per_1000_characters=1)
+    before = clips.rows(), clips.summary()
+    for limit in (9, ""):  # as a template renders, if the XCom with the limit is missing
+        with pytest.raises(InvalidRequestError, match="max_total_characters"):
+            run_batch(manifest(map(text, range(4))), clips.destination, "run-2", max_total_characters=limit)
+    assert (clips.rows(), clips.summary()) == before
+    assert submits(app) == 3
+    assert run_batch(manifest(map(text, range(4))), clips.destination, "run-2", max_total_characters=10)["stored"] == 4
+    assert submits(app) == 4
+
+
 def test_limit_counts_only_what_is_left(app, manifest, clips):
     run_batch(manifest(map(text, range(5))), clips.destination)
     lines = [*map(text, range(7)), text(1), {"id": "bad"}, {"id": "bad", "text": "x" * 1000}]

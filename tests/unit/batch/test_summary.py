@@ -1,5 +1,6 @@
 from airflow_provider_mps.batch.row import LineStatus, Row
-from airflow_provider_mps.batch.summary import Summary
+from airflow_provider_mps.batch.spending import Spending
+from airflow_provider_mps.batch.summary import Summary, format_voice_table
 
 PROBLEMS = [
     Row("a|b", 3, LineStatus.FAILED, error="no such word\nRequestId req-1"),
@@ -28,6 +29,12 @@ def test_markdown_lists_counts_and_problems():
     assert "| stored | 1,998 |" in table
     assert "| 3 | a\\|b | failed | no such word RequestId req-1 |" in table
     assert "and 2 more, in the result manifest" in table
+
+
+def test_markdown_cell_cannot_be_left_with_a_backslash():
+    spending = Spending()
+    spending.add("cheap\\| 1 | 1 |", 1000)
+    assert format_voice_table(spending).splitlines()[2] == "| cheap\\\\\\| 1 \\| 1 \\| | 1 | 1,000 |"
 
 
 def test_markdown_without_problems_has_no_error_column():

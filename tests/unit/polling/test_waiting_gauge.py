@@ -80,6 +80,24 @@ def test_later_waits_are_reported_again(reports):
     assert [counts for _, counts in reports] == [{ONE: 1}, {ONE: 0}] * 2
 
 
+def test_reporter_that_failed_is_started_again(reports, monkeypatch):
+    failures = [RuntimeError("can't start new thread")]
+
+    async def fail_once(_):
+        if failures:
+            raise failures.pop()
+
+    async def wait_again():
+        gauge = WaitingGauge()
+        with gauge.count(ONE):
+            await asyncio.sleep(5)
+            await wait(gauge, ONE, 5)
+
+    monkeypatch.setattr(waiting_gauge, "run_in_daemon_thread", fail_once)
+    run_in_simulated_time(wait_again())
+    assert [counts for _, counts in reports] == [{ONE: 2}, {ONE: 0}]
+
+
 def test_only_waits_of_triggers_are_counted(connect, reports, monkeypatch):
     monkeypatch.setattr(waiting_gauge, "FIRST_REPORT_SECONDS", 0.0)
 
