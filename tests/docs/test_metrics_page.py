@@ -45,7 +45,8 @@ def test_tag_table_has_tags_of_the_code(sent):
 
 
 def test_tag_table_names_the_class_of_decorated_tasks():
-    assert f"Tasks of `@task.text_to_speech` have `{_TextToSpeechDecoratedOperator.__name__}`" in read_section(PAGE, "Tags")
+    name = _TextToSpeechDecoratedOperator.__name__
+    assert f"Tasks of `@task.text_to_speech` have `{name}`" in read_section(PAGE, "Tags")
 
 
 def test_example_shows_what_statsd_gets(sent):
