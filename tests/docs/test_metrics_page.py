@@ -6,6 +6,7 @@ import pytest
 from airflow.configuration import conf
 
 from airflow_provider_mps import metrics
+from airflow_provider_mps.decorators.text_to_speech import _TextToSpeechDecoratedOperator
 from airflow_provider_mps.metrics import Metrics, report_waiting
 from airflow_provider_mps.polling.waiting_gauge import FIRST_REPORT_SECONDS, REPORT_INTERVAL_SECONDS
 from tests.docs.pages import DOCS, read_blocks, read_section, read_tables
@@ -41,6 +42,11 @@ def test_tag_table_has_tags_of_the_code(sent):
     (rows,) = read_tables(read_section(PAGE, "Tags"))
     tags = {name for metric in sent.metrics() for name in metric.tags}
     assert {row["Tag"].strip("`") for row in rows} == tags
+
+
+def test_tag_table_names_the_class_of_decorated_tasks():
+    name = _TextToSpeechDecoratedOperator.__name__
+    assert f"Tasks of `@task.text_to_speech` have `{name}`" in read_section(PAGE, "Tags")
 
 
 def test_example_shows_what_statsd_gets(sent):

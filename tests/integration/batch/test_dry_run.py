@@ -30,6 +30,7 @@ def test_dry_run_reports_counts_and_errors_without_api_calls(connect, manifest, 
     assert "is already used by line 2" in report["errors"]["41"]
     assert "sample_rate" in report["errors"]["42"]
     assert "| 42 | clip-0050 | invalid |" in airflow_context["ti"].xcoms["progress"]
+    assert "| seconds to submit, at least | 2 |" in airflow_context["ti"].xcoms["progress"]
     assert not clips.root.exists()
 
 
