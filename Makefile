@@ -49,7 +49,7 @@ test-slow: $(INSTALLED) ## Run the others: whole Airflows, Chromium, repeated ki
 	$(BIN)/python -m $(PYTEST) -m "$(SLOW)"
 
 .PHONY: test-all
-test-all: $(INSTALLED) ## Run every test: 12 minutes
+test-all: $(INSTALLED) ## Run every test: 13 minutes
 	$(BIN)/python -m $(PYTEST)
 
 .PHONY: coverage

@@ -153,6 +153,10 @@ class Standalone:
             )
         self._wait_for_response(f"http://127.0.0.1:{port}/execution/health", log)
 
+    def has_ended_process(self, dag_id: str, task_id: str, run_id: str) -> bool:
+        """Return whether the scheduler has noticed that the process of a task has ended, as it does on a deferral."""
+        return f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id}, " in self.log.read_text()
+
     def _wait_for_response(self, url: str, log: Path) -> None:
         """Wait until the program that was started last responds."""
         deadline = time.monotonic() + START_TIMEOUT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -117,12 +118,11 @@ class FileLineage:
 def _collect(context: Any, sources: list[str], paths: list[ObjectStoragePath]) -> None:
     try:
         collector = get_hook_lineage_collector()
-        for source in sources:
-            collector.add_input_asset(context=context, uri=source)
-        for path in paths:
-            collector.add_output_asset(context=context, uri=_encode(path))
-    except ValueError:
-        pass  # Airflow rejects some URIs, e.g. long ones
+        assets = [(collector.add_input_asset, uri) for uri in sources]
+        assets += [(collector.add_output_asset, _encode(path)) for path in paths]
+        for add, uri in assets:
+            with suppress(ValueError):  # Airflow rejects some URIs, e.g. long ones
+                add(context=context, uri=uri)
     except Exception as error:  # noqa: BLE001 - the audio is stored, whatever a plugin does with lineage
         log.warning("Airflow's lineage collector failed, so it lacks the stored audio: %s", describe_error(error))
 

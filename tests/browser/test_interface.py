@@ -287,7 +287,7 @@ def test_short_text_plays_as_mp3(admin, api, tmp_path):
 APPROVAL = "text_to_speech_approval"
 
 
-def test_batch_runs_after_its_approval(admin, api, tmp_path):
+def test_batch_runs_after_its_approval(airflow, admin, api, tmp_path):
     form = open_form(admin, APPROVAL, "price")
     form.locator("[name='element_price']").fill("0.5")
     form.locator("[name='element_destination']").fill(f"file://{tmp_path}")
@@ -301,7 +301,8 @@ def test_batch_runs_after_its_approval(admin, api, tmp_path):
     expect(question).to_be_visible(timeout=TIMEOUT_MILLISECONDS)
     for cell in ("guide-voice", "0.0375"):  # a voice, and the cost of all
         expect(admin.get_by_role("cell", name=cell)).to_be_visible()
-    admin.wait_for_timeout(6000)  # LocalExecutor's supervisor lingers for a heartbeat; a response then fails the task
+    # A response before the scheduler knows that the worker has left may fail the task.
+    wait_until(lambda: airflow.has_ended_process(APPROVAL, "approve", run_id))
     screenshot(admin, "approval")
     assert api.tasks(APPROVAL, run_id)["speak"][0] is None
     admin.get_by_role("button", name="Approve").click()

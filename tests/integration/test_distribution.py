@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_mps import __version__
 from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY
+from tests.examples import EXAMPLES
 
 pytestmark = pytest.mark.xdist_group("distribution")  # which is built once
 
@@ -108,8 +109,7 @@ def test_airflow_loads_packed_examples_only_with_load_examples(built, tmp_path, 
     command = [sys.executable, "-c", LIST_PROVIDER_EXAMPLES]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    sources = "".join(path.read_text() for path in EXAMPLE_DAGS.glob("*.py"))
-    dags = sorted(re.findall(r"^(text_to_speech\w*)\(\)$", sources, re.MULTILINE))
+    dags = sorted(dag_id for _, dag_id in EXAMPLES)
     assert json.loads(done.stdout.splitlines()[-1]) == (dags if load_examples else [])
 
 

@@ -1,8 +1,8 @@
 """Run the example DAG ``text_to_speech_approval``, in which a human approves a batch before it is billed."""
 
+import importlib
 import json
 import sys
-import time
 
 import pytest
 
@@ -24,6 +24,8 @@ def app(start_emulator):
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "speak", "clips"), [(75, "success", 3), (74, "skipped", 0)])
 def test_example_before_airflow_3_1_compares_with_the_limit(run_dag, app, tmp_path, monkeypatch, limit, speak, clips):
+    # It keeps the version that it is imported with.
+    importlib.import_module("airflow.providers.standard.operators.hitl")
     monkeypatch.setattr("airflow.__version__", "3.0.6")
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     run = run_dag(MODULE, DAG, destination=f"file://{tmp_path}", max_characters=limit)
@@ -47,8 +49,8 @@ def respond(api, run_id, option):
     api.call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
 
 
-def wait_for_approval(api, run_id):
-    """Return what the human sees, when the worker has left the task: an earlier response would fail it."""
+def wait_for_approval(standalone, api, run_id):
+    """Return what the human sees, once the scheduler knows that the worker has left: earlier, a response may fail."""
     states = {}
 
     def is_waiting():
@@ -57,7 +59,7 @@ def wait_for_approval(api, run_id):
         return states["approve"][0] in {"awaiting_input", "deferred"}
 
     wait_until(is_waiting, timeout=120)
-    time.sleep(3)  # LocalExecutor's supervisor lingers for a heartbeat
+    wait_until(lambda: standalone.has_ended_process(DAG, "approve", run_id))
     return api.call("GET", f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails")
 
 
@@ -75,7 +77,7 @@ def test_approval_is_binding_and_a_rejection_submits_nothing(standalone, tmp_pat
     def start(name, price=None):
         conf = {"manifest": f"file://{manifest}", "destination": f"file://{tmp_path}/{name}", "price": price}
         run_id = api.trigger(DAG, conf)
-        return run_id, wait_for_approval(api, run_id)
+        return run_id, wait_for_approval(standalone, api, run_id)
 
     write("One.", "Two.")
     rejected, details = start("rejected", 2.5)

@@ -15,21 +15,10 @@ from airflow_provider_mps.emulator.app import Options, make_app
 from airflow_provider_mps.hooks.mps import MpsHook
 from dev.airflow_environment import EXAMPLE_DAGS, REPOSITORY
 from tests.batching import accepted
+from tests.examples import EXAMPLES
 from tests.system.results import list_clips, read_duration, require_success
 
 pytestmark = pytest.mark.xdist_group("dags of integration")  # the worker that runs DAGs anyway
-
-
-def find_examples():
-    """Return module and name of each DAG in example_dags."""
-    return [
-        (file.stem, name)
-        for file in sorted(EXAMPLE_DAGS.glob("*.py"))
-        for name in re.findall(r"^(\w+)\(\)$", file.read_text(), re.MULTILINE)
-    ]
-
-
-DAGS = find_examples()
 
 
 def test_every_example_dag_has_a_system_test():
@@ -37,7 +26,7 @@ def test_every_example_dag_has_a_system_test():
 
     bag = DagBag(EXAMPLE_DAGS)
     assert bag.import_errors == {}
-    assert sorted(bag.dag_ids) == sorted(dag_id for _, dag_id in DAGS)
+    assert sorted(bag.dag_ids) == sorted(dag_id for _, dag_id in EXAMPLES)
     marker = re.compile(r"^@pytest\.mark\.example_dag\(\"(\w+)\"\)$", re.MULTILINE)
     sources = [file.read_text() for file in (REPOSITORY / "tests").rglob("test_*.py")]
     tested = [dag_id for source in sources for dag_id in marker.findall(source)]
@@ -257,7 +246,7 @@ def test_example_clone_deletes_the_voice_if_speaking_fails(run_dag, start_emulat
     assert MpsHook().list_voices("clone") == []
 
 
-@pytest.mark.parametrize(("module", "name"), DAGS)
+@pytest.mark.parametrize(("module", "name"), EXAMPLES)
 def test_example_forms_warn_about_the_temporary_folder(module, name):
     dag = getattr(importlib.import_module(module), name)()
     for field in dag.params:
@@ -267,7 +256,7 @@ def test_example_forms_warn_about_the_temporary_folder(module, name):
             assert "only if all tasks run on one machine" in param.description
 
 
-@pytest.mark.parametrize(("module", "name"), DAGS)
+@pytest.mark.parametrize(("module", "name"), EXAMPLES)
 def test_example_dags_are_documented(module, name):
     dag = getattr(importlib.import_module(module), name)()
     assert dag.doc_md

@@ -63,6 +63,15 @@ def test_lineage_omits_uri_that_is_no_valid_asset(monkeypatch):
     assert collector.collected_assets.outputs == []
 
 
+def test_lineage_has_outputs_of_a_source_that_is_no_valid_asset(monkeypatch):
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
+    url = f"https://bucket.cos.example/{'语' * 500}.wav"
+    TransferLineage.from_audio_url(url, ObjectStoragePath("s3://clips/clip.wav"), 5).collect(hook=None)
+    assert collector.collected_assets.inputs == []
+    assert [asset.asset.uri for asset in collector.collected_assets.outputs] == ["s3://clips/clip.wav"]
+
+
 def test_lineage_is_added_to_airflow_collector(monkeypatch):
     collector = Collector()
     monkeypatch.setattr("airflow_provider_mps.storage.lineage.get_hook_lineage_collector", lambda: collector)
